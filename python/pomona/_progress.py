@@ -1,0 +1,182 @@
+"""The one progress line: how much is done, how fast, what went wrong, how long to go."""
+
+from __future__ import annotations
+
+import os
+import sys
+from time import monotonic
+from types import TracebackType
+from typing import TYPE_CHECKING, Optional, Type
+
+if TYPE_CHECKING:
+    from typing import TextIO
+
+#: Seconds between two redraws on a terminal: five a second is as fast as a reader can follow.
+REDRAW_SECONDS = 0.2
+#: Seconds between two lines in a log, where every line stays.
+LOG_SECONDS = 10.0
+
+_BAR_WIDTH = 20
+_MIB = 1024 * 1024
+
+
+class Progress:
+    """
+    A progress line on standard error.
+
+    On a terminal one line is redrawn in place, at most five times a second. Elsewhere (a log file,
+    a pipe, a notebook's driver log) a whole line is printed every ten seconds, and a last one at the end.
+    A stream that is closed or broken ends the display and never the work.
+
+    Parameters
+    ----------
+    description
+        What is being done, e.g. ``"Featurizing"``.
+    total
+        Units of work in all; None when that is not known. The attribute may be set later.
+    unit
+        What is counted. ``"bytes"`` is shown in MiB.
+    stream
+        Where to draw; None is ``sys.stderr`` as it is when the block is entered.
+    initial
+        Units done before this run (a resumed download): shown as done, not counted in the rate.
+
+    Examples
+    --------
+    >>> import io
+    >>> log = io.StringIO()
+    >>> with Progress("Featurizing", total=8, stream=log) as progress:
+    ...     progress.update(6)
+    ...     progress.update(2, errors=1)
+    >>> log.getvalue().startswith("Featurizing 8/8 images")
+    True
+    """
+
+    def __init__(
+        self,
+        description: str,
+        total: Optional[int] = None,
+        unit: str = "images",
+        stream: Optional[TextIO] = None,
+        *,
+        initial: int = 0,
+    ) -> None:
+        self.description = description
+        self.total = total
+        self.unit = unit
+        self.done = initial
+        self.counts: dict[str, int] = {}
+        self._initial = initial
+        self._stream = stream
+        self._terminal = False
+        self._drawn = 0
+        self._started = self._last = monotonic()
+
+    def __enter__(self) -> Progress:
+        if self._stream is None:
+            self._stream = sys.stderr
+        self._started = self._last = monotonic()
+        try:
+            self._terminal = self._stream is not None and self._stream.isatty()
+        except (OSError, ValueError):
+            self._stream = None
+        if self._terminal:
+            self._draw(self._started)
+        return self
+
+    def __exit__(
+        self,
+        kind: Optional[Type[BaseException]],
+        error: Optional[BaseException],
+        traceback: Optional[TracebackType],
+    ) -> None:
+        self._draw(monotonic(), last=True)
+        self._stream = None
+
+    def update(self, n: int = 1, **counts: int) -> None:
+        """
+        Add work done, and redraw if it is time.
+
+        Parameters
+        ----------
+        n
+            Units done since the last call; 0 only refreshes the line.
+        **counts
+            What to add to other counters shown behind the rate, e.g. ``errors=3``.
+        """
+        self.done += n
+        for name, count in counts.items():
+            self.counts[name] = self.counts.get(name, 0) + count
+        now = monotonic()
+        if now - self._last >= (REDRAW_SECONDS if self._terminal else LOG_SECONDS):
+            self._draw(now)
+
+    def _draw(self, now: float, last: bool = False) -> None:
+        self._last = now
+        if self._stream is None:
+            return
+        try:
+            if self._terminal:
+                # The last column stays empty: some terminals wrap as soon as it is written.
+                room = _columns(self._stream) - 1
+                line = self._line(now - self._started, last, bar=True)
+                if len(line) > room:
+                    line = self._line(now - self._started, last)[:room]
+                line, self._drawn = line.ljust(self._drawn), len(line)
+                text = "\r" + line + ("\n" if last else "")
+            else:
+                text = self._line(now - self._started, last) + "\n"
+            encoding = getattr(self._stream, "encoding", None) or "utf-8"
+            self._stream.write(text.encode(encoding, "replace").decode(encoding))
+            self._stream.flush()
+        except (OSError, ValueError):
+            self._stream = None
+
+    def _line(self, seconds: float, last: bool, bar: bool = False) -> str:
+        rate = (self.done - self._initial) / seconds if seconds > 0 else 0.0
+        head = " ".join(self.description.split())
+        if self.total:
+            share = min(self.done / self.total, 1.0)
+            if bar:
+                head += " [{}]".format(("#" * int(share * _BAR_WIDTH)).ljust(_BAR_WIDTH, "."))
+            head += f" {self._amount(self.done)}/{self._amount(self.total)} {self._unit} {int(share * 100)}%"
+        else:
+            head += f" {self._amount(self.done)} {self._unit}"
+        parts = [head, f"{self._amount(rate, 1)} {self._unit}/s"]
+        parts += [f"{count:,} {name}" for name, count in self.counts.items() if count]
+        if last:
+            parts.append(f"took {_duration(seconds)}")
+        elif self.total and rate > 0:
+            parts.append(f"ETA {_duration(max(self.total - self.done, 0) / rate)}")
+        return " | ".join(parts)
+
+    @property
+    def _unit(self) -> str:
+        return "MiB" if self.unit == "bytes" else self.unit
+
+    def _amount(self, value: float, digits: int = 0) -> str:
+        if self.unit == "bytes":
+            return f"{value / _MIB:,.1f}"
+        return f"{value:,.{digits}f}"
+
+
+def _columns(stream: TextIO) -> int:
+    """Columns of the terminal behind a stream; 80 where it does not say."""
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or 80
+    except (OSError, ValueError):
+        return 80
+
+
+def _duration(seconds: float) -> str:
+    """
+    Seconds as a person writes them.
+
+    Examples
+    --------
+    >>> _duration(7.2), _duration(75), _duration(3661)
+    ('0:07', '1:15', '1:01:01')
+    """
+    minutes, second = divmod(int(round(seconds)), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02d}:{second:02d}" if hours else f"{minute}:{second:02d}"
