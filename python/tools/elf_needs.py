@@ -1,0 +1,66 @@
+"""What a shared library needs from the C and C++ libraries of the machine that loads it.
+
+The ceilings are those of the oldest system Pomona promises to run on, Amazon Linux 2 of EMR 6.4.0: glibc 2.26
+and the libstdc++ of GCC 7.3 (GLIBCXX_3.4.24, CXXABI_1.3.11). They are held lower than that wherever the libraries
+allow it, so that a need which creeps upwards is seen long before it reaches a cluster.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from elftools.elf.elffile import ELFFile
+
+CEILINGS = {"GLIBC": (2, 17), "GLIBCXX": (3, 4, 22), "CXXABI": (1, 3, 11)}
+
+# Since glibc 2.38 the headers rename strtol and its kin to these when C23 is on; no older glibc has them.
+NEW_SYMBOL_PREFIXES = ("__isoc23_",)
+
+
+@dataclass(frozen=True)
+class VersionNeed:
+    """One entry of `.gnu.version_r`: `library` must provide the symbol version `name`.
+
+    `entry_offset` is where the entry (an `Elf64_Vernaux`) starts in the file, in bytes; `name_offset` is where its
+    name starts in `.dynstr`.
+    """
+
+    library: str
+    name: str
+    entry_offset: int
+    name_offset: int
+
+    def is_too_new(self) -> bool:
+        """Whether the oldest promised system lacks this version; unknown families (GCC_…) are never too new."""
+        family, _, version = self.name.partition("_")
+        ceiling = CEILINGS.get(family)
+        return ceiling is not None and tuple(int(part) for part in version.split(".")) > ceiling
+
+
+def version_needs(library: BinaryIO) -> list[VersionNeed]:
+    """Every symbol version that an ELF shared library asks of others, in file order."""
+    section = ELFFile(library).get_section_by_name(".gnu.version_r")
+    if section is None:
+        return []
+    needs = []
+    library_offset = section["sh_offset"]
+    for version, entries in section.iter_versions():
+        entry_offset = library_offset + version["vn_aux"]
+        for entry in entries:
+            needs.append(VersionNeed(version.name, entry.name, entry_offset, entry["vna_name"]))
+            entry_offset += entry["vna_next"]
+        library_offset += version["vn_next"]
+    return needs
+
+
+def new_symbols(library: BinaryIO) -> list[str]:
+    """Undefined symbols that carry no old version at all and exist in recent glibc only."""
+    symbols = ELFFile(library).get_section_by_name(".dynsym")
+    if symbols is None:
+        return []
+    return [
+        symbol.name
+        for symbol in symbols.iter_symbols()
+        if symbol["st_shndx"] == "SHN_UNDEF" and symbol.name.startswith(NEW_SYMBOL_PREFIXES)
+    ]
