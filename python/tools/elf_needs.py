@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from elftools.elf.elffile import ELFFile
+from elftools.elf.gnuversions import GNUVerNeedSection
+from elftools.elf.sections import SymbolTableSection
 
 CEILINGS = {"GLIBC": (2, 17), "GLIBCXX": (3, 4, 22), "CXXABI": (1, 3, 11)}
 
@@ -41,7 +43,7 @@ class VersionNeed:
 def version_needs(library: BinaryIO) -> list[VersionNeed]:
     """Every symbol version that an ELF shared library asks of others, in file order."""
     section = ELFFile(library).get_section_by_name(".gnu.version_r")
-    if section is None:
+    if not isinstance(section, GNUVerNeedSection):
         return []
     needs = []
     library_offset = section["sh_offset"]
@@ -57,7 +59,7 @@ def version_needs(library: BinaryIO) -> list[VersionNeed]:
 def new_symbols(library: BinaryIO) -> list[str]:
     """Undefined symbols that carry no old version at all and exist in recent glibc only."""
     symbols = ELFFile(library).get_section_by_name(".dynsym")
-    if symbols is None:
+    if not isinstance(symbols, SymbolTableSection):
         return []
     return [
         symbol.name
