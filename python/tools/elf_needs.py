@@ -50,7 +50,9 @@ def version_needs(library: BinaryIO) -> list[VersionNeed]:
     for version, entries in section.iter_versions():
         entry_offset = library_offset + version["vn_aux"]
         for entry in entries:
-            needs.append(VersionNeed(version.name, entry.name, entry_offset, entry["vna_name"]))
+            needs.append(
+                VersionNeed(str(version.name), entry.name, entry_offset, entry["vna_name"])
+            )
             entry_offset += entry["vna_next"]
         library_offset += version["vn_next"]
     return needs

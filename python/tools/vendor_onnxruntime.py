@@ -25,9 +25,7 @@ from elf_needs import version_needs
 
 VERSION = "1.24.4"
 WHEEL_SHA256 = "e54ad52e61d2d4618dcff8fa1480ac66b24ee2eab73331322db1049f11ccf330"
-LIBRARY_SHA256 = (
-    "2061d3bf9a493a736c6dac64f22a7301a4166c2a0b3b295e84b708756701c513"  # of the library after the rewriting
-)
+LIBRARY_SHA256 = "2061d3bf9a493a736c6dac64f22a7301a4166c2a0b3b295e84b708756701c513"  # of the library after the rewriting
 
 LIBRARY = f"libonnxruntime.so.{VERSION}"
 # File in the official wheel -> file in our `lib` folder. The library comes last: where it is, its licence is.
@@ -56,7 +54,9 @@ def main() -> None:
     contents[LIBRARY] = rewrite(contents[LIBRARY])
     found = sha256(contents[LIBRARY])
     if found != LIBRARY_SHA256:
-        sys.exit(f"{LIBRARY} was rewritten to sha256 {found}, not to the {LIBRARY_SHA256} that was tested")
+        sys.exit(
+            f"{LIBRARY} was rewritten to sha256 {found}, not to the {LIBRARY_SHA256} that was tested"
+        )
     TARGET.mkdir(parents=True, exist_ok=True)
     for name, content in contents.items():
         write(TARGET / name, content)
@@ -67,11 +67,19 @@ def download(folder: Path) -> Path:
     """Fetch the official wheel with pip, which refuses any other sha256."""
     pinned = folder / "requirements.txt"
     pinned.write_text(f"onnxruntime=={VERSION} --hash=sha256:{WHEEL_SHA256}\n")
-    target = (
-        "--platform manylinux_2_27_x86_64 --implementation cp --python-version 3.11 --abi cp311 --only-binary :all:"
+    target = "--platform manylinux_2_27_x86_64 --implementation cp --python-version 3.11 --abi cp311 --only-binary :all:"
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--quiet",
+        "--disable-pip-version-check",
+        "--no-deps",
+    ]
+    subprocess.run(
+        [*command, "--require-hashes", *target.split(), "-d", folder, "-r", pinned], check=True
     )
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
-    subprocess.run([*command, "--require-hashes", *target.split(), "-d", folder, "-r", pinned], check=True)
     (wheel,) = folder.glob("*.whl")
     return wheel
 
@@ -81,7 +89,9 @@ def rewrite(library: bytes) -> bytes:
     needs = version_needs(io.BytesIO(library))
     too_new = [need for need in needs if need.is_too_new()]
     if [(need.library, need.name) for need in too_new] != [REWRITTEN]:
-        sys.exit(f"{LIBRARY} must need {REWRITTEN} and nothing else that is too new, but it needs {too_new}")
+        sys.exit(
+            f"{LIBRARY} must need {REWRITTEN} and nothing else that is too new, but it needs {too_new}"
+        )
     (entry,) = too_new
     # The replacement's name is in the file's string table already: other entries ask for it.
     name_offset = next(need.name_offset for need in needs if need.name == REPLACEMENT)

@@ -33,7 +33,9 @@ def tiny_model() -> onnx.ModelProto:
         helper.make_node("Transpose", ["floats"], ["planes"], perm=[0, 3, 1, 2]),
         helper.make_node("Sub", ["planes", "mean"], ["centred"]),
         helper.make_node("Div", ["centred", "scale"], ["scaled"]),
-        helper.make_node("Conv", ["scaled", "kernel", "bias"], ["maps"], strides=[2, 2], pads=[0, 0, 1, 1]),
+        helper.make_node(
+            "Conv", ["scaled", "kernel", "bias"], ["maps"], strides=[2, 2], pads=[0, 0, 1, 1]
+        ),
         helper.make_node("Relu", ["maps"], ["active"]),
         helper.make_node("GlobalAveragePool", ["active"], ["pooled"]),
         helper.make_node("Flatten", ["pooled"], ["features"]),
@@ -46,7 +48,10 @@ def tiny_model() -> onnx.ModelProto:
         [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
     )
     model = helper.make_model(
-        graph, producer_name="pomona", ir_version=IR_VERSION, opset_imports=[helper.make_opsetid("", OPSET)]
+        graph,
+        producer_name="pomona",
+        ir_version=IR_VERSION,
+        opset_imports=[helper.make_opsetid("", OPSET)],
     )
     metadata = {
         "pomona.name": "tiny",
