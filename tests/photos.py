@@ -2,9 +2,9 @@
 
 Usage: python tests/photos.py FOLDER [--classes N] [--per-class N] [--size PIXELS] [--broken]
 
-Each class is a body of revolution with its own profile, skin and gloss, lit from the upper left on a white ground and
-turned on its stem from photo to photo, as the fruit of Fruits-360 are. `r0_115.jpg` is series 0 at 115 degrees; the folder
-is the label. The same arguments give the same pixels.
+Each class is a body of revolution with its own profile, skin and gloss, lit from the upper left on a
+white ground and turned on its stem from photo to photo, as the fruit of Fruits-360 are. `r0_115.jpg`
+is series 0 at 115 degrees; the folder is the label. The same arguments give the same pixels.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, List, Optional, Tuple
+from typing import Tuple
 
 import numpy as np
 from PIL import Image
@@ -31,7 +31,7 @@ AMBIENT = 0.42
 
 @dataclass(frozen=True)
 class Fruit:
-    """How one fruit looks. Lengths are shares of the photo's half width; `y` runs from -1 (stem) to 1."""
+    """How one fruit looks; lengths are shares of half the photo's width."""
 
     skin: Colour
     blush: Colour
@@ -42,10 +42,10 @@ class Fruit:
     stripes: int = 0  # dark bands from pole to pole
     speckle: float = 0.0  # contrast of the skin's grain
     gloss: float = 0.5
-    stem: Optional[Colour] = (96, 66, 38)
+    stem: Colour | None = (96, 66, 38)
 
 
-FRUITS: Dict[str, Fruit] = {
+FRUITS: dict[str, Fruit] = {
     "Apple Red": Fruit((178, 24, 32), (222, 148, 60), width=0.9, height=0.82, speckle=0.05),
     "Apricot": Fruit((242, 166, 60), (226, 96, 48), width=0.78, height=0.8, gloss=0.15, stem=None),
     "Blueberry": Fruit(
@@ -73,8 +73,8 @@ FRUITS: Dict[str, Fruit] = {
 
 def render(
     folder: Path, *, classes: int = 4, per_class: int = 8, size: int = 100, seed: int = 0
-) -> List[Path]:
-    """Write `classes` folders of `per_class` square JPEGs of `size` pixels, and return their paths in order."""
+) -> list[Path]:
+    """Write `classes` folders of `per_class` square JPEGs of `size` pixels; return their paths."""
     if not 0 < classes <= len(FRUITS):
         raise ValueError(f"classes must be between 1 and {len(FRUITS)}, not {classes}")
     if per_class > PHOTOS_PER_SERIES * len(SERIES_TILT):
@@ -93,7 +93,7 @@ def render(
     return paths
 
 
-def break_one(photos: List[Path]) -> Path:
+def break_one(photos: list[Path]) -> Path:
     """Add a photo that was cut off while it was copied, next to the first of `photos`."""
     whole = photos[0].read_bytes()
     broken = photos[0].with_name("r0_cut.jpg")
@@ -154,7 +154,7 @@ def radius(fruit: Fruit, y: np.ndarray) -> np.ndarray:
 def skin(
     fruit: Fruit, longitude: np.ndarray, y: np.ndarray, random: np.random.RandomState
 ) -> np.ndarray:
-    """The colour of the skin before any light falls on it: a blushed side, bands and grain that turn with the fruit."""
+    """Colour the skin before any light falls on it: blush, bands and grain turn with the fruit."""
     side = 0.5 + 0.5 * np.cos(longitude - 1.0 + 0.6 * y)
     blush = np.clip(side**2 * (0.8 - 0.4 * y), 0, 1)[..., None]
     colour = (1 - blush) * np.array(fruit.skin) + blush * np.array(fruit.blush)

@@ -1,8 +1,8 @@
 """What a shared library needs from the C and C++ libraries of the machine that loads it.
 
-The ceilings are those of the oldest system Pomona promises to run on, Amazon Linux 2 of EMR 6.4.0: glibc 2.26
-and the libstdc++ of GCC 7.3 (GLIBCXX_3.4.24, CXXABI_1.3.11). They are held lower than that wherever the libraries
-allow it, so that a need which creeps upwards is seen long before it reaches a cluster.
+The oldest system that Pomona promises to run on is Amazon Linux 2 of EMR 6.4.0: glibc 2.26 and the
+libstdc++ of GCC 7.3 (GLIBCXX_3.4.24, CXXABI_1.3.11). The ceilings are lower than that where the
+libraries allow it, so that a need which creeps upwards is seen long before it reaches a cluster.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from elftools.elf.sections import SymbolTableSection
 
 CEILINGS = {"GLIBC": (2, 17), "GLIBCXX": (3, 4, 22), "CXXABI": (1, 3, 11)}
 
-# Since glibc 2.38 the headers rename strtol and its kin to these when C23 is on; no older glibc has them.
+# Since glibc 2.38 its headers turn strtol and its kin into these in C23; no older glibc has them.
 NEW_SYMBOL_PREFIXES = ("__isoc23_",)
 
 
@@ -24,8 +24,8 @@ NEW_SYMBOL_PREFIXES = ("__isoc23_",)
 class VersionNeed:
     """One entry of `.gnu.version_r`: `library` must provide the symbol version `name`.
 
-    `entry_offset` is where the entry (an `Elf64_Vernaux`) starts in the file, in bytes; `name_offset` is where its
-    name starts in `.dynstr`.
+    `entry_offset` is where the entry (an `Elf64_Vernaux`) starts in the file, in bytes;
+    `name_offset` is where its name starts in `.dynstr`.
     """
 
     library: str
@@ -34,7 +34,7 @@ class VersionNeed:
     name_offset: int
 
     def is_too_new(self) -> bool:
-        """Whether the oldest promised system lacks this version; unknown families (GCC_…) are never too new."""
+        """Whether the version is above its family's ceiling; other families (GCC_…) have none."""
         family, _, version = self.name.partition("_")
         ceiling = CEILINGS.get(family)
         return ceiling is not None and tuple(int(part) for part in version.split(".")) > ceiling

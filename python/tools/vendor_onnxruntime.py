@@ -2,11 +2,11 @@
 
 Usage: python vendor_onnxruntime.py
 
-The official wheel is fetched by pip and checked against a pinned sha256. Its library asks for glibc 2.27 in one
-place only: `expf`, `logf` and `powf` of libm, which glibc 2.27 re-versioned because they stopped setting errno through
-the old SVID wrapper. The same functions exist as GLIBC_2.2.5 in every glibc for x86-64, and give the same numbers, so the one
-entry of `.gnu.version_r` that names GLIBC_2.27 is pointed at GLIBC_2.2.5. Nothing else in the file changes, and a library
-that is not exactly as described here is refused.
+pip fetches the official wheel and checks it against a pinned sha256. Its library asks for glibc 2.27
+in one place only: `expf`, `logf` and `powf` of libm, which glibc 2.27 gave a new version because they
+no longer go through the old SVID error wrapper. Every glibc for x86-64 has the same functions as
+GLIBC_2.2.5, so the one entry of `.gnu.version_r` that names GLIBC_2.27 is pointed there. Nothing else
+in the file changes, and a library that is not exactly as described here is refused.
 """
 
 from __future__ import annotations
@@ -25,10 +25,12 @@ from elf_needs import version_needs
 
 VERSION = "1.24.4"
 WHEEL_SHA256 = "e54ad52e61d2d4618dcff8fa1480ac66b24ee2eab73331322db1049f11ccf330"
-LIBRARY_SHA256 = "2061d3bf9a493a736c6dac64f22a7301a4166c2a0b3b295e84b708756701c513"  # of the library after the rewriting
+# Of the library after the rewriting.
+LIBRARY_SHA256 = "2061d3bf9a493a736c6dac64f22a7301a4166c2a0b3b295e84b708756701c513"
 
 LIBRARY = f"libonnxruntime.so.{VERSION}"
-# File in the official wheel -> file in our `lib` folder. The library comes last: where it is, its licence is.
+# File in the official wheel -> file in our `lib` folder. The library comes last, so that it is
+# never there without its licence.
 FILES = {
     "onnxruntime/LICENSE": "onnxruntime-LICENSE",
     "onnxruntime/ThirdPartyNotices.txt": "onnxruntime-ThirdPartyNotices.txt",
@@ -55,7 +57,8 @@ def main() -> None:
     found = sha256(contents[LIBRARY])
     if found != LIBRARY_SHA256:
         sys.exit(
-            f"{LIBRARY} was rewritten to sha256 {found}, not to the {LIBRARY_SHA256} that was tested"
+            f"{LIBRARY} was rewritten to sha256 {found},"
+            f" not to the {LIBRARY_SHA256} that was tested"
         )
     TARGET.mkdir(parents=True, exist_ok=True)
     for name, content in contents.items():
@@ -67,30 +70,25 @@ def download(folder: Path) -> Path:
     """Fetch the official wheel with pip, which refuses any other sha256."""
     pinned = folder / "requirements.txt"
     pinned.write_text(f"onnxruntime=={VERSION} --hash=sha256:{WHEEL_SHA256}\n")
-    target = "--platform manylinux_2_27_x86_64 --implementation cp --python-version 3.11 --abi cp311 --only-binary :all:"
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "download",
-        "--quiet",
-        "--disable-pip-version-check",
-        "--no-deps",
+    options = [
+        *("--quiet", "--disable-pip-version-check", "--no-deps", "--require-hashes"),
+        *("--only-binary", ":all:", "--platform", "manylinux_2_27_x86_64"),
+        *("--implementation", "cp", "--python-version", "3.11", "--abi", "cp311"),
     ]
-    subprocess.run(
-        [*command, "--require-hashes", *target.split(), "-d", folder, "-r", pinned], check=True
-    )
+    command = [sys.executable, "-m", "pip", "download", *options, "-d", folder, "-r", pinned]
+    subprocess.run(command, check=True)
     (wheel,) = folder.glob("*.whl")
     return wheel
 
 
 def rewrite(library: bytes) -> bytes:
-    """Point the one need for glibc 2.27 at the version of the same functions that every glibc has."""
+    """Point the one need for glibc 2.27 at the version of the functions that every glibc has."""
     needs = version_needs(io.BytesIO(library))
     too_new = [need for need in needs if need.is_too_new()]
     if [(need.library, need.name) for need in too_new] != [REWRITTEN]:
         sys.exit(
-            f"{LIBRARY} must need {REWRITTEN} and nothing else that is too new, but it needs {too_new}"
+            f"{LIBRARY} must need {REWRITTEN} and nothing else that is too new,"
+            f" but it needs {too_new}"
         )
     (entry,) = too_new
     # The replacement's name is in the file's string table already: other entries ask for it.
@@ -105,7 +103,7 @@ def rewrite(library: bytes) -> bytes:
 
 
 def elf_hash(name: str) -> int:
-    """The hash of a symbol version's name, as the System V ABI (figure 5-13) defines it."""
+    """Hash a symbol version's name as the System V ABI (figure 5-13) defines it."""
     value = 0
     for byte in name.encode("ascii"):
         value = (value << 4) + byte
@@ -128,6 +126,7 @@ def write(path: Path, content: bytes) -> None:
 
 
 def sha256(content: bytes) -> str:
+    """Digest of `content`, in hexadecimal."""
     return hashlib.sha256(content).hexdigest()
 
 

@@ -1,8 +1,8 @@
-"""Write `tiny.onnx`: the smallest network that keeps Pomona's model contract, for tests that need any model at all.
+"""Write `tiny.onnx`, the smallest network that keeps the model contract, for tests.
 
 Usage: python tests/data/make_tiny_model.py
 
-8x8 RGB in, 16 features out: one 3x3 convolution with fixed random weights, a ReLU and a global average.
+8x8 RGB in, 16 features out: one convolution with fixed random weights, a ReLU and a global average.
 """
 
 from __future__ import annotations
