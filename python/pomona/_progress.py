@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import sys
 from time import monotonic
-from types import TracebackType
-from typing import TYPE_CHECKING, Optional, Type
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from types import TracebackType
     from typing import TextIO
 
 #: Seconds between two redraws on a terminal: five a second is as fast as a reader can follow.
@@ -25,8 +25,8 @@ class Progress:
     A progress line on standard error.
 
     On a terminal one line is redrawn in place, at most five times a second. Elsewhere (a log file,
-    a pipe, a notebook's driver log) a whole line is printed every ten seconds, and a last one at the end.
-    A stream that is closed or broken ends the display and never the work.
+    a pipe, a notebook's driver log) a whole line is printed every ten seconds, and a last one at
+    the end. A stream that is closed or broken ends the display and never the work.
 
     Parameters
     ----------
@@ -55,9 +55,9 @@ class Progress:
     def __init__(
         self,
         description: str,
-        total: Optional[int] = None,
+        total: int | None = None,
         unit: str = "images",
-        stream: Optional[TextIO] = None,
+        stream: TextIO | None = None,
         *,
         initial: int = 0,
     ) -> None:
@@ -86,9 +86,9 @@ class Progress:
 
     def __exit__(
         self,
-        kind: Optional[Type[BaseException]],
-        error: Optional[BaseException],
-        traceback: Optional[TracebackType],
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
     ) -> None:
         self._draw(monotonic(), last=True)
         self._stream = None
@@ -139,7 +139,8 @@ class Progress:
             share = min(self.done / self.total, 1.0)
             if bar:
                 head += " [{}]".format(("#" * int(share * _BAR_WIDTH)).ljust(_BAR_WIDTH, "."))
-            head += f" {self._amount(self.done)}/{self._amount(self.total)} {self._unit} {int(share * 100)}%"
+            head += f" {self._amount(self.done)}/{self._amount(self.total)} {self._unit}"
+            head += f" {int(share * 100)}%"
         else:
             head += f" {self._amount(self.done)} {self._unit}"
         parts = [head, f"{self._amount(rate, 1)} {self._unit}/s"]
@@ -161,7 +162,7 @@ class Progress:
 
 
 def _columns(stream: TextIO) -> int:
-    """Columns of the terminal behind a stream; 80 where it does not say."""
+    """Ask the terminal behind a stream for its columns; 80 where it does not say."""
     try:
         return os.get_terminal_size(stream.fileno()).columns or 80
     except (OSError, ValueError):
@@ -170,13 +171,13 @@ def _columns(stream: TextIO) -> int:
 
 def _duration(seconds: float) -> str:
     """
-    Seconds as a person writes them.
+    Write seconds as a clock shows them.
 
     Examples
     --------
     >>> _duration(7.2), _duration(75), _duration(3661)
     ('0:07', '1:15', '1:01:01')
     """
-    minutes, second = divmod(int(round(seconds)), 60)
+    minutes, second = divmod(round(seconds), 60)
     hours, minute = divmod(minutes, 60)
     return f"{hours}:{minute:02d}:{second:02d}" if hours else f"{minute}:{second:02d}"
