@@ -2,9 +2,10 @@
 
 Usage: python tests/photos.py FOLDER [--classes N] [--per-class N] [--size PIXELS] [--broken]
 
-Each class is a body of revolution with its own profile, skin and gloss, lit from the upper left on a
-white ground and turned on its stem from photo to photo, as the fruit of Fruits-360 are. `r0_115.jpg`
-is series 0 at 115 degrees; the folder is the label. The same arguments give the same pixels.
+Each class is a body of revolution with its own profile, skin and gloss, lit from the upper left
+on a white ground and turned on its stem from photo to photo, as the fruit of Fruits-360 are.
+`r0_115.jpg` is series 0 at 115 degrees; the folder is the label. The same arguments give the same
+pixels.
 """
 
 from __future__ import annotations

@@ -2,11 +2,12 @@
 
 Usage: python vendor_onnxruntime.py
 
-pip fetches the official wheel and checks it against a pinned sha256. Its library asks for glibc 2.27
-in one place only: `expf`, `logf` and `powf` of libm, which glibc 2.27 gave a new version because they
-no longer go through the old SVID error wrapper. Every glibc for x86-64 has the same functions as
-GLIBC_2.2.5, so the one entry of `.gnu.version_r` that names GLIBC_2.27 is pointed there. Nothing else
-in the file changes, and a library that is not exactly as described here is refused.
+pip fetches the official wheel and checks it against a pinned sha256. Its library asks for glibc
+2.27 in one place only: `expf`, `logf` and `powf` of libm, which glibc 2.27 gave a new version
+because they no longer go through the old SVID error wrapper. Every glibc for x86-64 has the same
+functions as GLIBC_2.2.5, so the one entry of `.gnu.version_r` that names GLIBC_2.27 is pointed
+there. Nothing else in the file changes, and a library that is not exactly as described here is
+refused.
 """
 
 from __future__ import annotations
@@ -75,7 +76,17 @@ def download(folder: Path) -> Path:
         *("--only-binary", ":all:", "--platform", "manylinux_2_27_x86_64"),
         *("--implementation", "cp", "--python-version", "3.11", "--abi", "cp311"),
     ]
-    command = [sys.executable, "-m", "pip", "download", *options, "-d", folder, "-r", pinned]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        *options,
+        "-d",
+        str(folder),
+        "-r",
+        str(pinned),
+    ]
     subprocess.run(command, check=True)
     (wheel,) = folder.glob("*.whl")
     return wheel
