@@ -1,0 +1,169 @@
+"""The extension's contract; `src/python.rs` keeps it and stubtest compares the two."""
+
+from os import PathLike
+from typing import Any, Dict, Iterable, List, Literal, Optional, Tuple, Union, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pomona._errors import ImageError
+
+__version__: str
+
+@final
+class Featurizer:
+    """Turns encoded images into feature vectors.
+
+    Nothing is started before the first batch: no thread, no session, no ONNX Runtime. Threads live
+    no longer than a call, so a process may fork at any time between calls. Calls from several
+    Python threads take turns, and the GIL is free while one runs. Ctrl-C is noticed between two
+    batches. A pickled copy carries the path of the model and the options.
+
+    Parameters
+    ----------
+    model : str or path
+        A pulled model's name or the path of a model file.
+    threads : int, default 1
+        Threads that decode and run the model, each with a session of its own.
+    batch_size : int, default 8
+        Images that go through the model at once.
+    max_pixels : int, default 178956970
+        Images of more pixels are refused before memory is taken for them. The default is Pillow's
+        decompression-bomb error limit.
+    apply_exif : bool, default False
+        Whether an EXIF orientation turns the image. The reference pipeline ignores it.
+    allow_trailing : bool, default False
+        Whether bytes behind the end of an image are accepted.
+
+    Raises
+    ------
+    ModelError
+        If the model is not there or breaks the model contract.
+    ValueError
+        If an option has a value that can't be used.
+    """
+
+    def __new__(
+        cls,
+        model: Union[str, PathLike[str]],
+        *,
+        threads: int = 1,
+        batch_size: int = 8,
+        max_pixels: int = 178956970,
+        apply_exif: bool = False,
+        allow_trailing: bool = False,
+    ) -> Featurizer: ...
+    def featurize(
+        self,
+        images: Iterable[Optional[bytes]],
+        *,
+        on_error: Literal["raise", "nan"] = "raise",
+    ) -> NDArray[np.float32]:
+        """Compute the features of encoded images.
+
+        Parameters
+        ----------
+        images : iterable of bytes, bytearray, memoryview or None
+            Encoded images: JPEG, PNG, WebP, GIF, BMP or TIFF.
+        on_error : {"raise", "nan"}, default "raise"
+            Whether the first image that can't be read raises, or each of them has a row of NaN.
+
+        Returns
+        -------
+        numpy.ndarray
+            float32 of shape (n, dim), C order: a row per image.
+
+        Raises
+        ------
+        ImageError
+            With on_error="raise", for the first image that can't be read.
+        ModelError
+            If ONNX Runtime can't load or run the model.
+        RuntimeError
+            If the process was forked while another thread was in this method.
+        """
+
+    def try_featurize(
+        self, images: Iterable[Optional[bytes]]
+    ) -> Tuple[NDArray[np.float32], List[Optional[ImageError]]]:
+        """Compute the features of encoded images, with an error slot for each.
+
+        Parameters
+        ----------
+        images : iterable of bytes, bytearray, memoryview or None
+            Encoded images: JPEG, PNG, WebP, GIF, BMP or TIFF.
+
+        Returns
+        -------
+        features : numpy.ndarray
+            float32 of shape (n, dim), C order; a row of NaN where there is an error.
+        errors : list of ImageError or None
+            One slot per image.
+
+        Raises
+        ------
+        ModelError
+            If ONNX Runtime can't load or run the model.
+        RuntimeError
+            If the process was forked while another thread was in this method.
+        """
+
+    @property
+    def dim(self) -> int:
+        """Number of features of an image."""
+
+    @property
+    def image_size(self) -> Tuple[int, int]:
+        """Height and width, in pixels, to which images are resized."""
+
+    @property
+    def model_name(self) -> str:
+        """The model's name, from its metadata."""
+
+    @property
+    def model_path(self) -> str:
+        """The model file."""
+
+    @property
+    def metadata(self) -> Dict[str, str]:
+        """The model file's metadata."""
+
+    @property
+    def threads(self) -> int:
+        """Threads that a call uses."""
+
+    def __reduce__(self) -> Tuple[Any, ...]: ...
+
+def load_image(
+    image: bytes,
+    *,
+    size: Optional[Tuple[int, int]] = None,
+    max_pixels: int = 178956970,
+    apply_exif: bool = False,
+    allow_trailing: bool = False,
+) -> NDArray[np.uint8]:
+    """Decode an image as the models see it: as Pillow's ``convert("RGB")`` and bicubic resize.
+
+    Parameters
+    ----------
+    image : bytes, bytearray or memoryview
+        An encoded image: JPEG, PNG, WebP, GIF, BMP or TIFF.
+    size : tuple of int, optional
+        Height and width, in pixels, to resize to. Without it the image keeps its size.
+    max_pixels : int, default 178956970
+        An image of more pixels is refused before memory is taken for it.
+    apply_exif : bool, default False
+        Whether an EXIF orientation turns the image.
+    allow_trailing : bool, default False
+        Whether bytes behind the end of the image are accepted.
+
+    Returns
+    -------
+    numpy.ndarray
+        uint8 of shape (height, width, 3), RGB.
+
+    Raises
+    ------
+    ImageError
+        If the image can't be read.
+    """

@@ -1,0 +1,134 @@
+//! Where an image ends among its bytes.
+//!
+//! A photo that was cut short, or that carries foreign bytes behind its end, is found by walking
+//! its container, at the cost of a scan for marker bytes, before anything is decoded.
+
+use super::{Format, jpeg};
+use crate::ImageError;
+
+/// The bytes that belong to the image.
+pub(super) fn checked(
+    format: Format,
+    bytes: &[u8],
+    allow_trailing: bool,
+) -> Result<&[u8], ImageError> {
+    let truncated = |detail: &str| ImageError::Truncated {
+        format,
+        detail: detail.to_owned(),
+    };
+    let end = match format {
+        Format::Jpeg => jpeg::end(bytes).ok_or_else(|| truncated("no end-of-image marker"))?,
+        Format::Png => png(bytes).ok_or_else(|| truncated("no IEND chunk"))?,
+        Format::WebP => {
+            webp(bytes).ok_or_else(|| truncated("shorter than its RIFF header says"))?
+        }
+        Format::Gif => gif(bytes).ok_or_else(|| truncated("it ends within a block"))?,
+        Format::Bmp => bmp(bytes),
+        // A TIFF's parts may lie anywhere.
+        Format::Tiff => bytes.len(),
+    };
+    let (image, trailing) = bytes.split_at(end);
+    if trailing.is_empty() || allow_trailing {
+        return Ok(image);
+    }
+    Err(ImageError::TrailingData {
+        format,
+        end,
+        count: trailing.len(),
+    })
+}
+
+/// PNG: behind the IEND chunk.
+fn png(bytes: &[u8]) -> Option<usize> {
+    const SIGNATURE: usize = 8;
+    /// Length and type before a chunk's data, checksum behind it.
+    const FRAME: usize = 4 + 4 + 4;
+    let mut at = SIGNATURE;
+    loop {
+        let length = u32::from_be_bytes(array(bytes, at)?) as usize;
+        let kind: [u8; 4] = array(bytes, at + 4)?;
+        at = at.checked_add(FRAME)?.checked_add(length)?;
+        if at > bytes.len() {
+            return None;
+        }
+        if &kind == b"IEND" {
+            return Some(at);
+        }
+    }
+}
+
+/// WebP: as long as the RIFF header says, to an even number of bytes.
+fn webp(bytes: &[u8]) -> Option<usize> {
+    const HEADER: usize = 8;
+    let length = u32::from_le_bytes(array(bytes, 4)?) as usize;
+    let end = HEADER + length.next_multiple_of(2);
+    // Some encoders leave out the last padding byte.
+    if end <= bytes.len() {
+        Some(end)
+    } else {
+        (HEADER + length == bytes.len()).then_some(end - 1)
+    }
+}
+
+/// GIF: behind the trailer, or at the end of a block where an encoder left the trailer out.
+fn gif(bytes: &[u8]) -> Option<usize> {
+    const SCREEN: usize = 6 + 7;
+    const TRAILER: u8 = 0x3B;
+    const EXTENSION: u8 = 0x21;
+    const IMAGE: u8 = 0x2C;
+    const DESCRIPTOR: usize = 9;
+    /// Where the logical screen and the image descriptor keep the flags of their colour table.
+    const SCREEN_FLAGS: usize = 10;
+    let mut at = SCREEN + color_table(*bytes.get(SCREEN_FLAGS)?);
+    let mut images = 0;
+    loop {
+        match bytes.get(at) {
+            Some(&TRAILER) => return Some(at + 1),
+            Some(&EXTENSION) => at = sub_blocks(bytes, at + 2)?,
+            Some(&IMAGE) => {
+                let flags = *bytes.get(at + DESCRIPTOR)?;
+                // The size of the first codes stands before the data.
+                let data = at + 1 + DESCRIPTOR + color_table(flags) + 1;
+                at = sub_blocks(bytes, data)?;
+                images += 1;
+            }
+            // Not a block: the rest is foreign.
+            Some(_) if images > 0 => return Some(at),
+            None if images > 0 && at == bytes.len() => return Some(at),
+            _ => return None,
+        }
+    }
+}
+
+fn color_table(flags: u8) -> usize {
+    const PRESENT: u8 = 0x80;
+    const SIZE: u8 = 0x07;
+    if flags & PRESENT == 0 {
+        0
+    } else {
+        3 << ((flags & SIZE) + 1)
+    }
+}
+
+fn sub_blocks(bytes: &[u8], mut at: usize) -> Option<usize> {
+    loop {
+        let length = usize::from(*bytes.get(at)?);
+        at += 1 + length;
+        if length == 0 {
+            return Some(at);
+        }
+    }
+}
+
+/// BMP: as long as its header says, where it says something that can be; not all encoders do.
+fn bmp(bytes: &[u8]) -> usize {
+    const HEADERS: usize = 14 + 12;
+    match array(bytes, 2).map(|length| u32::from_le_bytes(length) as usize) {
+        Some(length) if (HEADERS..bytes.len()).contains(&length) => length,
+        _ => bytes.len(),
+    }
+}
+
+fn array<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
+    bytes.get(at..)?.first_chunk().copied()
+}

@@ -1,0 +1,204 @@
+//! JPEG by libjpeg-turbo.
+
+use std::iter;
+
+use image::metadata::Orientation;
+use memchr::memchr;
+use turbojpeg::{Colorspace, DecompressHeader, Image, PixelFormat};
+
+use super::{DecodeOptions, Format, make_room};
+use crate::ImageError;
+use crate::resize::{CHANNELS, Size};
+
+/// More scans than any encoder writes: a small file of very many would take minutes.
+const MAX_SCANS: u32 = 500;
+
+const START_OF_FRAME: [u8; 13] = [
+    0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF,
+];
+const END_OF_IMAGE: u8 = 0xD9;
+const APP1: u8 = 0xE1;
+const APP2: u8 = 0xE2;
+const EXIF: &[u8] = b"Exif\0\0";
+const MULTI_PICTURE: &[u8] = b"MPF\0";
+
+/// Where a JPEG ends: behind its end-of-image marker, or, where it announces further pictures
+/// behind its own (CIPA DC-007, as phones write them), with the file.
+pub(super) fn end(bytes: &[u8]) -> Option<usize> {
+    let mut pictures = false;
+    segments(bytes).find_map(|segment| {
+        pictures |= segment.marker == APP2 && segment.payload.starts_with(MULTI_PICTURE);
+        let end = if pictures { bytes.len() } else { segment.end };
+        (segment.marker == END_OF_IMAGE).then_some(end)
+    })
+}
+
+struct Segment<'a> {
+    marker: u8,
+    payload: &'a [u8],
+    end: usize,
+}
+
+/// The marker segments up to the end-of-image marker or the first that is cut short.
+fn segments(bytes: &[u8]) -> impl Iterator<Item = Segment<'_>> {
+    let mut at = 0;
+    let mut ended = false;
+    iter::from_fn(move || {
+        while !ended {
+            let prefix = at + memchr(0xFF, &bytes[at..])?;
+            let marker = *bytes.get(prefix + 1)?;
+            match marker {
+                // A fill byte.
+                0xFF => at = prefix + 1,
+                // Within a scan's data: a stuffed zero or a restart. Elsewhere: a bare marker.
+                0x00 | 0x01 | 0xD0..=0xD8 => at = prefix + 2,
+                END_OF_IMAGE => {
+                    ended = true;
+                    return Some(Segment {
+                        marker,
+                        payload: &[],
+                        end: prefix + 2,
+                    });
+                }
+                _ => {
+                    let start = prefix + 2;
+                    let length: [u8; 2] = bytes.get(start..start + 2)?.try_into().ok()?;
+                    let end = start + usize::from(u16::from_be_bytes(length));
+                    at = end.max(start + 2);
+                    let payload = bytes.get(start + 2..at)?;
+                    return Some(Segment {
+                        marker,
+                        payload,
+                        end: at,
+                    });
+                }
+            }
+        }
+        None
+    })
+}
+
+/// libjpeg-turbo's state, made on first use, and the buffer for CMYK pixels.
+#[derive(Default)]
+pub(super) struct Decompressor {
+    turbo: Option<turbojpeg::Decompressor>,
+    inks: Vec<u8>,
+}
+
+impl Decompressor {
+    pub(super) fn decode_into(
+        &mut self,
+        bytes: &[u8],
+        options: &DecodeOptions,
+        pixels: &mut Vec<u8>,
+    ) -> Result<(Size, Option<Orientation>), ImageError> {
+        let Self { turbo, inks } = self;
+        if let Some((width, height)) = frame(bytes) {
+            options.size(Format::Jpeg, width, height)?;
+        }
+        let turbo = match turbo {
+            Some(turbo) => turbo,
+            None => turbo.insert(new_turbo().map_err(ImageError::Jpeg)?),
+        };
+        let header = turbo.read_header(bytes).map_err(ImageError::Jpeg)?;
+        let DecompressHeader {
+            width,
+            height,
+            colorspace,
+            ..
+        } = header;
+        let size = options.size(Format::Jpeg, width as u32, height as u32)?;
+        make_room(pixels, size.bytes(), size)?;
+        if matches!(colorspace, Colorspace::CMYK | Colorspace::YCCK) {
+            make_room(inks, size.width * size.height * INKS, size)?;
+            decompress(turbo, bytes, size, PixelFormat::CMYK, inks)?;
+            print_into(inks, pixels);
+        } else {
+            decompress(turbo, bytes, size, PixelFormat::RGB, pixels)?;
+        }
+        Ok((size, orientation(bytes)))
+    }
+}
+
+fn new_turbo() -> turbojpeg::Result<turbojpeg::Decompressor> {
+    let mut turbo = turbojpeg::Decompressor::new()?;
+    turbo.set_scan_limit(MAX_SCANS)?;
+    Ok(turbo)
+}
+
+fn decompress(
+    turbo: &mut turbojpeg::Decompressor,
+    bytes: &[u8],
+    size: Size,
+    format: PixelFormat,
+    pixels: &mut [u8],
+) -> Result<(), ImageError> {
+    let Size { width, height } = size;
+    let image = Image {
+        pixels,
+        width,
+        pitch: width * format.size(),
+        height,
+        format,
+    };
+    match turbo.decompress(bytes, image) {
+        Err(error) if !is_harmless(&error) => Err(ImageError::Jpeg(error)),
+        _ => Ok(()),
+    }
+}
+
+/// libjpeg's warnings that leave every pixel as the encoder meant it. The other warnings are of
+/// damaged data: libjpeg goes on with made-up pixels, whose features would look like any other.
+const HARMLESS: [&str; 6] = [
+    "extraneous bytes before marker",
+    "bad ICC marker",
+    "Unknown Adobe color transform code",
+    "Inconsistent progression sequence",
+    "Invalid SOS parameters for sequential JPEG",
+    "unknown JFIF revision number",
+];
+
+fn is_harmless(error: &turbojpeg::Error) -> bool {
+    match error {
+        turbojpeg::Error::TurboJpegError(message) => {
+            HARMLESS.iter().any(|warning| message.contains(warning))
+        }
+        _ => false,
+    }
+}
+
+/// Width and height of the frame header, read before libjpeg takes any memory.
+fn frame(bytes: &[u8]) -> Option<(u32, u32)> {
+    let header = segments(bytes).find(|segment| START_OF_FRAME.contains(&segment.marker))?;
+    match header.payload {
+        &[_precision, h1, h0, w1, w0, ..] => Some((
+            u16::from_be_bytes([w1, w0]).into(),
+            u16::from_be_bytes([h1, h0]).into(),
+        )),
+        _ => None,
+    }
+}
+
+fn orientation(bytes: &[u8]) -> Option<Orientation> {
+    let mut payloads = segments(bytes).filter(|segment| segment.marker == APP1);
+    let exif = payloads.find_map(|segment| segment.payload.strip_prefix(EXIF))?;
+    Orientation::from_exif_chunk(exif)
+}
+
+/// Channels of a CMYK pixel.
+const INKS: usize = 4;
+
+/// CMYK to RGB as Pillow does it. The inks of a JPEG are stored inverted, by Adobe's convention.
+fn print_into(inks: &[u8], pixels: &mut [u8]) {
+    let (inks, _) = inks.as_chunks::<INKS>();
+    let (pixels, _) = pixels.as_chunks_mut::<CHANNELS>();
+    for (pixel, &[c, m, y, k]) in pixels.iter_mut().zip(inks) {
+        *pixel = [c, m, y].map(|ink| k - scale(u8::MAX - ink, k));
+    }
+}
+
+/// `a * b / 255`, rounded, in integers.
+fn scale(a: u8, b: u8) -> u8 {
+    let product = u32::from(a) * u32::from(b) + 128;
+    (((product >> 8) + product) >> 8) as u8
+}

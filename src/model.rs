@@ -1,0 +1,102 @@
+//! One ONNX Runtime session: uint8 images in, float32 features out.
+
+use std::path::Path;
+
+use ort::environment::Environment;
+use ort::logging::LogLevel;
+use ort::session::Session;
+use ort::session::builder::GraphOptimizationLevel;
+use ort::value::TensorRef;
+
+use crate::contract::{Contract, INPUT, OUTPUT};
+use crate::fork::ForkAwareMutex;
+use crate::resize::CHANNELS;
+use crate::{Error, Result};
+
+/// ONNX Runtime allows one environment in a process. It lives from the first batch to the end.
+static ENVIRONMENT: ForkAwareMutex<Option<Environment>> = ForkAwareMutex::new(None);
+
+/// A running model. One thread uses it at a time, and it has no thread of its own.
+#[derive(Debug)]
+pub struct Model {
+    contract: Contract,
+    session: Session,
+}
+
+impl Model {
+    /// Starts ONNX Runtime from the library file `runtime`, where it is not running yet, and loads
+    /// the model.
+    ///
+    /// # Errors
+    /// [`Error::LoadRuntime`], [`Error::StartRuntime`] or [`Error::Runtime`].
+    pub fn load(contract: &Contract, runtime: &Path) -> Result<Self> {
+        let environment = environment(runtime)?;
+        match open(&environment, &contract.path) {
+            Ok(session) => Ok(Self {
+                contract: contract.clone(),
+                session,
+            }),
+            Err(source) => Err(Error::Runtime {
+                path: contract.path.clone(),
+                source,
+            }),
+        }
+    }
+
+    /// Computes the features of `n` images: `pixels` is RGB8 `[n, height, width, 3]`, `features`
+    /// is written as `[n, dim]`.
+    ///
+    /// # Errors
+    /// [`Error::Runtime`] where ONNX Runtime fails.
+    ///
+    /// # Panics
+    /// If the slices are not of these sizes.
+    pub fn run_into(&mut self, pixels: &[u8], features: &mut [f32]) -> Result<()> {
+        let Self { contract, session } = self;
+        let n = pixels.len() / contract.size.bytes();
+        assert_eq!(pixels.len(), n * contract.size.bytes(), "whole images");
+        assert_eq!(features.len(), n * contract.dim, "a row for each image");
+        let shape = [n, contract.size.height, contract.size.width, CHANNELS];
+        let mut run = || -> ort::Result<()> {
+            let images = TensorRef::from_array_view((shape, pixels))?;
+            let outputs = session.run(ort::inputs![INPUT => images])?;
+            let (_, values) = outputs[OUTPUT].try_extract_tensor::<f32>()?;
+            if values.len() != features.len() {
+                return Err(ort::Error::new(format!(
+                    "{} values came out for {n} images, {} were promised",
+                    values.len(),
+                    features.len(),
+                )));
+            }
+            features.copy_from_slice(values);
+            Ok(())
+        };
+        run().map_err(|source| Error::Runtime {
+            path: contract.path.clone(),
+            source,
+        })
+    }
+}
+
+fn environment(runtime: &Path) -> Result<Environment> {
+    let mut running = ENVIRONMENT.lock()?;
+    if let Some(environment) = &*running {
+        return Ok(environment.clone());
+    }
+    let started = ort::init_from(runtime)?
+        .with_name("pomona")
+        .with_telemetry(false)
+        .build()
+        .map_err(Error::StartRuntime)?;
+    Ok(running.insert(started).clone())
+}
+
+fn open(environment: &Environment, path: &Path) -> ort::Result<Session> {
+    Session::builder(environment)?
+        .with_optimization_level(GraphOptimizationLevel::All)?
+        // One thread of the caller's runs the whole graph: ONNX Runtime starts none.
+        .with_intra_threads(1)?
+        .with_inter_threads(1)?
+        .with_log_level(LogLevel::Error)?
+        .commit_from_file(path)
+}
