@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import stat
 from contextlib import contextmanager, suppress
@@ -177,7 +176,7 @@ def featurize_folder(
             for photos in chunks:
                 features, failures = featurizer.try_featurize([photo.content for photo in photos])
                 errors = [
-                    photo.error or (failure and failure.reason)
+                    photo.error or (failure.reason if failure else None)
                     for photo, failure in zip(photos, failures)
                 ]
                 write(_table(photos, features, errors))
@@ -316,16 +315,13 @@ def _schema() -> pa.Schema:
 def _metadata(featurizer: Featurizer, apply_exif: bool) -> dict[str, str]:
     """Tell where the features come from, for whoever finds the file in a year."""
     from pomona import __version__
+    from pomona.models.store import sha256_of
 
-    digest = hashlib.sha256()
-    with Path(featurizer.model_path).open("rb") as file:
-        for block in iter(lambda: file.read(1 << 20), b""):
-            digest.update(block)
     return {
         **featurizer.metadata,
         "pomona.version": __version__,
         "pomona.model": featurizer.model_name,
-        "pomona.model_sha256": digest.hexdigest(),
+        "pomona.model_sha256": sha256_of(featurizer.model_path),
         "pomona.apply_exif": str(apply_exif).lower(),
     }
 
