@@ -7,6 +7,7 @@ libraries allow it, so that a need which creeps upwards is seen long before it r
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -14,6 +15,7 @@ from elftools.elf.elffile import ELFFile
 from elftools.elf.gnuversions import GNUVerNeedSection
 from elftools.elf.sections import SymbolTableSection
 
+VERSION = re.compile(r"\d+(\.\d+)*")
 CEILINGS = {"GLIBC": (2, 17), "GLIBCXX": (3, 4, 22), "CXXABI": (1, 3, 11)}
 
 # Since glibc 2.38 its headers turn strtol and its kin into these in C23; no older glibc has them.
@@ -36,8 +38,11 @@ class VersionNeed:
     def is_too_new(self) -> bool:
         """Whether the version is above its family's ceiling; other families (GCC_…) have none."""
         family, _, version = self.name.partition("_")
-        ceiling = CEILINGS.get(family)
-        return ceiling is not None and tuple(int(part) for part in version.split(".")) > ceiling
+        if family not in CEILINGS:
+            return False
+        if not VERSION.fullmatch(version):  # GLIBC_PRIVATE is no promise of any glibc
+            return True
+        return tuple(int(part) for part in version.split(".")) > CEILINGS[family]
 
 
 def version_needs(library: BinaryIO) -> list[VersionNeed]:

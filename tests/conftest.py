@@ -1,0 +1,49 @@
+"""What tests of every kind share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Callable
+
+import pytest
+
+import photos
+
+LOUD = pytest.StashKey[list]()
+
+
+@pytest.fixture(scope="session")
+def photos_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of rendered photos, four classes of eight; tests must not write into it."""
+    folder = tmp_path_factory.mktemp("rendered")
+    photos.render(folder, classes=4, per_class=8)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_model() -> Path:
+    """The smallest model that keeps the contract: 8x8 pixels in, 16 features out."""
+    return Path(__file__).with_name("data") / "tiny.onnx"
+
+
+@pytest.fixture(scope="session")
+def real_photos() -> Path:
+    """The folder of real photos (`fruits` and `fruits-360-100x100`); skips where there is none."""
+    folder = os.environ.get("POMONA_PHOTOS")
+    if not folder:
+        pytest.skip("needs real photos: set POMONA_PHOTOS")
+    return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def say_loudly(pytestconfig: pytest.Config) -> Callable[[str], None]:
+    """Put a line at the very end of the run, where nobody can miss it."""
+    return pytestconfig.stash.setdefault(LOUD, []).append
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    for line in config.stash.get(LOUD, []):
+        terminalreporter.section(f"WARNING: {line}", sep="!", red=True, bold=True)
