@@ -26,8 +26,7 @@ IMAGE_EXTENSIONS = (
 
 
 def is_image(path: PathLike) -> bool:
-    """
-    Tell by a file's name whether it is a photo.
+    """Tell by a file's name whether it is a photo.
 
     Examples
     --------
@@ -38,8 +37,7 @@ def is_image(path: PathLike) -> bool:
 
 
 def label_of(path: PathLike) -> str:
-    """
-    Give the label of a photo: the name of the folder it is in.
+    """Give the label of a photo: the name of the folder it is in.
 
     Examples
     --------
@@ -52,8 +50,7 @@ def label_of(path: PathLike) -> str:
 
 
 def utf8_text(name: str) -> str:
-    r"""
-    Make a file name valid Unicode: bytes that are not UTF-8 become ``\xNN``.
+    r"""Make a file name valid Unicode: bytes that are not UTF-8 become ``\xNN``.
 
     Parquet holds only valid UTF-8, and a name that stays readable and different from its
     neighbours is worth more than a question mark.
@@ -67,8 +64,7 @@ def utf8_text(name: str) -> str:
 
 
 def one_line(text: str) -> str:
-    r"""
-    Make a file name or a message fit for a line of a terminal: control characters become escapes.
+    r"""Make text fit for one line of a terminal: control characters become escapes.
 
     Examples
     --------
@@ -94,8 +90,7 @@ class Tally:
 
 
 def find_images(*roots: PathLike, tally: Tally | None = None) -> Iterator[str]:
-    """
-    Find the photos in folders, in the order of their paths.
+    """Find the photos in folders, in the order of their paths.
 
     Folders are listed one at a time, so memory holds the names of one folder and of those above
     it. Links to folders are followed, and each real folder is read once, which ends loops. Names

@@ -16,8 +16,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def atomic_file(path: PathLike) -> Iterator[BinaryIO]:
-    """
-    Write a file under a temporary name and give it its own name when it is complete.
+    """Write a file under a temporary name and give it its own name when it is complete.
 
     Whoever opens `path` finds the old file or the whole new one. When the block raises, the
     temporary file is removed and `path` is as it was; after a power cut or SIGKILL a hidden
@@ -62,8 +61,7 @@ def atomic_file(path: PathLike) -> Iterator[BinaryIO]:
 
 
 def publish(partial: PathLike, path: PathLike) -> None:
-    """
-    Give a complete file its final name, durably.
+    """Give a complete file its final name, durably.
 
     Parameters
     ----------
@@ -86,8 +84,7 @@ def publish(partial: PathLike, path: PathLike) -> None:
 
 
 def check_writable(path: PathLike) -> Path:
-    """
-    Check that `path` names a file to create or to replace, before work is spent on it.
+    """Check that `path` names a file to create or to replace, before work is spent on it.
 
     Returns
     -------

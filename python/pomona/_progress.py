@@ -21,8 +21,7 @@ _MIB = 1024 * 1024
 
 
 class Progress:
-    """
-    A progress line on standard error.
+    """A progress line on standard error.
 
     On a terminal one line is redrawn in place, at most five times a second. Elsewhere (a log file,
     a pipe, a notebook's driver log) a whole line is printed every ten seconds, and a last one at
@@ -94,8 +93,7 @@ class Progress:
         self._stream = None
 
     def update(self, n: int = 1, **counts: int) -> None:
-        """
-        Add work done, and redraw if it is time.
+        """Add work done, and redraw if it is time.
 
         Parameters
         ----------
@@ -170,8 +168,7 @@ def _columns(stream: TextIO) -> int:
 
 
 def _duration(seconds: float) -> str:
-    """
-    Write seconds as a clock shows them.
+    """Write seconds as a clock shows them.
 
     Examples
     --------

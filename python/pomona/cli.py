@@ -69,8 +69,7 @@ class _Terminated(BaseException):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """
-    Run the command line.
+    """Run the command line.
 
     Parameters
     ----------

@@ -14,6 +14,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Iterable, Iterator, NamedTuple, Sequence
 
 import numpy as np
+
 from pomona._images import IMAGE_EXTENSIONS, Tally, find_images, label_of, one_line, utf8_text
 from pomona._output import atomic_file, check_writable
 from pomona._progress import Progress
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
     from numpy.typing import NDArray
+
     from pomona import Featurizer
 
     PathLike = str | os.PathLike[str]
@@ -95,8 +97,7 @@ def featurize_folder(
     max_pixels: int | None = None,
     overwrite: bool = False,
 ) -> Summary:
-    """
-    Write the features of every photo under `images` to one Parquet file.
+    """Write the features of every photo under `images` to one Parquet file.
 
     The file has one row a photo, in the order of the paths: ``path`` (string), ``label`` (string,
     the folder's name), ``features`` (list<float32>, null where the photo failed) and ``error``
