@@ -69,7 +69,7 @@ fn failure(format: Format, source: image::ImageError) -> ImageError {
 }
 
 /// As Pillow's `convert("RGB")`: grey to all three channels, alpha dropped and not blended, of 16
-/// bits the upper 8.
+/// bits the upper 8; but plain grey of 16 bits is cut off at 255.
 fn convert_into(format: Format, image: &DynamicImage, pixels: &mut [u8]) -> Result<(), ImageError> {
     match image {
         DynamicImage::ImageRgb8(image) => pixels.copy_from_slice(image),
@@ -77,7 +77,9 @@ fn convert_into(format: Format, image: &DynamicImage, pixels: &mut [u8]) -> Resu
         DynamicImage::ImageLumaA8(image) => map_into(image, pixels, |&[grey, _]| [grey; CHANNELS]),
         DynamicImage::ImageRgba8(image) => map_into(image, pixels, |&[r, g, b, _]| [r, g, b]),
         DynamicImage::ImageLuma16(image) => {
-            map_into(image, pixels, |&[grey]| [upper(grey); CHANNELS]);
+            map_into(image, pixels, |&[grey]| {
+                [grey.min(u8::MAX.into()) as u8; CHANNELS]
+            });
         }
         DynamicImage::ImageLumaA16(image) => {
             map_into(image, pixels, |&[grey, _]| [upper(grey); CHANNELS]);
