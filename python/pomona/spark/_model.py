@@ -1,0 +1,133 @@
+"""How a model reaches the executors.
+
+The driver puts the model's file into Spark's own file distribution, under a name made of its
+content, and a UDF carries only that name and the checksum. Each Python worker checks its executor's
+copy once and keeps the session that it built from it for all its tasks. Executors need no internet
+and no ``$POMONA_HOME``.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+import shutil
+import socket
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from py4j.protocol import Py4JJavaError
+from pyspark import SparkContext, SparkFiles
+
+from pomona import Featurizer, ModelError
+from pomona.models.store import resolve, sha256_of
+
+if TYPE_CHECKING:
+    from typing import Any
+
+_URI = re.compile("[A-Za-z][A-Za-z0-9+.-]*:/")
+_UNSAFE_IN_NAMES = re.compile("[^A-Za-z0-9_.-]+")
+
+
+class ShippedModel(NamedTuple):
+    """All that a UDF's closure knows of its model."""
+
+    #: The model's own name, for people.
+    name: str
+    #: What executors ask Spark for; it differs for two models of the same name.
+    file: str
+    #: Checksum of the file, in hexadecimal.
+    sha256: str
+
+
+def active_context() -> SparkContext:
+    """Return the running SparkContext, or raise RuntimeError where there is none."""
+    context = SparkContext._active_spark_context
+    if context is None:
+        raise RuntimeError(
+            "no Spark session is running: start one with SparkSession.builder.getOrCreate()"
+        )
+    return context
+
+
+def threads_per_task(context: SparkContext) -> int:
+    """Return how many threads a task may use: the cores that Spark reserves for it."""
+    return int(context.getConf().get("spark.task.cpus", "1"))
+
+
+def ship(context: SparkContext, model: str | os.PathLike[str]) -> ShippedModel:
+    """Give a model to every executor, present and future.
+
+    Parameters
+    ----------
+    context : SparkContext
+        The running application.
+    model : str or path
+        A pulled model's name, a path on the driver, or a URI of a file system that Spark's Hadoop
+        knows.
+
+    Raises
+    ------
+    ModelError
+        If there is no such model, it cannot be read, or it breaks the model contract.
+    """
+    with tempfile.TemporaryDirectory(prefix="pomona-", dir=context._temp_dir) as folder:
+        copy = Path(folder, "model.onnx")
+        name = _fetch(context, os.fspath(model), copy)
+        sha256 = sha256_of(copy)
+        shipped = ShippedModel(
+            name, f"{_UNSAFE_IN_NAMES.sub('_', name)}-{sha256[:16]}.onnx", sha256
+        )
+        # Executors fetch this file when they start, so it stays as long as the application. It is
+        # our own copy, because a user may convert again in the meantime.
+        served = Path(context._temp_dir, shipped.file)
+        if not served.exists():
+            copy.replace(served)
+            context.addFile(str(served))
+    return shipped
+
+
+@functools.lru_cache(maxsize=2)
+def load(model: ShippedModel, threads: int) -> Featurizer:
+    """Build this Python worker's session for a model; later calls return the same.
+
+    Raises
+    ------
+    ModelError
+        If the executor's copy of the model is missing or damaged.
+    """
+    path = Path(SparkFiles.get(model.file))
+    place = f"model {model.name} on executor {socket.gethostname()}: {path}"
+    wanted = (
+        f"expected sha256 {model.sha256}; restart the executor, or the application, to send the "
+        "model again"
+    )
+    try:
+        size, found = path.stat().st_size, sha256_of(path)
+    except OSError as error:
+        raise ModelError(f"{place} cannot be read: {error.strerror}; {wanted}") from error
+    if found != model.sha256:
+        raise ModelError(f"{place} is damaged: {size} bytes with sha256 {found}; {wanted}")
+    return Featurizer(path, threads=threads)
+
+
+def _fetch(context: SparkContext, model: str, target: Path) -> str:
+    """Copy a model to the driver's disk, check it against the contract and return its name."""
+    if not _URI.match(model):
+        source = resolve(model)
+        name = Featurizer(source).model_name
+        shutil.copyfile(source, target)
+        return name
+    hadoop: Any = context._jvm.org.apache.hadoop.fs  # type: ignore[union-attr]
+    try:
+        source = hadoop.Path(model)
+        file_system = source.getFileSystem(context._jsc.hadoopConfiguration())
+        # The raw local file system writes no .crc file beside the target.
+        file_system.copyToLocalFile(False, source, hadoop.Path(target.as_uri()), True)
+        return Featurizer(target).model_name
+    except Py4JJavaError as error:
+        reason = error.java_exception.toString()
+        raise ModelError(f"model {model} cannot be read: {reason}") from error
+    except ModelError as error:
+        raise ModelError(f"model {model}: {error}") from error

@@ -1,0 +1,189 @@
+"""Photos of a folder tree as a Spark DataFrame, in tasks of a few seconds."""
+
+from __future__ import annotations
+
+import os
+import re
+import warnings
+from typing import TYPE_CHECKING
+
+from py4j.protocol import Py4JJavaError
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql.functions import element_at, lit, split
+from pyspark.sql.utils import AnalysisException
+
+from pomona._images import IMAGE_EXTENSIONS
+
+if TYPE_CHECKING:
+    from typing import Sequence
+
+    from py4j.java_gateway import JavaObject
+
+#: Small photos (some kB each) in one task: about 4 s of a core at 100 images a second.
+PHOTOS_PER_TASK = 400
+
+#: Bytes of photos in one task. Spark hands rows to Python in batches that count rows and not
+#: bytes, but that never span tasks: so this also bounds the memory that a batch takes there.
+BYTES_PER_TASK = 64 * 1024 * 1024
+
+#: Tasks per core that a small folder is split into: a slow task leaves no core idle for long.
+TASKS_PER_CORE = 4
+
+_SCHEME = re.compile("[A-Za-z][A-Za-z0-9+.-]*:/+")
+_GLOB_CHARACTERS = re.compile(r"([{}\[\]*?\\])")
+
+
+def read_images(
+    spark: SparkSession,
+    path: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    *,
+    label: str | Column | None = "parent",
+) -> DataFrame:
+    """Read the photos under a folder, without decoding them.
+
+    All sub-folders are searched for files whose names end as those of photos do (``.jpg``,
+    ``.JPG``, ``.png`` …); names that start with ``_`` or ``.`` are skipped, as Spark always does.
+    The folders are listed once, when this is called. Each photo's bytes are read by the task that
+    uses them, and only if ``content`` is used.
+
+    Photos are packed into tasks of a few seconds by number and size: at most `PHOTOS_PER_TASK`
+    small photos or `BYTES_PER_TASK` bytes each, and at least `TASKS_PER_CORE` tasks for each core
+    that the application has now. There is no need to ``repartition``, which would move all bytes
+    over the network. The session's configuration stays as it is.
+
+    Parameters
+    ----------
+    spark : SparkSession
+        The session to read with.
+    path : str, path or sequence of them
+        A folder, a file or a glob pattern, or several: local paths, or URIs of any file system
+        that Spark's Hadoop knows (``s3://``, ``s3a://``, ``hdfs://``, ``file:///``). A path
+        without a scheme belongs to the cluster's default file system, which on EMR is HDFS.
+        Doubled slashes are cleaned, with a warning: asked for ``Rep1//Test``, Spark reads
+        ``Rep1/Test``, but on S3 these are two places. A path that exists is taken as it is, even
+        with characters like ``[`` in it.
+    label : str or Column, default "parent"
+        ``"parent"`` for the name of the folder that a photo is in, a column expression over
+        ``path``, ``length`` and ``modificationTime``, or None for labels of null.
+
+    Returns
+    -------
+    DataFrame
+        ``path string, label string, length bigint, modificationTime timestamp, content binary``;
+        ``length`` in bytes.
+
+    Raises
+    ------
+    FileNotFoundError
+        If a path does not exist, or there is no photo under any of them.
+    OSError
+        If the file system refuses: rights, a missing bucket, an unknown scheme …
+
+    Warns
+    -----
+    UserWarning
+        For each path with doubled slashes.
+
+    Examples
+    --------
+    >>> photos = read_images(spark, "s3://fruits/Test")  # doctest: +SKIP
+    >>> photos.groupBy("label").count().show()  # doctest: +SKIP
+    """
+    if isinstance(label, Column):
+        labels = label
+    elif label == "parent":
+        labels = element_at(split("path", "/"), -2)
+    elif label is None:
+        labels = lit(None)
+    else:
+        raise ValueError(f'label is {label!r}: it must be "parent", a Column or None')
+
+    given = [path] if isinstance(path, (str, os.PathLike)) else list(path)
+    if not given:
+        raise ValueError("no path to read photos from: give a folder, or a list of them")
+    paths = []
+    for one in map(os.fspath, given):
+        paths.append(_clean(one))
+        if paths[-1] != one:
+            warnings.warn(f"{one!r} has doubled slashes: reading {paths[-1]!r}", stacklevel=2)
+
+    relation = _list_photos(spark, paths)
+    photos = spark.read._df(spark._jsparkSession.baseRelationToDataFrame(relation))
+    label_column = labels.cast("string").alias("label")
+    return photos.select("path", label_column, "length", "modificationTime", "content")
+
+
+def _clean(path: str) -> str:
+    """Make slashes single, except behind the scheme.
+
+    Examples
+    --------
+    >>> _clean("s3://fruits/Rep1//Test/"), _clean("file:///photos")
+    ('s3://fruits/Rep1/Test/', 'file:///photos')
+    """
+    scheme = _SCHEME.match(path)
+    start = scheme.end() if scheme else 0
+    return path[:start] + re.sub("/{2,}", "/", path[start:])
+
+
+def _list_photos(spark: SparkSession, paths: list[str]) -> JavaObject:
+    """List the photos under paths, as a Java relation that makes tasks of a few seconds."""
+    # A file scan takes the sizes of its tasks from the session that made it, when it runs, and not
+    # from the session of the query. So a clone of the caller's session (same credentials, catalog
+    # and settings) makes the scan: the sizes hold for it alone, wherever the DataFrame goes.
+    session = spark._jsparkSession.cloneSession()
+    least_tasks = TASKS_PER_CORE * spark.sparkContext.defaultParallelism
+    session.conf().set("spark.sql.files.minPartitionNum", str(least_tasks))
+    session.conf().set("spark.sql.files.maxPartitionBytes", str(BYTES_PER_TASK))
+    # What a file counts in addition to its own bytes.
+    session.conf().set("spark.sql.files.openCostInBytes", str(BYTES_PER_TASK // PHOTOS_PER_TASK))
+    try:
+        literal = [_escape_if_it_exists(spark, path) for path in paths]
+        relation = _relation(spark, session, literal, _name_pattern())
+        if relation.location().allFiles().isEmpty():
+            others = _relation(spark, session, literal, "*").location().allFiles()
+            raise FileNotFoundError(_explain_no_photos(paths, others))
+    except AnalysisException as error:  # a path that does not exist
+        raise FileNotFoundError(_first_line(str(error))) from error
+    except Py4JJavaError as error:
+        reason = _first_line(error.java_exception.toString())
+        raise OSError(f"cannot list {', '.join(paths)}: {reason}") from error
+    return relation
+
+
+def _relation(spark: SparkSession, session: JavaObject, paths: list[str], names: str) -> JavaObject:
+    reader = session.read().format("binaryFile").option("recursiveFileLookup", "true")
+    photos = reader.option("pathGlobFilter", names).load(spark._jvm.PythonUtils.toSeq(paths))
+    return photos.queryExecution().analyzed().relation()
+
+
+def _name_pattern() -> str:
+    """Make a glob for the names of photos in any case; Hadoop's globs tell cases apart."""
+    endings = [
+        "".join(f"[{char}{char.upper()}]" if char.isalpha() else char for char in ending)
+        for ending in IMAGE_EXTENSIONS
+    ]
+    return f"*{{{','.join(endings)}}}"
+
+
+def _escape_if_it_exists(spark: SparkSession, path: str) -> str:
+    """Make a glob that matches nothing but this path, if there is a file or folder of this name."""
+    if not _GLOB_CHARACTERS.search(path):
+        return path
+    hadoop_path = spark._jvm.org.apache.hadoop.fs.Path(path)
+    file_system = hadoop_path.getFileSystem(spark._jsparkSession.sessionState().newHadoopConf())
+    return _GLOB_CHARACTERS.sub(r"\\\1", path) if file_system.exists(hadoop_path) else path
+
+
+def _explain_no_photos(paths: list[str], others: JavaObject) -> str:
+    found = "no file at all"
+    if not others.isEmpty():
+        found = f"only {others.size()} other, such as {others.head().getPath().toString()}"
+    return (
+        f"no photo under {', '.join(paths)}: looked in all sub-folders for files in "
+        f"{', '.join(IMAGE_EXTENSIONS)}, found {found}"
+    )
+
+
+def _first_line(message: str) -> str:
+    return message.strip().splitlines()[0]
