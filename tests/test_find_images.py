@@ -261,5 +261,4 @@ def test_any_bytes_make_a_name_that_parquet_takes(name: bytes) -> None:
 
 @given(st.text())
 def test_any_text_becomes_one_printable_line(text: str) -> None:
-    shown = one_line(text.encode("utf-8", "surrogatepass").decode("utf-8", "surrogateescape"))
-    assert shown.isprintable()
+    assert one_line(text).isprintable()

@@ -75,9 +75,9 @@ def test_a_folder_is_not_replaced(tmp_path: Path) -> None:
 
 def test_a_pipe_is_not_replaced(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(FileExistsError, match="it will not be replaced"):
+    with pytest.raises(OSError, match="is a device or a pipe"):
         check_writable(tmp_path / "pipe")
-    with pytest.raises(FileExistsError, match="it will not be replaced"):
+    with pytest.raises(OSError, match="is a device or a pipe"):
         check_writable("/dev/null")
 
 

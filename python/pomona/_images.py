@@ -60,7 +60,7 @@ def utf8_text(name: str) -> str:
     >>> print(utf8_text(os.fsdecode(b"caf\xe9.jpg")))
     caf\xe9.jpg
     """
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def one_line(text: str) -> str:
@@ -72,8 +72,7 @@ def one_line(text: str) -> str:
     two\nlines.jpg
     """
     return "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode()
-        for char in utf8_text(text)
+        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
     )
 
 

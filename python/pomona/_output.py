@@ -109,7 +109,7 @@ def check_writable(path: PathLike) -> Path:
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, "is a folder; name a file in it", str(path))
     if not stat.S_ISREG(mode):
-        raise FileExistsError(errno.EEXIST, "is not a file; it will not be replaced", str(path))
+        raise OSError(errno.EINVAL, "is a device or a pipe; name a file to write", str(path))
     return target
 
 

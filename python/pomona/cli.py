@@ -29,6 +29,7 @@ SOME_PHOTOS_FAILED = 3
 #: Shells report a program that a signal ended as this plus the signal's number.
 SIGNALLED = 128
 
+_KIB = 1 << 10
 _MIB = 1 << 20
 
 _EPILOG = f"""\
@@ -113,16 +114,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _featurize(args: argparse.Namespace) -> int:
     from pomona.local import featurize_folder
 
-    summary = featurize_folder(
-        args.images,
-        args.output,
-        model=args.model,
-        threads=args.threads or len(os.sched_getaffinity(0)),
-        apply_exif=args.apply_exif,
-        allow_trailing=args.allow_trailing,
-        max_pixels=args.max_pixels,
-        overwrite=args.overwrite,
-    )
+    try:
+        summary = featurize_folder(
+            args.images,
+            args.output,
+            model=args.model,
+            threads=args.threads or len(os.sched_getaffinity(0)),
+            apply_exif=args.apply_exif,
+            allow_trailing=args.allow_trailing,
+            max_pixels=args.max_pixels,
+            overwrite=args.overwrite,
+        )
+    except FileExistsError as error:
+        raise _CommandError(f"{args.output} exists already; --overwrite replaces it") from error
     _show(_describe(summary))
     failed = summary.errors or summary.unreadable
     return SOME_PHOTOS_FAILED if args.strict and failed else 0
@@ -148,7 +152,7 @@ def _describe(summary: Summary) -> str:
     )
     lines.append(
         f"{one_line(summary.output)}: {summary.dim:,} features a photo, "
-        f"{summary.output_bytes / _MIB:,.1f} MiB"
+        + _size(summary.output_bytes)
     )
     return "\n".join(lines)
 
@@ -252,7 +256,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         parents=[common],
     )
-    parser.add_argument("--version", action="version", version=f"pomona {__version__}")
+    parser.add_argument("-V", "--version", action="version", version=f"pomona {__version__}")
     verbs = parser.add_subparsers(title="commands", metavar="COMMAND")
     _add_featurize(verbs, common)
     _add_model(verbs, common)
@@ -426,6 +430,10 @@ def _share(text: str) -> float:
 
 def _count(number: int, thing: str) -> str:
     return f"{number:,} {thing}" + ("" if number == 1 else "s")
+
+
+def _size(number: int) -> str:
+    return f"{number / _MIB:,.1f} MiB" if number >= _MIB else f"{number / _KIB:,.1f} KiB"
 
 
 def _show(text: str) -> None:

@@ -154,7 +154,7 @@ def featurize_folder(
     roots = [images] if isinstance(images, (str, os.PathLike)) else list(images)
     if check_writable(output).exists() and not overwrite:
         raise FileExistsError(
-            errno.EEXIST, "exists already and was not to be overwritten", str(output)
+            errno.EEXIST, "exists already; overwrite=True replaces it", str(output)
         )
     limits: dict[str, Any] = {} if max_pixels is None else {"max_pixels": max_pixels}
     featurizer = Featurizer(
@@ -191,7 +191,7 @@ def _nothing_found(roots: Sequence[PathLike], tally: Tally) -> str:
     where = ", ".join(one_line(os.fsdecode(root)) for root in roots)
     endings = " ".join(ending[1:] for ending in IMAGE_EXTENSIONS)
     message = f"no photos in {where}: looked for files ending in {endings}"
-    message += f"; met {tally.others:,} other files" if tally.others else "; there are no files"
+    message += f"; other files there: {tally.others:,}"
     for path, reason in tally.unreadable[:LISTED_ERRORS]:
         message += f"; {one_line(path)} cannot be listed: {reason}"
     return message
