@@ -103,11 +103,15 @@ vendor: .venv/build/.installed
 	.venv/$*/bin/python -m pip install --quiet --no-deps --force-reinstall $<
 	touch $@
 
-# zig links against the glibc of the tag; the wheel's test holds it to what is older still.
+# The extension is linked against glibc 2.17; the tag is higher because libonnxruntime needs the libstdc++
+# of a later day, so it is set afterwards: maturin would link against the glibc of the tag that it is given.
 $(WHEEL): $(WHEEL_SOURCES) .venv/build/.installed | system vendor
+	rm -rf target/maturin
 	PATH="$(CURDIR)/.venv/build/bin:$$PATH" maturin build --release --locked --zig \
-		--target x86_64-unknown-linux-gnu --compatibility $(PLATFORM) --out $(@D)
-	touch $@
+		--target x86_64-unknown-linux-gnu --compatibility manylinux_2_17 --out target/maturin
+	.venv/build/bin/python -m wheel tags --remove --platform-tag $(PLATFORM)_x86_64 target/maturin/*.whl
+	mkdir -p $(@D)
+	mv target/maturin/*.whl $@
 
 $(DEMO)/photos: .venv/$(DEMO_VENV)/.installed
 	@rm -rf $@.tmp
