@@ -3,6 +3,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
+.ONESHELL:
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-builtin-rules
 export PATH := $(PATH):$(HOME)/.cargo/bin
@@ -106,12 +107,13 @@ vendor: .venv/build/.installed
 # The extension is linked against glibc 2.17; the tag is higher because libonnxruntime needs the libstdc++
 # of a later day, so it is set afterwards: maturin would link against the glibc of the tag that it is given.
 $(WHEEL): $(WHEEL_SOURCES) .venv/build/.installed | system vendor
-	rm -rf target/maturin
-	PATH="$(CURDIR)/.venv/build/bin:$$PATH" maturin build --release --locked --zig \
-		--target x86_64-unknown-linux-gnu --compatibility manylinux_2_17 --out target/maturin
-	.venv/build/bin/python -m wheel tags --remove --platform-tag $(PLATFORM)_x86_64 target/maturin/*.whl
 	mkdir -p $(@D)
-	mv target/maturin/*.whl $@
+	built=$$(mktemp -d target/wheel.XXXXXX)
+	trap 'rm -rf "$$built"' EXIT
+	PATH="$(CURDIR)/.venv/build/bin:$$PATH" maturin build --release --locked --zig \
+		--target x86_64-unknown-linux-gnu --compatibility manylinux_2_17 --out "$$built"
+	.venv/build/bin/python -m wheel tags --remove --platform-tag $(PLATFORM)_x86_64 "$$built"/*.whl
+	mv "$$built"/*.whl $@
 
 $(DEMO)/photos: .venv/$(DEMO_VENV)/.installed
 	@rm -rf $@.tmp
