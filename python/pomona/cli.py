@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from pomona.local import Summary
 
 DEFAULT_MODEL = BUILT_IN_NAMES[0]
-DEFAULT_VARIANCE = 0.95
 
 FAILED = 1
 USAGE = 2
@@ -160,7 +159,8 @@ def _describe(summary: Summary) -> str:
 def _model_pull(args: argparse.Namespace) -> int:
     from pomona import models
 
-    _show(f"{args.name}: {models.pull(args.name, weights=args.weights)}")
+    path = models.pull(args.name, weights=args.weights, force=args.force)
+    _show(_describe_model(models.info(path)))
     return 0
 
 
@@ -171,10 +171,13 @@ def _model_convert(args: argparse.Namespace) -> int:
         args.weights,
         args.output,
         name=args.name,
-        output_tensor=args.output_tensor,
         input_size=args.input_size,
+        output_tensor=args.output_tensor,
+        mean=args.mean,
+        std=args.std,
+        license=args.license,
     )
-    _show(f"{one_line(str(path))}: converted from {one_line(args.weights)}")
+    _show(_describe_model(models.info(path)))
     return 0
 
 
@@ -182,12 +185,23 @@ def _model_info(args: argparse.Namespace) -> int:
     from pomona import models
 
     facts = models.info(args.model)
-    if args.json:
-        _show(json.dumps(facts, indent=2))
-    else:
-        width = max(len(key) for key in facts)
-        _show("\n".join(f"{key:{width}}  {one_line(str(facts[key]))}" for key in facts))
+    _show(json.dumps(facts, indent=2) if args.json else _describe_model(facts))
     return 0
+
+
+def _describe_model(facts: dict[str, Any]) -> str:
+    height, width = facts["input_size"]
+    lines = {
+        "name": facts["name"],
+        "file": f"{facts['path']} ({_size(facts['file_size'])})",
+        "sha256": facts["sha256"],
+        "images": f"{height} x {width} pixels, resized {facts['resize']}",
+        "features": f"{facts['dim']:,} a photo",
+        "parameters": f"{facts['parameters']:,}",
+        "source": facts["source"],
+        "license": facts["license"],
+    }
+    return "\n".join(f"{name:11} {one_line(value)}" for name, value in lines.items())
 
 
 def _model_list(args: argparse.Namespace) -> int:
@@ -331,6 +345,7 @@ def _add_model(verbs: Any, common: argparse.ArgumentParser) -> None:
         help=f"{' or '.join(BUILT_IN_NAMES)} (default: {DEFAULT_MODEL})",
     )
     pull.add_argument("--weights", metavar="FILE", help="the published weights, downloaded before")
+    pull.add_argument("--force", action="store_true", help="fetch it again if it is there")
     pull.set_defaults(command=_model_pull, unfinished="the same command goes on where it stopped")
 
     convert = actions.add_parser(
@@ -342,18 +357,33 @@ def _add_model(verbs: Any, common: argparse.ArgumentParser) -> None:
         epilog="example: pomona model convert mine.h5 -o mine.onnx",
     )
     convert.add_argument("weights", metavar="WEIGHTS", help="an .h5, .keras or .onnx file")
-    convert.add_argument("-o", "--output", required=True, metavar="FILE", help="the model to write")
+    convert.add_argument(
+        "-o",
+        "--output",
+        metavar="FILE.onnx",
+        help="the model to write (default: keep it under its --name with the pulled models)",
+    )
     convert.add_argument("--name", metavar="NAME", help="the model's name (default: the file's)")
     convert.add_argument(
-        "--output-tensor", metavar="NAME", help="the tensor of an ONNX file that holds the features"
+        "--input-size",
+        type=_height_and_width,
+        metavar="N | HxW",
+        help="size of the images in pixels, where the file leaves it open (default: 224)",
     )
     convert.add_argument(
-        "--input-size",
-        type=_positive,
-        metavar="N",
-        help="height and width of the images, in pixels",
+        "--output-tensor",
+        metavar="NAME",
+        help="the tensor of an ONNX file that holds the features",
     )
-    convert.set_defaults(command=_model_convert, unfinished="{output} was not written")
+    for option, meaning in (("--mean", "is subtracted from"), ("--std", "then divides")):
+        convert.add_argument(
+            option,
+            type=_numbers,
+            metavar="N | R,G,B",
+            help=f"what {meaning} the pixels, which are 0 to 255",
+        )
+    convert.add_argument("--license", metavar="TEXT", help="the weights' licence, to be noted")
+    convert.set_defaults(command=_model_convert, unfinished="no model was written")
 
     info = actions.add_parser(
         "info",
@@ -393,8 +423,7 @@ def _add_run(verbs: Any, common: argparse.ArgumentParser) -> None:
         "--variance",
         type=_share,
         metavar="SHARE",
-        help="keep as many components as explain this share of the variance "
-        f"(default: {DEFAULT_VARIANCE})",
+        help="keep as many components as explain this share of the variance (default: 0.95)",
     )
     size.add_argument("--components", type=_positive, metavar="K", help="keep this many components")
     verb.add_argument(
@@ -426,6 +455,20 @@ def _share(text: str) -> float:
         if 0 < float(text) <= 1:
             return float(text)
     raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0 and up to 1")
+
+
+def _height_and_width(text: str) -> tuple[int, int]:
+    sides = [_positive(side) for side in text.lower().split("x")]
+    if len(sides) > 2:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a side or HEIGHTxWIDTH")
+    return sides[0], sides[-1]
+
+
+def _numbers(text: str) -> list[float]:
+    try:
+        return [float(number) for number in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number or R,G,B") from None
 
 
 def _count(number: int, thing: str) -> str:
