@@ -202,7 +202,8 @@ def _entry(graph: onnx.GraphProto, constants: set[str]) -> onnx.ValueInfoProto:
     if len(inputs) != 1:
         names = ", ".join(repr(value.name) for value in inputs) or "none"
         raise ModelError(f"the tensor depends on {len(inputs)} inputs ({names}), expected one")
-    return inputs[0]
+    entry: onnx.ValueInfoProto = inputs[0]
+    return entry
 
 
 def _layout(entry: onnx.ValueInfoProto, input_size: Size | None) -> tuple[str, Size]:
@@ -251,7 +252,7 @@ def _check_normalization(graph: onnx.GraphProto, entry: onnx.ValueInfoProto, giv
         for node in users:
             if node.op_type in _ARITHMETIC:
                 raise ModelError(
-                    f"the network computes on its input itself ({node.op_type} node {node.name!r}), "
+                    f"the network computes on its input itself ({node.op_type} {node.name!r}), "
                     "so that Pomona cannot tell which range it expects: give mean 0 and std 1 for "
                     "pixels from 0 to 255, mean 0 and std 255 for 0 to 1"
                 )

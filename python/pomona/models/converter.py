@@ -33,7 +33,7 @@ def convert(
     output_tensor: str | None = None,
     mean: Numbers | None = None,
     std: Numbers | None = None,
-    license: str | None = None,
+    license_name: str | None = None,
 ) -> str:
     """Convert a Keras MobileNetV2 or an ONNX classifier to a model of Pomona's.
 
@@ -59,7 +59,7 @@ def convert(
         the default is 127.5 and 127.5 (Keras' ``preprocess_input``). For ONNX, the default is
         ImageNet's mean and deviation if the input is ``[n, 3, h, w]`` (PyTorch's habit), 127.5 and
         127.5 if it is ``[n, h, w, 3]``.
-    license : str, optional
+    license_name : str, optional
         What to note as the licence of the weights.
 
     Returns
@@ -85,7 +85,7 @@ def convert(
         contract_metadata(
             name,
             f"{source.name} sha256:{checksum}",
-            license or official_license(source) or UNKNOWN_LICENSE,
+            license_name or official_license(source) or UNKNOWN_LICENSE,
         ),
         input_size=_size(input_size),
         output_tensor=output_tensor,
@@ -106,7 +106,7 @@ def write_converted(
     std: Sequence[float] | None = None,
 ) -> None:
     """Convert one file to another, telling by its first bytes what it is."""
-    with open(source, "rb") as file:
+    with source.open("rb") as file:
         start = file.read(len(HDF5_MAGIC))
     is_keras = start == HDF5_MAGIC or start.startswith(ZIP_MAGIC)
     if not is_keras and source.suffix.lower() != store.MODEL_SUFFIX:

@@ -21,7 +21,7 @@ from pomona._output import atomic_file
 if TYPE_CHECKING:
     from typing import Any, Mapping, Sequence, Tuple
 
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
 
     Pads = Tuple[int, int, int, int]
     """Top, left, bottom, right, in pixels: the order of ONNX."""
@@ -139,7 +139,7 @@ class GraphBuilder:
         planes = self._node("Transpose", [pixels], perm=[0, 3, 1, 2])
         return Value(planes, 3, self._height, self._width)
 
-    def normalize(self, value: Value, mean: Sequence[float], std: Sequence[float]) -> Value:
+    def normalize(self, value: Value, mean: ArrayLike, std: ArrayLike) -> Value:
         """Return ``(value - mean) / std``, with one number or one a channel."""
         shifted = self.arithmetic("Sub", value, np.asarray(mean))
         return self.arithmetic("Div", shifted, np.asarray(std))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import pathlib
 from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from pomona._errors import ModelError
 from pomona.models.graph import INPUT, OUTPUT
@@ -37,7 +38,7 @@ def info(model: str | os.PathLike[str]) -> dict[str, Any]:
     ModelError
         If there is no such model or it breaks the model contract.
     """
-    path = resolve(model)
+    path = pathlib.Path(resolve(model))
     graph_model = load_onnx(path)
     metadata = {entry.key: entry.value for entry in graph_model.metadata_props}
     graph = graph_model.graph
@@ -49,8 +50,8 @@ def info(model: str | os.PathLike[str]) -> dict[str, Any]:
     except ModelError as error:
         raise ModelError(f"{path} is not a model of Pomona's: {error}") from error
     return {
-        "name": metadata.get("pomona.name", os.path.splitext(os.path.basename(path))[0]),
-        "path": path,
+        "name": metadata.get("pomona.name", path.stem),
+        "path": str(path),
         "sha256": sha256_of(path),
         "input_size": [height, width],
         "dim": dim,
@@ -58,7 +59,7 @@ def info(model: str | os.PathLike[str]) -> dict[str, Any]:
         "source": metadata.get("pomona.source", "unknown"),
         "license": metadata.get("pomona.license", "unknown"),
         "parameters": _parameters(graph),
-        "file_size": os.path.getsize(path),
+        "file_size": path.stat().st_size,
     }
 
 

@@ -14,12 +14,13 @@ from __future__ import annotations
 
 import io
 import json
+import pathlib
 import re
 import zipfile
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-import h5py
+import h5py  # type: ignore[import-untyped]
 import numpy as np
 
 from pomona._errors import ModelError
@@ -73,6 +74,7 @@ class NamedVariables(Variables):
         self.layers = [_text(name) for name in root.attrs["layer_names"]]
 
     def read(self, path: LayerPath, names: Sequence[str]) -> dict[str, NDArray[np.float64]]:
+        """Return a layer's variables, found by their names."""
         if path[0] not in self.layers:
             raise ModelError(f"the file holds no variables of layer {path[0]!r}")
         found = {}
@@ -133,11 +135,13 @@ class TreeVariables(Variables):
                 child = children.get(f"{slug}_{count}" if count else slug)
             if child is None:
                 continue
-            self._groups[(*path, name)] = child
+            layer_path = (*path, name)
+            self._groups[layer_path] = child
             if is_model(layer):
-                self._index((*path, name), layer, child)
+                self._index(layer_path, layer, child)
 
     def read(self, path: LayerPath, names: Sequence[str]) -> dict[str, NDArray[np.float64]]:
+        """Return a layer's variables, which are stored in Keras' order."""
         group = self._groups.get(path)
         if group is None or "vars" not in group:
             raise ModelError(f"the file holds no variables of layer {'/'.join(path)!r}")
@@ -187,7 +191,7 @@ def open_keras_file(path: str | os.PathLike[str]) -> Iterator[KerasFile]:
     ModelError
         If it is not one or is damaged.
     """
-    with open(path, "rb") as file:
+    with pathlib.Path(path).open("rb") as file:
         magic = file.read(len(HDF5_MAGIC))
     try:
         if magic == HDF5_MAGIC:
@@ -217,7 +221,7 @@ def _from_hdf5(root: Any) -> KerasFile:
     config = None
     if "model_config" in root.attrs:
         config = json.loads(_text(root.attrs["model_config"]))
-    weights = root["model_weights"] if "model_weights" in root else root
+    weights = root.get("model_weights", root)
     if "layer_names" in weights.attrs:
         return KerasFile(config, NamedVariables(weights))
     if _container(root) is not None:

@@ -46,6 +46,7 @@ class Call:
 
     @property
     def name(self) -> str:
+        """The path, as text."""
         return "/".join(self.path)
 
     @property
@@ -158,7 +159,8 @@ class ModelCalls:
         if not isinstance(argument, _Reference):
             return argument
         value = _result(results, argument)
-        assert value is not None, argument
+        if value is None:
+            raise ModelError(f"layer {argument.layer!r} has no call {argument.call}")
         return value
 
     def _apply(self, layer: Config, path: LayerPath, arguments: list[Argument]) -> Outputs:

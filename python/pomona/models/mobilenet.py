@@ -8,7 +8,7 @@ over as the file describes it, the file's own preprocessing included; what comes
 
 from __future__ import annotations
 
-import os
+import pathlib
 import re
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,7 @@ from pomona.models.keras_file import NamedVariables, TreeVariables, open_keras_f
 from pomona.models.keras_graph import INPUT_LAYER, Call, ModelCalls
 
 if TYPE_CHECKING:
+    import os
     from typing import Any, Callable, Dict, Sequence, Tuple
 
     import onnx
@@ -154,11 +155,12 @@ def convert_keras(
             builder = GraphBuilder(*size)
             images = builder.normalize(builder.images(), mean or DEFAULT_MEAN, std or DEFAULT_STD)
             return builder.features(_standard(builder, images, _bare_weights(file)))
-        return _Conversion(file, input_size, mean, std).run()
+        model = ModelCalls(file.config)
+        return _Conversion(model, file.variables, input_size, mean, std).run()
 
 
 def _size_in_name(path: str | os.PathLike[str]) -> Size | None:
-    match = _OFFICIAL_FILE.fullmatch(os.path.basename(os.fspath(path)))
+    match = _OFFICIAL_FILE.fullmatch(pathlib.PurePath(path).name)
     return (int(match["size"]), int(match["size"])) if match else None
 
 
@@ -172,17 +174,17 @@ class _Conversion:
 
     def __init__(
         self,
-        file: KerasFile,
+        model: ModelCalls,
+        variables: Variables,
         input_size: Size | None,
         mean: Sequence[float] | None,
         std: Sequence[float] | None,
     ) -> None:
-        assert file.config is not None
-        self._variables: Variables = file.variables
+        self._model = model
+        self._variables = variables
         self._input_size = input_size
         self._mean = mean
         self._std = std
-        self._model = ModelCalls(file.config)
 
     def run(self) -> onnx.ModelProto:
         calls = self._model.ancestors(self._last_map())
@@ -193,10 +195,7 @@ class _Conversion:
             images = builder.normalize(images, self._mean or DEFAULT_MEAN, self._std or DEFAULT_STD)
         values: dict[int, Value] = {}
         for call in calls:
-            try:
-                values[id(call)] = self._layer(builder, call, images, values)
-            except ModelError as error:
-                raise ModelError(f"layer {call.name!r} ({call.kind}): {error}") from error
+            values[id(call)] = self._named_layer(builder, call, images, values)
         return builder.features(values[id(calls[-1])])
 
     def _last_map(self) -> Call:
@@ -266,6 +265,14 @@ class _Conversion:
                 )
             return True
         return False
+
+    def _named_layer(
+        self, builder: GraphBuilder, call: Call, images: Value, values: dict[int, Value]
+    ) -> Value:
+        try:
+            return self._layer(builder, call, images, values)
+        except ModelError as error:
+            raise ModelError(f"layer {call.name!r} ({call.kind}): {error}") from error
 
     def _layer(
         self, builder: GraphBuilder, call: Call, images: Value, values: dict[int, Value]
@@ -462,7 +469,7 @@ def _is_same(config: dict[str, Any]) -> bool:
 
 
 def _pair(value: Any) -> tuple[int, int]:
-    return (int(value), int(value)) if np.isscalar(value) else (int(value[0]), int(value[1]))
+    return (value, value) if isinstance(value, int) else (int(value[0]), int(value[1]))
 
 
 def _plain(value: Any) -> Any:
@@ -475,13 +482,17 @@ def _plain(value: Any) -> Any:
 
 def _filters_first(kernel: NDArray[np.float64]) -> NDArray[np.float64]:
     """Reorder Keras' [height, width, channels, filters] for ONNX."""
-    return kernel.transpose(3, 2, 0, 1)
+    filters_first: NDArray[np.float64] = kernel.transpose(3, 2, 0, 1)
+    return filters_first
 
 
 def _depthwise_filters_first(kernel: NDArray[np.float64]) -> NDArray[np.float64]:
     """Reorder Keras' [height, width, channels, multiplier] for ONNX."""
     height, width, channels, multiplier = kernel.shape
-    return kernel.transpose(2, 3, 0, 1).reshape(channels * multiplier, 1, height, width)
+    filters_first: NDArray[np.float64] = kernel.transpose(2, 3, 0, 1).reshape(
+        channels * multiplier, 1, height, width
+    )
+    return filters_first
 
 
 def standard_layers() -> list[tuple[str, str, tuple[str, ...]]]:
@@ -537,8 +548,9 @@ def _bare_weights(file: KerasFile) -> Weights:
     """Find the backbone's variables in a file without a configuration."""
     if isinstance(file.variables, TreeVariables):
         return _weights_in_tree(file.variables)
-    assert isinstance(file.variables, NamedVariables)
-    return _weights_by_name_or_order(file.variables)
+    if isinstance(file.variables, NamedVariables):
+        return _weights_by_name_or_order(file.variables)
+    raise TypeError(f"no bare weights in {type(file.variables).__name__}")
 
 
 def _weights_by_name_or_order(variables: NamedVariables) -> Weights:

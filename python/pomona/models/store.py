@@ -32,7 +32,11 @@ def home() -> pathlib.Path:
         return pathlib.Path(chosen).expanduser().absolute()
     # The XDG specification: a relative path there is invalid and to be ignored.
     cache = os.environ.get("XDG_CACHE_HOME", "")
-    base = pathlib.Path(cache) if os.path.isabs(cache) else pathlib.Path("~/.cache").expanduser()
+    base = (
+        pathlib.Path(cache)
+        if pathlib.PurePath(cache).is_absolute()
+        else pathlib.Path("~/.cache").expanduser()
+    )
     return base / "pomona"
 
 
@@ -83,12 +87,12 @@ def resolve(model: str | os.PathLike[str]) -> str:
     if isinstance(model, str) and _NAME.fullmatch(text):
         for name in (text, text[: -len(MODEL_SUFFIX)] if text.endswith(MODEL_SUFFIX) else text):
             stored = home() / (name + MODEL_SUFFIX)
-            if stored.is_file() and not (name != text and os.path.isfile(text)):
+            if stored.is_file() and not (name != text and pathlib.Path(text).is_file()):
                 return str(stored)
     path = pathlib.Path(text).expanduser()
     if path.is_file():
         _refuse_weights(path)
-        return os.path.abspath(str(path))
+        return str(path.absolute())
     if path.is_dir():
         raise ModelError(f"model {text!r} is a folder; expected an {MODEL_SUFFIX} file or a name")
     raise ModelError(_not_found(text))
@@ -125,7 +129,7 @@ def _not_found(text: str) -> str:
 def sha256_of(path: str | os.PathLike[str]) -> str:
     """Return the SHA-256 of a file, as 64 hexadecimal digits."""
     digest = hashlib.sha256()
-    with open(path, "rb") as file:
+    with pathlib.Path(path).open("rb") as file:
         for block in iter(lambda: file.read(_COPY_BUFFER), b""):
             digest.update(block)
     return digest.hexdigest()

@@ -7,6 +7,7 @@ the file can't run code.
 
 from __future__ import annotations
 
+import pathlib
 import pickle
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from pomona._errors import ModelError
 
 if TYPE_CHECKING:
     import os
-    from typing import IO, Any, Tuple
+    from typing import IO, Any
 
     from numpy.typing import NDArray
 
@@ -34,6 +35,17 @@ _DTYPES = {
 }
 
 
+# What unpickling raises on bytes that are not, or no longer, a pickle.
+_DAMAGE = (
+    pickle.UnpicklingError,
+    EOFError,
+    AttributeError,
+    LookupError,
+    TypeError,
+    ValueError,
+)
+
+
 @dataclass(frozen=True)
 class _Storage:
     key: str
@@ -46,8 +58,8 @@ class _Tensor:
 
     storage: _Storage
     offset: int
-    shape: Tuple[int, ...]
-    strides: Tuple[int, ...]
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
 
 
 def _rebuild_tensor(
@@ -84,7 +96,7 @@ def read_state_dict(path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:
         If the file is not of this kind, is damaged or holds anything but tensors.
     """
     try:
-        with open(path, "rb") as file:
+        with pathlib.Path(path).open("rb") as file:
             if _unpickle(file) != MAGIC_NUMBER or _unpickle(file) != PROTOCOL:
                 raise ModelError("the file is not a PyTorch file of the kind before 1.6")
             system = _unpickle(file)
@@ -97,16 +109,9 @@ def read_state_dict(path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:
                 name: _view(tensor, storages[tensor.storage.key])
                 for name, tensor in tensors.items()
             }
-    except (
-        pickle.UnpicklingError,
-        EOFError,
-        AttributeError,
-        LookupError,
-        TypeError,
-        ValueError,
-    ) as error:
-        if isinstance(error, ModelError):
-            raise
+    except ModelError:
+        raise
+    except _DAMAGE as error:
         raise ModelError(f"the PyTorch file is damaged or cut short: {error}") from error
 
 
