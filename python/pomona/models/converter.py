@@ -33,7 +33,7 @@ def convert(
     output_tensor: str | None = None,
     mean: Numbers | None = None,
     std: Numbers | None = None,
-    license_name: str | None = None,
+    license: str | None = None,  # noqa: A002 - the name that the metadata has
 ) -> str:
     """Convert a Keras MobileNetV2 or an ONNX classifier to a model of Pomona's.
 
@@ -59,7 +59,7 @@ def convert(
         the default is 127.5 and 127.5 (Keras' ``preprocess_input``). For ONNX, the default is
         ImageNet's mean and deviation if the input is ``[n, 3, h, w]`` (PyTorch's habit), 127.5 and
         127.5 if it is ``[n, h, w, 3]``.
-    license_name : str, optional
+    license : str, optional
         What to note as the licence of the weights.
 
     Returns
@@ -85,7 +85,7 @@ def convert(
         contract_metadata(
             name,
             f"{source.name} sha256:{checksum}",
-            license_name or official_license(source) or UNKNOWN_LICENSE,
+            license or official_license(source) or UNKNOWN_LICENSE,
         ),
         input_size=_size(input_size),
         output_tensor=output_tensor,
