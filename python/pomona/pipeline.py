@@ -1,0 +1,234 @@
+"""
+The whole job: photos -> features -> PCA -> Parquet.
+
+What a run leaves in its output folder::
+
+    features/      path, label, features array<float>, error; see pomona.spark.features
+    pca/           path, label, pca array<float>; photos that cannot be read have no row
+    pca_model/     a saved Spark PipelineModel, which plain PySpark loads
+    summary.json   counts, curve, times; written last, so where it is, the rest is finished
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timezone
+from time import monotonic
+from typing import TYPE_CHECKING, Dict, Iterator, List, Optional, Sequence, Tuple, Union
+
+import numpy as np
+from pyspark.sql import functions as F
+
+import pomona
+from pomona.spark._storage import Folder
+from pomona.spark.features import described, read_features, write_features
+from pomona.spark.images import read_images
+from pomona.spark.pca import check_components, check_variance, fit_pca
+
+if TYPE_CHECKING:
+    from pyspark.sql import Column, SparkSession
+
+    PathLike = Union[str, "os.PathLike[str]"]
+
+#: Photos that cannot be read which a summary names; `features` has them all.
+LISTED_ERRORS = 5
+
+
+@dataclass
+class Summary:
+    """What a run did: the content of ``summary.json``."""
+
+    #: Folders that photos were read from, and the one that results are in.
+    images: List[str]
+    output: str
+    #: ``name`` and ``sha256``.
+    model: Dict[str, str]
+    #: Rows of ``features``: photos featurised now or earlier, and photos that cannot be read.
+    photos: int = 0
+    #: Photos that cannot be read, and the first of them: (path, reason).
+    errors: int = 0
+    first_errors: List[Tuple[str, str]] = field(default_factory=list)
+    #: Photos that this run put through the model; the others are from earlier runs.
+    featurized: int = 0
+    #: Photos that were listed and gone when they were to be read.
+    vanished: int = 0
+    #: Numbers of a feature vector.
+    dim: int = 0
+    #: Components of the PCA, the share of the variance that was asked for (None: k was), and theirs.
+    k: int = 0
+    variance: Optional[float] = None
+    variance_explained: float = 0.0
+    #: Share of the variance that the first 1, 2, 3 … components explain together.
+    variance_curve: List[float] = field(default_factory=list)
+    standardize: bool = False
+    #: Wall-clock seconds of each stage.
+    seconds: Dict[str, float] = field(default_factory=dict)
+    #: Photos featurised a second, from the listing to the finished features; 0 if there was none to do.
+    images_per_second: float = 0.0
+    #: Of pomona, Spark, Python and numpy.
+    versions: Dict[str, str] = field(default_factory=dict)
+    #: When the run ended, UTC, ISO 8601.
+    finished: str = ""
+
+
+def run(
+    spark: SparkSession,
+    images: Union[PathLike, Sequence[PathLike]],
+    output: PathLike,
+    *,
+    model: PathLike = "mobilenet_v2",
+    variance: Optional[float] = None,
+    components: Optional[int] = None,
+    standardize: bool = False,
+    resume: bool = True,
+    label: Optional[Union[str, Column]] = "parent",
+    chunk_photos: Optional[int] = None,
+    progress: bool = True,
+) -> Summary:
+    """
+    Featurise photos, fit a PCA, and write features, projections, model and summary.
+
+    Each photo is read and featurised once: features are written first, all else reads them from there. Run again
+    after a kill, or with more photos, it featurises only what is not there yet.
+
+    Parameters
+    ----------
+    spark
+        The session to run on. Its settings are left as they are.
+    images
+        Folders of photos, as for `pomona.spark.read_images`.
+    output
+        A folder for the results; not one of `images`, and in none of them.
+    model
+        A name, a path on the driver or a URI.
+    variance
+        Keep the fewest principal components that explain this share of the variance: 0.95 if `components` is not
+        given either.
+    components
+        Keep this many instead.
+    standardize
+        Divide each feature by its standard deviation before the PCA.
+    resume
+        False featurises every photo again, also with another model.
+    label
+        As for `pomona.spark.read_images`.
+    chunk_photos
+        As for `pomona.spark.features.write_features`.
+    progress
+        Show a progress line on standard error.
+
+    Returns
+    -------
+    Summary
+        What ``summary.json`` says. Photos that cannot be read are counted, and rows of ``features`` with an error.
+
+    Raises
+    ------
+    FileNotFoundError
+        There are no photos.
+    ModelError
+        The model cannot be used, or the output holds features of another one.
+    ValueError
+        An argument makes no sense, or the PCA cannot be fitted: the features are there nevertheless.
+    OSError
+        A folder cannot be read or written.
+
+    Examples
+    --------
+    >>> summary = run(spark, "s3://fruits/Test", "s3://fruits/out")  # doctest: +SKIP
+    >>> summary.photos, summary.errors, summary.k  # doctest: +SKIP
+    (23619, 0, 344)
+    """
+    if variance is not None and components is not None:
+        raise ValueError("give variance or components, not both")
+    if components is not None:
+        check_components(components)
+    else:
+        variance = 0.95 if variance is None else variance
+        check_variance(variance)
+    folders = [images] if isinstance(images, (str, os.PathLike)) else list(images)
+    sources = [Folder(spark, os.fspath(folder)) for folder in folders]
+    home = Folder(spark, os.fspath(output))
+    for source in sources:
+        if source.contains(home):
+            raise ValueError(
+                f"the output {home.uri} is in the folder of photos {source.uri}: choose another one"
+            )
+
+    context = spark.sparkContext
+    seconds: Dict[str, float] = {}
+    # From here on the output is not finished.
+    summary_file = home / "summary.json"
+    summary_file.delete()
+
+    with _timed(seconds, "list"), described(context, "list the photos"):
+        photos = read_images(spark, images, label=label)
+    with _timed(seconds, "features"):
+        written = write_features(
+            photos,
+            (home / "features").uri,
+            model=model,
+            resume=resume,
+            chunk_photos=chunk_photos,
+            progress=progress,
+        )
+    with described(context, "read the features"):
+        features = read_features(spark, written.uri)
+        broken = features.where(F.col("error").isNotNull()).select("path", "error")
+        first_errors = (
+            [(row.path, row.error) for row in broken.take(LISTED_ERRORS)] if written.errors else []
+        )
+    if written.errors == written.photos:
+        path, reason = first_errors[0]
+        raise ValueError(
+            f"no PCA: none of the {written.photos} photos can be read, e.g. {path}: {reason}; "
+            f"all reasons are in {written.uri}, column error"
+        )
+
+    with _timed(seconds, "pca"), described(context, "fit the PCA"):
+        pca = fit_pca(features, variance=variance, k=components, standardize=standardize)
+    with _timed(seconds, "projection"), described(
+        context, f"project onto {pca.k} components and write"
+    ):
+        projected = pca.project(features.select("path", "label", "features"))
+        projected.write.mode("overwrite").parquet((home / "pca").uri)
+    with _timed(seconds, "model"), described(context, "save the PCA model"):
+        pca.model.write().overwrite().save((home / "pca_model").uri)
+
+    summary = Summary(
+        images=[source.uri for source in sources],
+        output=home.uri,
+        model={"name": written.model_name, "sha256": written.model_sha256},
+        photos=written.photos,
+        errors=written.errors,
+        first_errors=first_errors,
+        featurized=written.featurized,
+        vanished=written.vanished,
+        dim=pca.mean.size,
+        k=pca.k,
+        variance=variance,
+        variance_explained=pca.variance,
+        variance_curve=pca.curve.tolist(),
+        standardize=standardize,
+        seconds=seconds,
+        images_per_second=round(written.featurized / seconds["features"], 1),
+        versions={
+            "pomona": pomona.__version__,
+            "spark": spark.version,
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+        },
+        finished=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    )
+    summary_file.write_json(asdict(summary))
+    return summary
+
+
+@contextmanager
+def _timed(seconds: Dict[str, float], stage: str) -> Iterator[None]:
+    started = monotonic()
+    yield
+    seconds[stage] = round(monotonic() - started, 3)

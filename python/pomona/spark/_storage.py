@@ -1,0 +1,122 @@
+"""Folders on any file system that Spark's Hadoop knows: local, HDFS, S3."""
+
+from __future__ import annotations
+
+import json
+import re
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Dict, Iterator, Optional
+
+from py4j.protocol import Py4JJavaError
+
+if TYPE_CHECKING:
+    from py4j.java_gateway import JavaObject
+    from pyspark.sql import SparkSession
+
+_GLOB_CHARACTERS = re.compile(r"([{}\[\]*?\\])")
+_S3_SCHEMES = ("s3", "s3a", "s3n")
+
+
+class Folder:
+    """
+    A folder that may not exist yet.
+
+    Nothing here renames: on an object store a rename is a copy and a deletion, neither of them atomic.
+
+    Parameters
+    ----------
+    spark
+        Its Hadoop settings and credentials are used.
+    uri
+        Where. Without a scheme it belongs to the cluster's default file system, as everywhere in Spark.
+    """
+
+    def __init__(self, spark: SparkSession, uri: str) -> None:
+        self._spark = spark
+        path = spark._jvm.org.apache.hadoop.fs.Path(uri)
+        with _os_errors(f"cannot reach {uri}"):
+            conf = spark._jsparkSession.sessionState().newHadoopConf()
+            self._files: JavaObject = path.getFileSystem(conf)
+            self._path: JavaObject = self._files.makeQualified(path)
+        #: The whole address: scheme, host or bucket, path without doubled slashes.
+        self.uri: str = self._path.toString()
+
+    def __truediv__(self, name: str) -> Folder:
+        return Folder(self._spark, f"{self.uri.rstrip('/')}/{name}")
+
+    @property
+    def pattern(self) -> str:
+        """The address as Spark's readers want it: they take some characters of a name for a glob."""
+        return _GLOB_CHARACTERS.sub(r"\\\1", self.uri)
+
+    def contains(self, other: Folder) -> bool:
+        """Whether `other` is this folder or lies in it; the spellings of S3 are one file system."""
+        return f"{_comparable(other)}/".startswith(f"{_comparable(self)}/")
+
+    def sizes(self) -> Dict[str, Optional[int]]:
+        """Bytes of each file in this folder, None for folders; empty if there is no such folder."""
+        with _os_errors(f"cannot list {self.uri}"):
+            if not self._files.exists(self._path):
+                return {}
+            entries = self._files.listStatus(self._path)
+            return {
+                entry.getPath().getName(): None if entry.isDirectory() else entry.getLen()
+                for entry in entries
+            }
+
+    def bytes(self) -> int:
+        """Bytes of all files in this folder and below."""
+        with _os_errors(f"cannot list {self.uri}"):
+            return int(self._files.getContentSummary(self._path).getLength())
+
+    def delete(self) -> None:
+        """Delete this file or folder with all that is in it; fine if it is not there."""
+        with _os_errors(f"cannot delete {self.uri}"):
+            self._files.delete(self._path, True)
+
+    def write_text(self, text: str) -> None:
+        """Write this file at once: on an object store it appears whole or not at all."""
+        with _os_errors(f"cannot write {self.uri}"):
+            stream = self._files.create(self._path, True)
+            try:
+                stream.write(bytearray(text.encode()))
+            finally:
+                stream.close()
+
+    def write_json(self, value: Any) -> None:
+        """Write this file at once, as JSON."""
+        self.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+
+    def read_json(self) -> Optional[Any]:
+        """The value in this file; None if a crash cut it short (an object store has no such files)."""
+        io = self._spark._jvm.org.apache.commons.io.IOUtils
+        with _os_errors(f"cannot read {self.uri}"):
+            try:
+                stream = self._files.open(self._path)
+                try:
+                    text = bytes(io.toByteArray(stream)).decode()
+                finally:
+                    stream.close()
+            except Py4JJavaError as error:
+                # Hadoop's local file system keeps a checksum beside each file.
+                if error.java_exception.getClass().getSimpleName() == "ChecksumException":
+                    return None
+                raise
+        try:
+            return json.loads(text)
+        except ValueError:
+            return None
+
+
+def _comparable(folder: Folder) -> str:
+    scheme, _, rest = folder.uri.partition(":")
+    return f"{'s3' if scheme in _S3_SCHEMES else scheme}:{rest.rstrip('/')}"
+
+
+@contextmanager
+def _os_errors(what: str) -> Iterator[None]:
+    try:
+        yield
+    except Py4JJavaError as error:
+        reason = error.java_exception.toString().strip().splitlines()[0]
+        raise OSError(f"{what}: {reason}") from error
