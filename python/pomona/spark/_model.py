@@ -15,16 +15,13 @@ import shutil
 import socket
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from py4j.protocol import Py4JJavaError
 from pyspark import SparkContext, SparkFiles
 
 from pomona import Featurizer, ModelError
 from pomona.models.store import resolve, sha256_of
-
-if TYPE_CHECKING:
-    from typing import Any
 
 _URI = re.compile("[A-Za-z][A-Za-z0-9+.-]*:/")
 _UNSAFE_IN_NAMES = re.compile("[^A-Za-z0-9_.-]+")
@@ -81,11 +78,45 @@ def ship(context: SparkContext, model: str | os.PathLike[str]) -> ShippedModel:
         )
         # Executors fetch this file when they start, so it stays as long as the application. It is
         # our own copy, because a user may convert again in the meantime.
-        served = Path(context._temp_dir, shipped.file)
+        served = shipped_path(context, shipped)
         if not served.exists():
             copy.replace(served)
             context.addFile(str(served))
     return shipped
+
+
+def shipped_path(context: SparkContext, model: ShippedModel) -> Path:
+    """Return where the driver holds a shipped model, as long as the application runs."""
+    return Path(context._temp_dir, model.file)
+
+
+def save(context: SparkContext, model: ShippedModel, folder: str) -> None:
+    """Write a shipped model's file into a folder of any Hadoop file system."""
+    hadoop = context._jvm.org.apache.hadoop.fs
+    target = hadoop.Path(folder, model.file)
+    file_system = target.getFileSystem(context._jsc.hadoopConfiguration())
+    source = hadoop.Path(shipped_path(context, model).as_uri())
+    file_system.copyFromLocalFile(False, True, source, target)
+
+
+def restore(context: SparkContext, folder: str, file: str, sha256: str) -> ShippedModel:
+    """Ship a model that `save` has written.
+
+    Raises
+    ------
+    ModelError
+        If the file is missing or not the one that was saved.
+    """
+    path = context._jvm.org.apache.hadoop.fs.Path(folder, file)
+    file_system = path.getFileSystem(context._jsc.hadoopConfiguration())
+    uri = file_system.makeQualified(path).toString()
+    model = ship(context, uri)
+    if model.sha256 != sha256:
+        raise ModelError(
+            f"model {uri} is damaged: its sha256 is {model.sha256}, it was {sha256} when it was "
+            "saved"
+        )
+    return model
 
 
 @functools.lru_cache(maxsize=2)
@@ -119,12 +150,12 @@ def _fetch(context: SparkContext, model: str, target: Path) -> str:
         name = Featurizer(source).model_name
         shutil.copyfile(source, target)
         return name
-    hadoop: Any = context._jvm.org.apache.hadoop.fs  # type: ignore[union-attr]
+    hadoop = context._jvm.org.apache.hadoop.fs
     try:
-        source = hadoop.Path(model)
-        file_system = source.getFileSystem(context._jsc.hadoopConfiguration())
+        uri = hadoop.Path(model)
+        file_system = uri.getFileSystem(context._jsc.hadoopConfiguration())
         # The raw local file system writes no .crc file beside the target.
-        file_system.copyToLocalFile(False, source, hadoop.Path(target.as_uri()), True)
+        file_system.copyToLocalFile(False, uri, hadoop.Path(target.as_uri()), True)
         return Featurizer(target).model_name
     except Py4JJavaError as error:
         reason = error.java_exception.toString()
