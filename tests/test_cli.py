@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pyarrow.parquet as pq
 import pytest
@@ -497,3 +498,57 @@ def test_run_without_pyspark_says_where_it_comes_from(
     message = capsys.readouterr().err
     assert "spark-submit" in message
     assert "pip install 'pyspark" in message
+
+
+JAVA_STACK = "\tat org.apache.spark.Some.method(Some.scala:1)\n"
+
+
+@pytest.mark.parametrize(
+    ("message", "told"),
+    [
+        ("one\ntwo", "one two"),
+        (
+            "calling o1.parquet.\n: java.io.IOException: no space\n" + JAVA_STACK * 3,
+            "calling o1.parquet. : java.io.IOException: no space",
+        ),
+        (
+            f"Job aborted\n{JAVA_STACK}Caused by: a.B: outer\n{JAVA_STACK}"
+            f"Caused by: a.B: the length is too much\n{JAVA_STACK}\t... 24 more\n",
+            "a.B: the length is too much",
+        ),
+        (
+            f"Job aborted\n{JAVA_STACK}Caused by: a.PythonException: "
+            "Traceback (most recent call last):\n"
+            f'  File "worker.py", line 1\n    code\nValueError: broken.jpg: cut\n\n{JAVA_STACK}',
+            "ValueError: broken.jpg: cut",
+        ),
+    ],
+)
+def test_of_a_message_of_spark_s_only_the_cause_is_told(message: str, told: str) -> None:
+    assert cli._cause(message) == told
+
+
+def test_a_run_on_spark_ends_with_a_summary() -> None:
+    summary = SimpleNamespace(
+        photos=6560,
+        errors=2,
+        first_errors=[("a.jpg", "empty: 0 bytes"), ("b.jpg", "cut")],
+        vanished=1,
+        featurized=60,
+        images_per_second=178.25,
+        k=344,
+        dim=1280,
+        variance_explained=0.95012,
+        seconds={"list": 1.26, "features": 36.0},
+        output="s3://fruits/out",
+    )
+    assert cli._describe_run(summary).splitlines() == [
+        "2 photos failed:",
+        "  a.jpg: empty: 0 bytes",
+        "  b.jpg: cut",
+        "1 photo vanished before being read",
+        "6,560 photos, 2 errors; 60 featurized now, 178.2 images/s",
+        "PCA: 344 of 1,280 components explain 95.01% of the variance",
+        "seconds: list 1.3, features 36.0",
+        "s3://fruits/out: features, pca, pca_model, summary.json",
+    ]

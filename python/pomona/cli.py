@@ -10,6 +10,7 @@ import sys
 import threading
 import traceback
 from contextlib import contextmanager, suppress
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any, Iterator, Sequence
 
 from pomona._images import IMAGE_EXTENSIONS, one_line
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from pomona.local import Summary
+    from pomona.pipeline import Summary as RunSummary
 
 DEFAULT_MODEL = BUILT_IN_NAMES[0]
 
@@ -132,13 +134,7 @@ def _featurize(args: argparse.Namespace) -> int:
 
 
 def _describe(summary: Summary) -> str:
-    lines = []
-    if summary.errors:
-        lines.append(f"{_count(summary.errors, 'photo')} failed:")
-        lines += [f"  {one_line(path)}: {one_line(why)}" for path, why in summary.first_errors]
-        rest = summary.errors - len(summary.first_errors)
-        if rest:
-            lines.append(f"  and {rest:,} more; the column `error` has them all")
+    lines = _describe_errors(summary.errors, summary.first_errors)
     if summary.unreadable:
         lines.append(f"{_count(len(summary.unreadable), 'folder')} could not be listed:")
         lines += [f"  {one_line(path)}: {one_line(why)}" for path, why in summary.unreadable]
@@ -154,6 +150,16 @@ def _describe(summary: Summary) -> str:
         + _size(summary.output_bytes)
     )
     return "\n".join(lines)
+
+
+def _describe_errors(number: int, first: Sequence[tuple[str, str]]) -> list[str]:
+    if not number:
+        return []
+    lines = [f"{_count(number, 'photo')} failed:"]
+    lines += [f"  {one_line(path)}: {one_line(reason)}" for path, reason in first]
+    if number > len(first):
+        lines.append(f"  and {number - len(first):,} more; the column `error` has them all")
+    return lines
 
 
 def _model_pull(args: argparse.Namespace) -> int:
@@ -246,13 +252,29 @@ def _run(args: argparse.Namespace) -> int:
             model=args.model,
             variance=args.variance,
             components=args.components,
+            standardize=args.standardize,
             resume=not args.no_resume,
         )
     finally:
         if found is None:
             spark.stop()
-    _show(str(summary))
+    _show(_describe_run(summary))
     return 0
+
+
+def _describe_run(summary: RunSummary) -> str:
+    lines = _describe_errors(summary.errors, summary.first_errors)
+    if summary.vanished:
+        lines.append(f"{_count(summary.vanished, 'photo')} vanished before being read")
+    lines += [
+        f"{_count(summary.photos, 'photo')}, {_count(summary.errors, 'error')}; "
+        f"{summary.featurized:,} featurized now, {summary.images_per_second:,.1f} images/s",
+        f"PCA: {summary.k:,} of {summary.dim:,} components explain "
+        f"{summary.variance_explained:.2%} of the variance",
+        "seconds: " + ", ".join(f"{stage} {took:.1f}" for stage, took in summary.seconds.items()),
+        f"{one_line(summary.output)}: features, pca, pca_model, summary.json",
+    ]
+    return "\n".join(lines)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -415,7 +437,7 @@ def _add_run(verbs: Any, common: argparse.ArgumentParser) -> None:
         "machine.",
         epilog="example: pomona run --images s3://bucket/Test --output s3://bucket/results",
     )
-    verb.add_argument("--images", required=True, metavar="URI", help="the folder of photos")
+    verb.add_argument("--images", required=True, nargs="+", metavar="URI", help="folders of photos")
     verb.add_argument("--output", required=True, metavar="URI", help="the folder for the results")
     _add_model_option(verb)
     size = verb.add_mutually_exclusive_group()
@@ -426,6 +448,11 @@ def _add_run(verbs: Any, common: argparse.ArgumentParser) -> None:
         help="keep as many components as explain this share of the variance (default: 0.95)",
     )
     size.add_argument("--components", type=_positive, metavar="K", help="keep this many components")
+    verb.add_argument(
+        "--standardize",
+        action="store_true",
+        help="divide each feature by its standard deviation before the PCA",
+    )
     verb.add_argument(
         "--no-resume", action="store_true", help="compute features anew that are there already"
     )
@@ -499,12 +526,24 @@ def _complain(message: str) -> None:
 
 def _explain(error: Exception) -> str:
     """Say in one line what went wrong."""
-    message = one_line(" ".join(str(error).splitlines()))
     if isinstance(error, OSError) and error.filename is not None:
-        return f"{one_line(os.fsdecode(error.filename))}: {error.strerror}"
+        return one_line(f"{os.fsdecode(error.filename)}: {error.strerror}")
+    message = one_line(_cause(str(error)))
     if isinstance(error, (_CommandError, OSError, ValueError, ImportError)):
         return message
     return f"{type(error).__name__}: {message} (--debug shows where)"
+
+
+def _cause(message: str) -> str:
+    """Find the sentence that matters in a message of Spark's, which holds the stacks of Java."""
+    lines = message.splitlines()
+    causes = [number for number, line in enumerate(lines) if line.startswith("Caused by: ")]
+    if not causes:
+        return " ".join(takewhile(lambda line: not line.startswith("\tat "), lines))
+    cause, *stack = lines[causes[-1] :]
+    if cause.endswith("Traceback (most recent call last):"):  # Python's, on a worker
+        return next(line for line in stack if line and not line[0].isspace())
+    return cause[len("Caused by: ") :]
 
 
 @contextmanager
