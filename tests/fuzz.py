@@ -1,0 +1,109 @@
+"""Damage images at random and decode them, in a process that may die without harm.
+
+Usage: python tests/fuzz.py FORMAT [--count N] [--seed N]
+
+Prints one line: how many decoded, how many were refused, the slowest in seconds, and by how many
+MiB memory grew in the second half. A decoder's panic is printed as well. The same arguments damage
+the same bytes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import resource
+import struct
+import time
+from typing import Any
+
+import pomona
+from specimens import SPECIMENS, png_chunk
+
+# Small enough that a damaged header can't make a case slow.
+MAX_PIXELS = 1 << 20
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+WORTHY = [0x00, 0x01, 0x7F, 0x80, 0xFE, 0xFF]
+
+
+def damaged(data: bytes, chance: random.Random) -> bytes:
+    """One of the ways in which a file goes bad on a disk, in a transfer or by intent."""
+    damaged = bytearray(data)
+    for _ in range(chance.choice([1, 1, 2, 4, 16])):
+        at = chance.randrange(len(damaged))
+        # Headers decide more than pixels do.
+        if chance.random() < 0.5:
+            at %= 64
+        what = chance.randrange(6)
+        if what == 0:
+            damaged[at] ^= 1 << chance.randrange(8)
+        elif what == 1:
+            damaged[at] = chance.choice(WORTHY)
+        elif what == 2:
+            damaged[at] = chance.randrange(256)
+        elif what == 3:
+            del damaged[at : at + chance.randrange(1, 9)]
+        elif what == 4:
+            end = min(len(damaged), at + chance.randrange(1, 33))
+            damaged[at:at] = damaged[at:end]
+        else:
+            damaged[at : at + 4] = chance.choice(WORTHY).to_bytes(1, "big") * 4
+        if not damaged:
+            return b""
+    if chance.random() < 0.1:
+        del damaged[chance.randrange(len(damaged)) :]
+    if data.startswith(PNG_SIGNATURE) and chance.random() < 0.9:
+        return with_checksums(bytes(damaged))
+    return bytes(damaged)
+
+
+def with_checksums(data: bytes) -> bytes:
+    """A PNG whose damage no checksum gives away."""
+    at = len(PNG_SIGNATURE)
+    parts = [data[:at]]
+    while at + 8 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, at)
+        parts.append(png_chunk(kind, data[at + 8 : at + 8 + length]))
+        at += 12 + length
+    return b"".join(parts)
+
+
+def run(kind: str, count: int, seed: int) -> dict[str, Any]:
+    chance = random.Random(seed)
+    names = [name for name in SPECIMENS if name.startswith(f"{kind}:")]
+    decoded, refused, slowest, panics, half = 0, 0, 0.0, [], 0
+    for number in range(count):
+        if number == count // 2:
+            half = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        name = chance.choice(names)
+        data = damaged(SPECIMENS[name], chance)
+        start = time.perf_counter()
+        try:
+            pixels = pomona.load_image(
+                data, max_pixels=MAX_PIXELS, apply_exif=True, allow_trailing=chance.random() < 0.5
+            )
+        except pomona.ImageError as error:
+            refused += 1
+            if "please report it" in error.reason:
+                panics.append(f"{number} {name}: {error.reason}")
+        else:
+            decoded += 1
+            assert 0 < pixels.shape[0] * pixels.shape[1] <= MAX_PIXELS
+        slowest = max(slowest, time.perf_counter() - start)
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - half
+    return {
+        "decoded": decoded,
+        "refused": refused,
+        "slowest": round(slowest, 3),
+        "grown_mib": grown // 1024,
+        "panics": panics,
+    }
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="Decode images that were damaged at random.")
+    parser.add_argument("kind", choices=["JPEG", "PNG", "WebP", "GIF", "BMP", "TIFF"])
+    parser.add_argument("--count", type=int, default=3000)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    print(json.dumps(run(options.kind, options.count, options.seed)))
