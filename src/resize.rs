@@ -6,7 +6,7 @@
 //! trained on photos prepared this way, and other pixels mean other features, so this module
 //! follows the same arithmetic to the last bit.
 
-use pulp::Arch;
+use pulp::{Arch, Simd, WithSimd};
 
 /// Channels of a pixel.
 pub const CHANNELS: usize = 3;
@@ -38,12 +38,13 @@ impl Size {
     }
 }
 
-/// Resizes images, keeping its weights and its scratch row block between calls.
+/// Resizes images, keeping its weights and its scratch rows between calls.
 #[derive(Debug, Default)]
 pub struct Resizer {
     arch: Arch,
     columns: Weights,
     rows: Weights,
+    band: Vec<Column>,
     narrowed: Vec<u8>,
 }
 
@@ -60,16 +61,24 @@ impl Resizer {
             arch,
             columns,
             rows,
+            band,
             narrowed,
         } = self;
-        let narrow = from.width != to.width;
-        let shorten = from.height != to.height;
         columns.prepare(from.width, to.width);
         rows.prepare(from.height, to.height);
-        match (narrow, shorten) {
+        match (from.width != to.width, from.height != to.height) {
             (false, false) => target.copy_from_slice(source),
-            (true, false) => arch.dispatch(|| resample_columns(source, columns, target)),
-            (false, true) => arch.dispatch(|| resample_rows(source, rows, target)),
+            (true, false) => arch.dispatch(Columns {
+                source,
+                weights: columns,
+                band,
+                target,
+            }),
+            (false, true) => arch.dispatch(Rows {
+                source,
+                weights: rows,
+                target,
+            }),
             (true, true) => {
                 narrowed.resize(
                     Size {
@@ -79,9 +88,16 @@ impl Resizer {
                     .bytes(),
                     0,
                 );
-                arch.dispatch(|| {
-                    resample_columns(source, columns, narrowed);
-                    resample_rows(narrowed, rows, target);
+                arch.dispatch(Columns {
+                    source,
+                    weights: columns,
+                    band,
+                    target: narrowed,
+                });
+                arch.dispatch(Rows {
+                    source: narrowed,
+                    weights: rows,
+                    target,
                 });
             }
         }
@@ -163,25 +179,61 @@ fn fixed_point(weight: f64) -> i32 {
 /// Half of the last kept bit, so that cutting rounds.
 const HALF: i32 = 1 << (PRECISION_BITS - 1);
 
+#[inline(always)]
 fn to_pixel(sum: i32) -> u8 {
     (sum >> PRECISION_BITS).clamp(0, u8::MAX.into()) as u8
 }
 
-#[inline(always)]
-fn resample_columns(source: &[u8], weights: &Weights, target: &mut [u8]) {
-    let source_rows = source.chunks_exact(weights.from * CHANNELS);
-    let target_rows = target.chunks_exact_mut(weights.to * CHANNELS);
-    for (source, target) in source_rows.zip(target_rows) {
-        let (source, _) = source.as_chunks::<CHANNELS>();
-        let (target, _) = target.as_chunks_mut::<CHANNELS>();
-        for (pixel, (start, weights)) in target.iter_mut().zip(weights.iter()) {
-            let mut sums = [HALF; CHANNELS];
-            for (from, weight) in source[start..].iter().zip(weights) {
-                for (sum, &value) in sums.iter_mut().zip(from) {
-                    *sum += i32::from(value) * weight;
+/// Rows that the pass over the width takes at once: their pixels of one column, three channels
+/// each, fill but one lane of two vector registers.
+const BAND: usize = 5;
+
+/// The pixels of one column in the rows of a band.
+type Column = [u8; 16];
+
+/// The pass over the width. [`Arch`] compiles a pass once for each instruction set that it knows.
+struct Columns<'a> {
+    source: &'a [u8],
+    weights: &'a Weights,
+    band: &'a mut Vec<Column>,
+    target: &'a mut [u8],
+}
+
+impl WithSimd for Columns<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let Self {
+            source,
+            weights,
+            band,
+            target,
+        } = self;
+        let [from, to] = [weights.from, weights.to].map(|pixels| pixels * CHANNELS);
+        band.resize(weights.from, Column::default());
+        for (source, target) in source.chunks(BAND * from).zip(target.chunks_mut(BAND * to)) {
+            for (row, lane) in source.chunks_exact(from).zip((0..).step_by(CHANNELS)) {
+                let (pixels, _) = row.as_chunks::<CHANNELS>();
+                for (column, pixel) in band.iter_mut().zip(pixels) {
+                    column[lane..lane + CHANNELS].copy_from_slice(pixel);
                 }
             }
-            *pixel = sums.map(to_pixel);
+            for ((start, weights), at) in weights.iter().zip((0..).step_by(CHANNELS)) {
+                let mut sums = [HALF; 16];
+                for (column, &weight) in band[start..].iter().zip(weights) {
+                    for (sum, &value) in sums.iter_mut().zip(column) {
+                        *sum += i32::from(value) * weight;
+                    }
+                }
+                let bytes = sums.map(to_pixel);
+                for (row, pixel) in target
+                    .chunks_exact_mut(to)
+                    .zip(bytes.chunks_exact(CHANNELS))
+                {
+                    row[at..at + CHANNELS].copy_from_slice(pixel);
+                }
+            }
         }
     }
 }
@@ -189,29 +241,48 @@ fn resample_columns(source: &[u8], weights: &Weights, target: &mut [u8]) {
 /// Target bytes whose sums are kept in registers at once.
 const LANES: usize = 32;
 
-#[inline(always)]
-fn resample_rows(source: &[u8], weights: &Weights, target: &mut [u8]) {
-    let stride = source.len() / weights.from;
-    for (row, (start, weights)) in target.chunks_exact_mut(stride).zip(weights.iter()) {
-        let source = &source[start * stride..(start + weights.len()) * stride];
-        let (blocks, rest) = row.as_chunks_mut::<LANES>();
-        for (block, at) in blocks.iter_mut().zip((0..).step_by(LANES)) {
-            let mut sums = [HALF; LANES];
-            for (from, weight) in source.chunks_exact(stride).zip(weights) {
-                for (sum, &value) in sums.iter_mut().zip(&from[at..at + LANES]) {
-                    *sum += i32::from(value) * weight;
+/// The pass over the height.
+struct Rows<'a> {
+    source: &'a [u8],
+    weights: &'a Weights,
+    target: &'a mut [u8],
+}
+
+impl WithSimd for Rows<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let Self {
+            source,
+            weights,
+            target,
+        } = self;
+        let stride = source.len() / weights.from;
+        for (row, (start, weights)) in target.chunks_exact_mut(stride).zip(weights.iter()) {
+            let source = &source[start * stride..(start + weights.len()) * stride];
+            let (blocks, rest) = row.as_chunks_mut::<LANES>();
+            for (index, block) in blocks.iter_mut().enumerate() {
+                let mut sums = [HALF; LANES];
+                for (from, &weight) in source.chunks_exact(stride).zip(weights) {
+                    let from = &from[index * LANES..][..LANES];
+                    for (sum, &value) in sums.iter_mut().zip(from) {
+                        *sum += i32::from(value) * weight;
+                    }
+                }
+                for (byte, &sum) in block.iter_mut().zip(&sums) {
+                    *byte = to_pixel(sum);
                 }
             }
-            *block = sums.map(to_pixel);
-        }
-        let at = stride - rest.len();
-        for (byte, at) in rest.iter_mut().zip(at..) {
-            let column = source.chunks_exact(stride).map(|row| row[at]);
-            let sum: i32 = column
-                .zip(weights)
-                .map(|(value, w)| i32::from(value) * w)
-                .sum();
-            *byte = to_pixel(HALF + sum);
+            let at = stride - rest.len();
+            for (byte, at) in rest.iter_mut().zip(at..) {
+                let column = source.chunks_exact(stride).map(|row| row[at]);
+                let sum: i32 = column
+                    .zip(weights)
+                    .map(|(value, w)| i32::from(value) * w)
+                    .sum();
+                *byte = to_pixel(HALF + sum);
+            }
         }
     }
 }
