@@ -54,9 +54,12 @@ def atomic_file(path: PathLike) -> Iterator[BinaryIO]:
         with partial.open("xb") as file:
             yield file
         publish(partial, target)
-    except BaseException:
+    except BaseException as error:
         with suppress(OSError):
             partial.unlink()
+        # Writing through a handle fails without a name, and a full disk has to be told apart.
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = str(path)
         raise
 
 
