@@ -1,0 +1,62 @@
+"""What the contenders share: their arguments, the photos and the clock. Runs on Python 3.7."""
+
+import argparse
+import json
+import os
+import re
+import time
+from pathlib import Path
+
+CALL = 320
+"""Photos in one call of a contender: ten of the reference's batches, as a Spark task's worth."""
+
+WARM_UP = 64
+
+
+def arguments(description):
+    """Return `model`, `photos` and `seconds` of the command line."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("model")
+    parser.add_argument("photos")
+    parser.add_argument("seconds", type=float)
+    return parser.parse_args()
+
+
+def cores():
+    """Return how many cores this process is pinned to; some libraries would start more threads."""
+    return len(os.sched_getaffinity(0))
+
+
+def photos_in(folder):
+    """Return the bytes of all JPEG files below `folder`, in the order of their paths."""
+    return [path.read_bytes() for path in sorted(Path(folder).rglob("*.jpg"))]
+
+
+def call_of(photos, start):
+    """Return the photos of the call that begins at `start`, going round and round."""
+    return [photos[(start + i) % len(photos)] for i in range(CALL)]
+
+
+def measure(featurize, photos, seconds):
+    """Call `featurize` with lists of photos for `seconds` and print what it did, as JSON."""
+    featurize(photos[:WARM_UP])
+    count, start, cpu_start = 0, time.perf_counter(), time.process_time()
+    while time.perf_counter() - start < seconds:
+        features = featurize(call_of(photos, count))
+        count += len(features)
+    wall, cpu = time.perf_counter() - start, time.process_time() - cpu_start
+    print(
+        json.dumps(
+            {
+                "images_per_second": count / wall,
+                "images_per_cpu_second": count / cpu,
+                "peak_mb": status_mb("VmHWM"),
+            }
+        )
+    )
+
+
+def status_mb(field):
+    """Return a memory field of /proc/self/status (VmRSS: resident, VmHWM: its peak), in MiB."""
+    status = Path("/proc/self/status").read_text()
+    return int(re.search(rf"^{field}:\s+(\d+) kB$", status, re.MULTILINE).group(1)) / 1024
