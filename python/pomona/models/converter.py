@@ -75,6 +75,11 @@ def convert(
         If there is no such file.
     """
     source = pathlib.Path(weights)
+    if source.is_dir():
+        raise ModelError(
+            f"{source} is a folder; expected a .h5, .keras or .onnx file. A TensorFlow SavedModel "
+            "can be loaded with Keras and saved as a .keras file"
+        )
     if not source.is_file():
         raise FileNotFoundError(f"there is no weights file {str(source)!r}")
     target, name = _target(output, name)

@@ -68,8 +68,8 @@ def write_model(model: onnx.ModelProto, path: pathlib.Path, metadata: Mapping[st
     """
     helper.set_model_props(model, dict(metadata))
     try:
-        onnx.checker.check_model(model)
-    except onnx.checker.ValidationError as error:
+        onnx.checker.check_model(model, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ModelError(f"the converted graph is not valid ONNX: {error}") from error
     with atomic_file(path) as file:
         file.write(model.SerializeToString(deterministic=True))
@@ -169,6 +169,21 @@ class GraphBuilder:
             height=value.height + pads[0] + pads[2],
             width=value.width + pads[1] + pads[3],
         )
+
+    def resize_bilinear(self, value: Value, height: int, width: int) -> Value:
+        """Return the value resized as ``tf.image.resize`` does it, without antialiasing."""
+        # The batch is open, so that ONNX takes factors, and floors what they give.
+        factors = np.array([1, 1, height / value.height, width / value.width], np.float32)
+        for axis, sizes in ((2, (value.height, height)), (3, (value.width, width))):
+            if np.floor(np.float32(sizes[0]) * factors[axis]) < sizes[1]:
+                factors[axis] = np.nextafter(factors[axis], np.float32(np.inf))
+        name = self._node(
+            "Resize",
+            [self._settled(value), "", self._constant(factors)],
+            mode="linear",
+            coordinate_transformation_mode="half_pixel",
+        )
+        return Value(name, value.channels, height, width)
 
     def convolve(
         self,
@@ -338,7 +353,7 @@ class GraphBuilder:
         return produced
 
     def _per_channel(self, numbers: NDArray[Any], value: Value) -> str:
-        flat = numbers.reshape(-1)
+        flat = np.asarray(numbers, np.float64).reshape(-1)
         if flat.size not in (1, value.channels):
             raise ModelError(
                 f"a constant of shape {numbers.shape} does not fit {value.channels} channels"

@@ -71,7 +71,7 @@ class NamedVariables(Variables):
 
     def __init__(self, root: Any) -> None:
         self._root = root
-        self.layers = [_text(name) for name in root.attrs["layer_names"]]
+        self.layers = _names(root, "layer_names")
 
     def read(self, path: LayerPath, names: Sequence[str]) -> dict[str, NDArray[np.float64]]:
         """Return a layer's variables, found by their names."""
@@ -105,7 +105,7 @@ class NamedVariables(Variables):
 
     def _variables(self, layer: str) -> list[tuple[str, str]]:
         """Return each variable's full name and the name of its data set."""
-        stored = [_text(name) for name in self._root[layer].attrs.get("weight_names", [])]
+        stored = _names(self._root[layer], "weight_names")
         return [(name if "/" in name else f"{layer}/{name}", name) for name in stored]
 
 
@@ -222,7 +222,7 @@ def _from_hdf5(root: Any) -> KerasFile:
     if "model_config" in root.attrs:
         config = json.loads(_text(root.attrs["model_config"]))
     weights = root.get("model_weights", root)
-    if "layer_names" in weights.attrs:
+    if _names(weights, "layer_names"):
         return KerasFile(config, NamedVariables(weights))
     if _container(root) is not None:
         return KerasFile(None, TreeVariables(root, None))
@@ -260,6 +260,18 @@ def snake_case(class_name: str) -> str:
     name = re.sub(r"\W+", "", class_name)
     name = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", name)
     return re.sub("([a-z])([A-Z])", r"\1_\2", name).lower()
+
+
+def _names(group: Any, attribute: str) -> list[str]:
+    """Read a list of names, which Keras cuts in numbered parts when it is too long for HDF5."""
+    if attribute in group.attrs:
+        return [_text(name) for name in group.attrs[attribute]]
+    names: list[str] = []
+    part = 0
+    while f"{attribute}{part}" in group.attrs:
+        names += [_text(name) for name in group.attrs[f"{attribute}{part}"]]
+        part += 1
+    return names
 
 
 def _member(archive: zipfile.ZipFile, name: str) -> bytes:

@@ -8,6 +8,7 @@ over as the file describes it, the file's own preprocessing included; what comes
 
 from __future__ import annotations
 
+import base64
 import pathlib
 import re
 from typing import TYPE_CHECKING
@@ -113,8 +114,9 @@ _UNCHANGED_AT_INFERENCE = {
     "Cast",
     "cast",
 }
-_UNCHANGED_IF_SIZE_IS = {"CenterCrop", "RandomCrop", "Resizing"}
-_LEAVES_PIXELS = _UNCHANGED_AT_INFERENCE | _UNCHANGED_IF_SIZE_IS | {INPUT_LAYER, "ZeroPadding2D"}
+_UNCHANGED_IF_SIZE_IS = {"CenterCrop", "RandomCrop"}
+_LEAVES_PIXELS = {INPUT_LAYER, "Resizing", "ZeroPadding2D"}
+_LEAVES_PIXELS |= _UNCHANGED_AT_INFERENCE | _UNCHANGED_IF_SIZE_IS
 _WITH_ACTIVATION = {"Activation", "Conv2D", "DepthwiseConv2D"}
 _ACTIVATIONS = {"Activation", "ReLU", "Relu", "Relu6", "nn.relu", "nn.relu6"}
 
@@ -137,6 +139,7 @@ def convert_keras(
     mean, std : sequence of float, optional
         Normalisation of pixels from 0 to 255, for files without preprocessing of their own:
         ``(pixel - mean) / std``. By default 127.5 and 127.5, as Keras' ``preprocess_input``.
+        In a model with a Lambda layer before the backbone, they say what that does.
 
     Returns
     -------
@@ -198,21 +201,23 @@ class _Conversion:
             values[id(call)] = self._named_layer(builder, call, images, values)
         return builder.features(values[id(calls[-1])])
 
+    @property
+    def _given(self) -> bool:
+        return self._mean is not None or self._std is not None
+
     def _last_map(self) -> Call:
         """Find the backbone's last activation, by structure: names are the user's to choose."""
-        depthwise = [call for call in self._model.calls if call.kind == "DepthwiseConv2D"]
+        depthwise: list[Call] = []
+        for call in self._model.calls:
+            # A backbone that two inputs share is taken at its first use.
+            if call.kind == "DepthwiseConv2D" and call.path not in [d.path for d in depthwise]:
+                depthwise.append(call)
         if len(depthwise) != len(STRIDES):
             kinds = sorted({call.kind for call in self._model.calls})
             raise ModelError(
                 f"the model has {len(depthwise)} depthwise convolutions, expected a MobileNetV2 "
                 f"with {len(STRIDES)}. It is made of: {', '.join(kinds) or 'no layers'}"
             )
-        for call, stride in zip(depthwise, STRIDES):
-            if call.config["strides"][0] != stride:
-                raise ModelError(
-                    f"layer {call.name!r} has strides {call.config['strides']}; "
-                    f"MobileNetV2 has {stride} there"
-                )
         call, convolutions = depthwise[-1], 0
         while not (convolutions == 2 and _function(call) in _ACTIVATIONS):
             following = [
@@ -242,7 +247,9 @@ class _Conversion:
                 "expected images [n, height, width, 3]"
             )
         if shape[1] is None or shape[2] is None:
-            return self._input_size or DEFAULT_SIZE
+            # A model that resizes any photo to its own size gets photos of that size.
+            resized = [_target_size(call) for call in calls if call.kind == "Resizing"]
+            return self._input_size or (resized[0] if resized else DEFAULT_SIZE)
         size = (int(shape[1]), int(shape[2]))
         if self._input_size not in (None, size):
             raise ModelError(
@@ -258,7 +265,7 @@ class _Conversion:
                 return False
             if _function(call) in _LEAVES_PIXELS:
                 continue
-            if self._mean is not None or self._std is not None:
+            if self._given and _function(call) != "Lambda":
                 raise ModelError(
                     f"the model normalises its images itself (layer {call.name!r}); "
                     "leave mean and std out"
@@ -289,7 +296,14 @@ class _Conversion:
         if kind in _UNCHANGED_AT_INFERENCE:
             return first
         if kind in _UNCHANGED_IF_SIZE_IS:
-            return _sized(call, first)
+            if _target_size(call) != (first.height, first.width):
+                raise ModelError(
+                    f"cuts images of {first.height} x {first.width} to {_target_size(call)}; "
+                    "save the model without this layer"
+                )
+            return first
+        if kind == "Resizing":
+            return _resized(builder, call, first)
         if kind == "Conv2D":
             return self._convolution(builder, call, first)
         if kind == "DepthwiseConv2D":
@@ -306,6 +320,13 @@ class _Conversion:
             return builder.arithmetic("Add", scaled, np.asarray(config.get("offset", 0.0)))
         if kind == "Normalization":
             return self._normalization(builder, call, first)
+        if kind == "Lambda":
+            if not self._given:
+                raise ModelError(
+                    "holds Python code, which is not run. Say what it does to the pixels by mean "
+                    "and std: 127.5 and 127.5 if it is MobileNetV2's preprocess_input"
+                )
+            return builder.normalize(first, self._mean or (0.0,), self._std or (1.0,))
         if kind == "preprocess_input":
             return builder.normalize(first, DEFAULT_MEAN, DEFAULT_STD)
         if kind in _ARITHMETIC:
@@ -397,14 +418,15 @@ def _function(call: Call) -> str:
 def _wraps_preprocess_input(config: dict[str, Any]) -> bool:
     """Tell whether a Lambda layer wraps MobileNetV2's own ``preprocess_input``.
 
-    Other networks' functions have the same name, so the module has to be MobileNetV2's.
+    Keras 2 saves the function's code and module, and the code is searched, never run. Other
+    networks' functions have the same name, and Keras 3 saves no module: that is not enough.
     """
     function = config.get("function")
-    module = str(config.get("module", ""))
-    if isinstance(function, dict):
-        module = str(function.get("module", ""))
-        function = function.get("config")
-    return function == "preprocess_input" and module.endswith("mobilenet_v2")
+    if isinstance(function, list):
+        named = b"preprocess_input" in base64.b64decode(str(function[0]))
+    else:
+        named = function == "preprocess_input"
+    return named and str(config.get("module", "")).endswith("mobilenet_v2")
 
 
 def _activation_name(config: dict[str, Any]) -> str:
@@ -451,15 +473,25 @@ def _arithmetic(
     return builder.arithmetic(operation, left, right)
 
 
-def _sized(call: Call, value: Value) -> Value:
-    size = (call.config["height"], call.config["width"])
-    if size != (value.height, value.width):
+def _target_size(call: Call) -> Size:
+    return int(call.config["height"]), int(call.config["width"])
+
+
+def _resized(builder: GraphBuilder, call: Call, value: Value) -> Value:
+    height, width = _target_size(call)
+    if (height, width) == (value.height, value.width):
+        return value
+    config = call.config
+    plain = not any(
+        config.get(option)
+        for option in ("antialias", "crop_to_aspect_ratio", "pad_to_aspect_ratio")
+    )
+    if not plain or config.get("interpolation", "bilinear") != "bilinear":
         raise ModelError(
-            f"makes images of {size[0]} x {size[1]} from {value.height} x {value.width}. Pomona "
-            f"resizes photos itself, as Pillow does: convert with the input size {size[0]} x "
-            f"{size[1]} if the model's input is open, else save it without this layer"
+            f"resizes {value.height} x {value.width} to {height} x {width} in a way other than "
+            "plain bilinear, which cannot be converted"
         )
-    return value
+    return builder.resize_bilinear(value, height, width)
 
 
 def _is_same(config: dict[str, Any]) -> bool:
