@@ -44,7 +44,8 @@ def read_images(
     All sub-folders are searched for files whose names end as those of photos do (``.jpg``,
     ``.JPG``, ``.png`` …); names that start with ``_`` or ``.`` are skipped, as Spark always does.
     The folders are listed once, when this is called. Each photo's bytes are read by the task that
-    uses them, and only if ``content`` is used.
+    uses them, and only if ``content`` is used; a photo that is gone by then fails the job, unless
+    the session has ``spark.sql.files.ignoreMissingFiles`` set.
 
     Photos are packed into tasks of a few seconds by number and size: at most `PHOTOS_PER_TASK`
     small photos or `BYTES_PER_TASK` bytes each, and at least `TASKS_PER_CORE` tasks for each core

@@ -1,0 +1,278 @@
+"""Reading photos: what is found, how it is labelled, how it is split into tasks."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import warnings
+from pathlib import Path
+
+import pytest
+from py4j.protocol import Py4JJavaError
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.functions import col, input_file_name, lit, regexp_extract, spark_partition_id
+
+from pomona._images import IMAGE_EXTENSIONS
+from pomona.spark import read_images
+from pomona.spark.images import BYTES_PER_TASK, PHOTOS_PER_TASK, TASKS_PER_CORE
+
+HOSTILE_NAMES = [
+    "Apple Braeburn/1.jpg",
+    "Pêche d'été/2.jpg",
+    "a%20b/3%2F.jpg",
+    "c+d/4 5.jpg",
+    "[ab]{c,d}*?/6.jpg",
+    "back\\slash/7.jpg",
+    "#hash;semi/8,9.jpg",
+]
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    for name in HOSTILE_NAMES:
+        write(tmp_path / name, name.encode())
+    return tmp_path
+
+
+def write(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+
+
+def task_sizes(photos: DataFrame) -> list[int]:
+    counts = photos.groupBy(spark_partition_id()).count().collect()
+    return sorted(row["count"] for row in counts)
+
+
+def labels(photos: DataFrame) -> list[str]:
+    return sorted(row.label for row in photos.select("label").collect())
+
+
+def test_rows_hold_each_photo_with_its_path_label_size_and_time(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    photo = tmp_path / "Test" / "Kiwi" / "0_100.jpg"
+    write(photo, b"the bytes")
+    os.utime(photo, (1_600_000_000, 1_600_000_000))
+
+    photos = read_images(spark, tmp_path)
+
+    assert photos.dtypes == [
+        ("path", "string"),
+        ("label", "string"),
+        ("length", "bigint"),
+        ("modificationTime", "timestamp"),
+        ("content", "binary"),
+    ]
+    row = photos.collect()[0]
+    assert row.path == f"file:{photo}"
+    assert (row.label, row.length, bytes(row.content)) == ("Kiwi", 9, b"the bytes")
+    assert row.modificationTime.timestamp() == 1_600_000_000
+
+
+def test_names_with_spaces_accents_and_signs_arrive_as_they_are(
+    spark: SparkSession, tree: Path
+) -> None:
+    rows = read_images(spark, tree).collect()
+
+    assert sorted(row.path for row in rows) == sorted(f"file:{tree}/{n}" for n in HOSTILE_NAMES)
+    for row in rows:
+        name = bytes(row.content).decode()
+        assert row.path.endswith(name)
+        assert row.label == name.split("/")[0]
+
+
+@pytest.mark.parametrize("name", HOSTILE_NAMES)
+def test_a_folder_or_file_is_found_by_its_exact_name(
+    spark: SparkSession, tree: Path, name: str
+) -> None:
+    folder = name.split("/")[0]
+    assert labels(read_images(spark, tree / folder)) == [folder]
+    assert labels(read_images(spark, str(tree / name))) == [folder]
+
+
+def test_every_ending_of_a_photo_is_found_in_any_case_and_nothing_else(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    for ending in IMAGE_EXTENSIONS:
+        write(tmp_path / f"lower{ending}", b"x")
+        write(tmp_path / f"upper{ending.upper()}", b"x")
+        write(tmp_path / f"title{ending.title()}", b"x")
+    for name in ("readme.txt", "Thumbs.db", "jpg", "a.jpg.txt", "a.npy", "_SUCCESS"):
+        write(tmp_path / name, b"x")
+
+    assert read_images(spark, tmp_path).count() == 3 * len(IMAGE_EXTENSIONS)
+
+
+def test_a_list_of_paths_and_a_glob_are_read(spark: SparkSession, tmp_path: Path) -> None:
+    for name in ("Training/Kiwi/1.jpg", "Test/Kiwi/2.jpg", "Test/Lime/3.jpg", "Other/Fig/4.jpg"):
+        write(tmp_path / name, b"x")
+
+    assert labels(read_images(spark, [tmp_path / "Training", f"file://{tmp_path}/Other"])) == [
+        "Fig",
+        "Kiwi",
+    ]
+    assert labels(read_images(spark, f"{tmp_path}/T*/Kiwi")) == ["Kiwi", "Kiwi"]
+
+
+def test_a_label_can_be_a_column_expression_or_null(spark: SparkSession, tmp_path: Path) -> None:
+    write(tmp_path / "Test" / "Kiwi" / "12_r.jpg", b"x")
+
+    number = regexp_extract("path", "/([0-9]+)_", 1).cast("int")
+    photos = read_images(spark, tmp_path, label=number)
+    assert photos.dtypes[1] == ("label", "string")
+    assert labels(photos) == ["12"]
+    assert read_images(spark, tmp_path, label=None).collect()[0].label is None
+    assert read_images(spark, tmp_path, label=None).dtypes == photos.dtypes
+    assert labels(read_images(spark, tmp_path, label=lit("fruit"))) == ["fruit"]
+
+
+@pytest.mark.parametrize("label", ["folder", 3])
+def test_a_label_that_means_nothing_is_refused(
+    spark: SparkSession, tree: Path, label: object
+) -> None:
+    with pytest.raises(ValueError, match='must be "parent", a Column or None'):
+        read_images(spark, tree, label=label)
+
+
+@pytest.mark.parametrize("scheme", ["", "file:", "file://"])
+def test_doubled_slashes_are_cleaned_with_a_warning(
+    spark: SparkSession, tmp_path: Path, scheme: str
+) -> None:
+    write(tmp_path / "Rep1" / "Test" / "Kiwi" / "1.jpg", b"x")
+
+    with pytest.warns(UserWarning, match="doubled slashes") as caught:
+        photos = read_images(spark, f"{scheme}{tmp_path}/Rep1//Test")
+
+    assert [Path(warning.filename).name for warning in caught] == [Path(__file__).name]
+    assert labels(photos) == ["Kiwi"]
+
+
+def test_a_clean_path_gives_no_warning(spark: SparkSession, tmp_path: Path) -> None:
+    write(tmp_path / "Kiwi" / "1.jpg", b"x")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        read_images(spark, f"file://{tmp_path}/")
+
+
+def test_a_folder_without_photos_says_what_was_looked_for_and_what_is_there(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    with pytest.raises(FileNotFoundError) as empty:
+        read_images(spark, tmp_path)
+    write(tmp_path / "deep" / "notes.txt", b"x")
+    write(tmp_path / "features.parquet", b"x")
+    with pytest.raises(FileNotFoundError) as texts:
+        read_images(spark, tmp_path)
+
+    for error in (empty, texts):
+        assert f"no photo under {tmp_path}: looked in all sub-folders" in str(error.value)
+        assert ".jpg, .jpeg, " in str(error.value)
+    assert str(empty.value).endswith("found no file at all")
+    assert f"found only 2 other, such as file:{tmp_path}/" in str(texts.value)
+
+
+def test_a_path_that_does_not_exist_is_named(spark: SparkSession, tree: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"does not exist: file:.*/nowhere"):
+        read_images(spark, [tree, tree / "nowhere"])
+
+
+def test_no_path_at_all_is_refused(spark: SparkSession) -> None:
+    with pytest.raises(ValueError, match="no path"):
+        read_images(spark, [])
+
+
+def test_a_file_system_that_refuses_is_quoted(spark: SparkSession) -> None:
+    with pytest.raises(OSError, match=r'cannot list nosuch://b/photos: .*scheme "nosuch"') as error:
+        read_images(spark, "nosuch://b/photos")
+    assert isinstance(error.value.__cause__, Py4JJavaError)
+
+
+def test_many_small_photos_make_tasks_of_some_hundreds(spark: SparkSession, tmp_path: Path) -> None:
+    for number in range(10_000):
+        (tmp_path / f"{number}.jpg").write_bytes(b"x")
+
+    sizes = task_sizes(read_images(spark, tmp_path))
+
+    assert sum(sizes) == 10_000
+    assert max(sizes) <= PHOTOS_PER_TASK
+    assert len(sizes) == -(-10_000 // max(sizes))
+
+
+def test_few_photos_still_keep_every_core_busy(spark: SparkSession, tmp_path: Path) -> None:
+    for number in range(80):
+        write(tmp_path / f"{number}.jpg", b"x" * 5000)
+
+    sizes = task_sizes(read_images(spark, tmp_path))
+
+    assert len(sizes) == TASKS_PER_CORE * spark.sparkContext.defaultParallelism
+    assert max(sizes) == min(sizes)
+
+
+def test_large_photos_are_bounded_by_bytes(spark: SparkSession, tmp_path: Path) -> None:
+    for number in range(40):
+        with (tmp_path / f"{number}.jpg").open("wb") as file:
+            file.truncate(20 * 1024 * 1024)  # sparse: takes no disk
+
+    photos = read_images(spark, tmp_path).select("length")
+
+    by_task = photos.groupBy(spark_partition_id()).sum("length").collect()
+    assert max(row["sum(length)"] for row in by_task) <= BYTES_PER_TASK
+
+
+def test_the_sizes_of_tasks_hold_in_views_and_joins_and_leave_the_session_alone(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    for number in range(500):
+        write(tmp_path / "photos" / "Kiwi" / f"{number}.jpg", b"x")
+    spark.range(500).write.parquet(str(tmp_path / "numbers"))
+    sized = {
+        key: spark.conf.get(key)
+        for key in ("spark.sql.files.openCostInBytes", "spark.sql.files.maxPartitionBytes")
+    }
+
+    photos = read_images(spark, tmp_path / "photos")
+    tasks = photos.rdd.getNumPartitions()
+    photos.createOrReplaceTempView("photos")
+    view = spark.sql("SELECT path, length(content) AS size FROM photos WHERE label = 'Kiwi'")
+
+    assert view.rdd.getNumPartitions() == tasks
+    assert photos.where(col("length") > 0).select("path").rdd.getNumPartitions() == tasks
+    assert {key: spark.conf.get(key) for key in sized} == sized
+    assert spark.catalog.currentDatabase() == "default"
+    spark.catalog.dropTempView("photos")
+
+
+def test_settings_of_the_session_reach_the_reader(spark: SparkSession, tmp_path: Path) -> None:
+    write(tmp_path / "a" / "1.jpg", b"x")
+    write(tmp_path / "b" / "2.jpg", b"x")
+    spark.conf.set("spark.sql.files.ignoreMissingFiles", "true")
+    try:
+        photos = read_images(spark, tmp_path)
+        shutil.rmtree(str(tmp_path / "a"))
+        assert labels(photos) == ["b"]
+    finally:
+        spark.conf.unset("spark.sql.files.ignoreMissingFiles")
+
+
+def test_a_photo_that_vanishes_after_the_listing_is_named(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    write(tmp_path / "Kiwi" / "1.jpg", b"x")
+    write(tmp_path / "Kiwi" / "2.jpg", b"x")
+    photos = read_images(spark, tmp_path)
+    (tmp_path / "Kiwi" / "2.jpg").unlink()
+
+    with pytest.raises(Exception, match=r"Kiwi/2\.jpg does not exist"):
+        photos.select("content").collect()
+
+
+def test_content_is_not_read_where_it_is_not_used(spark: SparkSession, tmp_path: Path) -> None:
+    write(tmp_path / "Kiwi" / "1.jpg", b"x")
+    photo = tmp_path / "Kiwi" / "huge.jpg"
+    with photo.open("wb") as file:
+        file.truncate(3 * 1024**3)  # sparse; more than Spark could ever put into a row
+
+    rows = read_images(spark, tmp_path).select("length", input_file_name()).collect()
+
+    assert sorted(row.length for row in rows) == [1, 3 * 1024**3]
