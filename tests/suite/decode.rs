@@ -1,0 +1,174 @@
+use pomona::ImageError;
+use pomona::decode::{DecodeOptions, Decoder, Format};
+use pomona::resize::Size;
+use proptest::prelude::*;
+use proptest::sample::{Index, select};
+
+use crate::samples::{FORMATS, encoded, pixels};
+
+/// The first bytes that announce each format, up to where its headers begin.
+const STARTS: [&[u8]; 7] = [
+    b"\xFF\xD8\xFF\xE0\x00\x04",
+    b"\x89PNG\r\n\x1A\n\x00\x00\x00\x0DIHDR\x00\x00",
+    b"RIFF\x40\x00\x00\x00WEBPVP8 ",
+    b"GIF89a\x08\x00\x08\x00",
+    b"BM\x00\x00\x00\x00\x00\x00\x00\x00\x36\x00\x00\x00\x28\x00\x00\x00",
+    b"II\x2A\x00\x08\x00\x00\x00\x04\x00",
+    b"MM\x00\x2A\x00\x00\x00\x08\x00\x04",
+];
+
+const MAX_PIXELS: u64 = 1 << 16;
+
+fn decoder() -> Decoder {
+    Decoder::new(DecodeOptions {
+        max_pixels: MAX_PIXELS,
+        apply_exif: true,
+        allow_trailing: true,
+    })
+}
+
+/// Decodes bytes that may be anything, and checks what every answer keeps.
+fn survives(bytes: &[u8]) -> Result<(), TestCaseError> {
+    match decoder().decode(bytes) {
+        Ok((pixels, size)) => {
+            prop_assert!(size.width as u64 * size.height as u64 <= MAX_PIXELS);
+            prop_assert_eq!(pixels.len(), size.bytes());
+            prop_assert!(size.bytes() > 0);
+        }
+        // Contained, but a defect all the same.
+        Err(error @ ImageError::Panicked { .. }) => prop_assert!(false, "{error}"),
+        Err(error) => prop_assert!(!error.to_string().is_empty()),
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    #[test]
+    fn any_bytes_give_an_error_or_an_image_within_the_limit(
+        start in prop_oneof![Just(&b""[..]), select(&STARTS[..])],
+        rest in prop::collection::vec(any::<u8>(), 0..256),
+    ) {
+        survives(&[start, &rest].concat())?;
+    }
+
+    #[test]
+    fn a_damaged_image_gives_an_error_or_an_image_within_the_limit(
+        format in select(&FORMATS[..]),
+        width in 1..40_u32,
+        height in 1..40_u32,
+        damage in prop::collection::vec((any::<Index>(), any::<u8>()), 1..8),
+        cut in prop::option::of(any::<Index>()),
+    ) {
+        let mut bytes = encoded(format, width, height);
+        for (at, value) in damage {
+            let at = at.index(bytes.len());
+            bytes[at] = value;
+        }
+        if let Some(cut) = cut {
+            bytes.truncate(cut.index(bytes.len()));
+        }
+        survives(&bytes)?;
+    }
+
+    #[test]
+    fn an_image_cut_anywhere_is_an_error(
+        format in select(&FORMATS[..]),
+        width in 1..40_u32,
+        height in 1..40_u32,
+        cut in any::<Index>(),
+    ) {
+        let whole = encoded(format, width, height);
+        let part = &whole[..cut.index(whole.len())];
+        // A TIFF's directory may end with bytes that nothing needs.
+        let unneeded = if format == Format::Tiff { 4 } else { 0 };
+        if part.len() + unneeded < whole.len() {
+            prop_assert!(decoder().decode(part).is_err(), "{format}: {} of {} bytes", part.len(), whole.len());
+        }
+    }
+}
+
+#[test]
+fn lossless_formats_give_the_pixels_that_went_in() {
+    for format in [Format::Png, Format::WebP, Format::Bmp, Format::Tiff] {
+        let bytes = encoded(format, 37, 21);
+        let mut decoder = decoder();
+        let (decoded, size) = decoder.decode(&bytes).expect("decodes");
+        assert_eq!(
+            size,
+            Size {
+                width: 37,
+                height: 21
+            },
+            "{format}"
+        );
+        assert!(decoded == pixels(37, 21).as_raw(), "{format}");
+    }
+}
+
+#[test]
+fn bytes_behind_the_end_are_an_error_that_allow_trailing_lifts() {
+    for format in FORMATS {
+        if format == Format::Tiff {
+            continue; // Its parts may lie anywhere.
+        }
+        let whole = encoded(format, 16, 16);
+        let longer = [&whole[..], b"<html>"].concat();
+        match Decoder::default().decode(&longer) {
+            Err(ImageError::TrailingData {
+                format: named,
+                end,
+                count,
+            }) => {
+                assert_eq!((named, end, count), (format, whole.len(), 6));
+            }
+            other => panic!("{format}: {other:?}"),
+        }
+        let expected = decoder().decode(&whole).expect("decodes").0.to_vec();
+        assert!(
+            decoder().decode(&longer).expect("decodes").0 == expected,
+            "{format}"
+        );
+    }
+}
+
+#[test]
+fn the_limit_counts_pixels_and_includes_itself() {
+    for format in FORMATS {
+        let bytes = encoded(format, 20, 10);
+        let at_most = |max_pixels| {
+            let options = DecodeOptions {
+                max_pixels,
+                ..DecodeOptions::default()
+            };
+            Decoder::new(options).decode(&bytes).map(|(_, size)| size)
+        };
+        assert_eq!(
+            at_most(200).expect("decodes"),
+            Size {
+                width: 20,
+                height: 10
+            }
+        );
+        let error = at_most(199).expect_err("too large");
+        assert_eq!(
+            error.to_string(),
+            "too large: 20 x 10 pixels, the limit (max_pixels) is 199",
+            "{format}"
+        );
+    }
+}
+
+#[test]
+fn a_decoder_goes_on_as_new_behind_a_broken_image() {
+    let mut used = decoder();
+    for format in FORMATS {
+        let whole = encoded(format, 33, 9);
+        let expected = decoder().decode(&whole).expect("decodes").0.to_vec();
+        used.decode(&whole[..whole.len() / 2])
+            .expect_err("cut in half");
+        let (pixels, _) = used.decode(&whole).expect("decodes");
+        assert!(pixels == expected, "{format}");
+    }
+}

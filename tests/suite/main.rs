@@ -1,0 +1,7 @@
+//! The core without Python: one binary, so that it is linked once.
+
+mod contract;
+mod decode;
+mod featurizer;
+mod resize;
+mod samples;

@@ -1,0 +1,419 @@
+"""No file that is handed in may panic, hang or exhaust the process: each gets a reason."""
+
+from __future__ import annotations
+
+import json
+import re
+import struct
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+
+import pytest
+
+import pomona
+from pomona import ImageError
+from specimens import (
+    SPECIMENS,
+    adobe,
+    bmp_file,
+    gif_file,
+    jpeg_frame,
+    jpeg_segment,
+    noise,
+    picture,
+    png_chunk,
+    png_file,
+    png_rows,
+    saved,
+    tiff_file,
+    tiff_strips,
+    tiff_tags,
+)
+
+# Far beyond what any of these needs on a busy machine: a hang is what it finds.
+TIMEOUT = 300
+TESTS = Path(__file__).parent
+
+ONE_OF_EACH = {
+    "JPEG": SPECIMENS["JPEG: 420"],
+    "PNG": SPECIMENS["PNG: RGB"],
+    "WebP": SPECIMENS["WebP: RGB at 50"],
+    "GIF": SPECIMENS["GIF: P"],
+    "BMP": SPECIMENS["BMP: RGB"],
+    "TIFF": SPECIMENS["TIFF: RGB"],
+}
+FORMATS = sorted(ONE_OF_EACH)
+
+
+def refusal(data: bytes, **options: object) -> str:
+    with pytest.raises(ImageError) as caught:
+        pomona.load_image(data, **options)
+    assert caught.value.index == 0
+    assert str(caught.value) == f"image 0: {caught.value.reason}"
+    assert "please report it" not in caught.value.reason
+    return caught.value.reason
+
+
+def reason_of(data: bytes) -> str | None:
+    """Why there are no pixels, or None where there are."""
+    try:
+        pomona.load_image(data)
+    except ImageError as error:
+        return error.reason
+    return None
+
+
+def patched(data: bytes, at: int, layout: str, *values: int) -> bytes:
+    new = bytearray(data)
+    struct.pack_into(layout, new, at, *values)
+    return bytes(new)
+
+
+def jpeg_sized(width: int, height: int) -> bytes:
+    data = ONE_OF_EACH["JPEG"]
+    return patched(data, jpeg_frame(data) + 1, ">HH", height, width)
+
+
+def png_sized(width: int, height: int) -> bytes:
+    return png_file(width, height, 8, 2, b"")
+
+
+def webp_sized(width: int, height: int) -> bytes:
+    """Lossless: one less than each side, in 14 bits each."""
+    sides = struct.pack("<BI", 0x2F, (width - 1) | (height - 1) << 14)
+    chunk = b"VP8L" + struct.pack("<I", len(sides) + 1) + sides + b"\0"
+    return b"RIFF" + struct.pack("<I", 4 + len(chunk)) + b"WEBP" + chunk
+
+
+def webp_extended(width: int, height: int) -> bytes:
+    """Extended: a canvas of one less than each side, in 24 bits each."""
+    inner = webp_sized(1, 1)[12:]
+    sides = struct.pack("<IIH", 0, width - 1 & 0xFFFFFF, 0)
+    sides = (
+        bytes([0, 0, 0, 0]) + (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
+    )
+    chunk = b"VP8X" + struct.pack("<I", len(sides)) + sides
+    return b"RIFF" + struct.pack("<I", 4 + len(chunk) + len(inner)) + b"WEBP" + chunk + inner
+
+
+def webp_lossy(width: int, height: int) -> bytes:
+    frame = b"\x30\x01\0\x9d\x01\x2a" + struct.pack("<HH", width, height) + bytes(16)
+    chunk = b"VP8 " + struct.pack("<I", len(frame)) + frame
+    return b"RIFF" + struct.pack("<I", 4 + len(chunk)) + b"WEBP" + chunk
+
+
+def gif_sized(width: int, height: int) -> bytes:
+    return gif_file((width, height), (0, 0, width, height), b"\0")
+
+
+def bmp_sized(width: int, height: int) -> bytes:
+    return bmp_file(width, height, 24, bytes(16))
+
+
+def tiff_sized(width: int, height: int) -> bytes:
+    tags = tiff_tags(noise(1, 1))
+    for tag, side in ((256, width), (257, height)):
+        tags[tag] = side
+    return tiff_file(tags, [bytes(16)])
+
+
+class TestBytesThatAreNoImage:
+    @pytest.mark.parametrize(
+        ("data", "reason"),
+        [
+            (b"", "empty: 0 bytes"),
+            (b"\xff", r"not a JPEG, PNG, WebP, GIF, BMP or TIFF image: 1 bytes that start with "),
+            (b"apple;banana\n" * 9, "117 bytes that start with "),
+            (b"<!DOCTYPE html><title>403</title>", "33 bytes that start with "),
+            (b"\0" * 100, "100 bytes that start with "),
+            (b"%PDF-1.7", "8 bytes that start with "),
+            (b"PK\x03\x04", "4 bytes that start with "),
+            (b"RIFF\x04\0\0\0WAVEfmt ", "16 bytes that start with "),
+            (b"\x89PNX\r\n\x1a\n", "8 bytes that start with "),
+        ],
+        ids=["nothing", "a byte", "text", "HTML", "zeros", "PDF", "zip", "WAV", "wrong magic"],
+    )
+    def test_they_are_refused_for_what_they_are(self, data: bytes, reason: str) -> None:
+        assert reason in refusal(data)
+
+    def test_the_reason_shows_how_they_start(self) -> None:
+        assert "<!DOCTYPE html>" in refusal(b"<!DOCTYPE html><title>403</title>")
+        assert refusal(b"\x00\x01").endswith(r' start with "\x00\x01"')
+
+    @pytest.mark.parametrize("name", FORMATS)
+    def test_a_signature_alone_is_no_image(self, name: str) -> None:
+        for length in range(1, 13):
+            refusal(ONE_OF_EACH[name][:length])
+
+
+class TestTruncation:
+    @pytest.mark.parametrize("name", FORMATS)
+    def test_a_file_cut_at_any_seventh_byte_is_refused(self, name: str) -> None:
+        whole = ONE_OF_EACH[name]
+        # What a TIFF keeps behind its directory, its resolution, is not needed for its pixels.
+        last = len(whole) - 24 if name == "TIFF" else len(whole)
+        for length in range(0, last, 7):
+            refusal(whole[:length])
+
+    # The first of several pages is whole in the first half.
+    @pytest.mark.parametrize("name", sorted(SPECIMENS.keys() - {"TIFF: several pages"}))
+    def test_the_first_half_of_any_kind_of_file_is_refused(self, name: str) -> None:
+        whole = SPECIMENS[name]
+        refusal(whole[: len(whole) // 2])
+
+    @pytest.mark.parametrize("name", ["JPEG", "PNG", "WebP", "GIF"])
+    def test_a_photo_that_was_cut_off_is_called_truncated(self, name: str) -> None:
+        whole = ONE_OF_EACH[name]
+        for share in (0.3, 0.6, 0.9):
+            reason = refusal(whole[: int(len(whole) * share)])
+            assert reason.startswith(f"truncated {name}: ")
+
+    def test_allow_trailing_does_not_accept_a_cut(self) -> None:
+        for whole in ONE_OF_EACH.values():
+            refusal(whole[: len(whole) * 2 // 3], allow_trailing=True)
+
+
+class TestTrailingData:
+    @pytest.mark.parametrize("name", [name for name in FORMATS if name != "TIFF"])
+    def test_it_is_refused_with_its_place_and_size(self, name: str) -> None:
+        whole = ONE_OF_EACH[name]
+        for garbage in (b"\0", b"<html>", whole):
+            reason = refusal(whole + garbage)
+            place = rf"{len(garbage)} bytes of trailing data after .*{name}.* byte {len(whole)} "
+            assert re.match(place, reason)
+            assert "allow_trailing" in reason
+
+    @pytest.mark.parametrize("name", FORMATS)
+    def test_allow_trailing_accepts_it(self, name: str) -> None:
+        whole = ONE_OF_EACH[name]
+        expected = pomona.load_image(whole)
+        for garbage in (b"\0", b"<html>", whole):
+            assert (pomona.load_image(whole + garbage, allow_trailing=True) == expected).all()
+
+    def test_the_pictures_behind_a_phone_photo_belong_to_it(self) -> None:
+        whole = ONE_OF_EACH["JPEG"]
+        several = whole[:2] + jpeg_segment(0xE2, b"MPF\0" + bytes(20)) + whole[2:] + whole
+        assert (pomona.load_image(several) == pomona.load_image(whole)).all()
+
+
+class TestSizes:
+    @pytest.mark.parametrize(
+        ("data", "reason"),
+        [
+            (jpeg_sized(0, 9), "zero-sized JPEG: 0 x 9 pixels"),
+            (jpeg_sized(9, 0), "zero-sized JPEG: 9 x 0 pixels"),
+            (png_sized(0, 9), "PNG"),
+            (png_sized(9, 0), "PNG"),
+            (webp_lossy(0, 9), "WebP"),
+            (webp_lossy(9, 0), "WebP"),
+            (gif_sized(0, 9), "zero-sized GIF: 0 x 9 pixels"),
+            (gif_sized(9, 0), "zero-sized GIF: 9 x 0 pixels"),
+            (bmp_sized(0, 9), "BMP"),
+            (bmp_sized(9, 0), "BMP"),
+            (tiff_sized(0, 9), "TIFF"),
+            (tiff_sized(9, 0), "TIFF"),
+        ],
+    )
+    def test_an_image_without_pixels_is_refused(self, data: bytes, reason: str) -> None:
+        assert reason in refusal(data)
+
+    def test_max_pixels_is_the_last_size_that_is_read(self) -> None:
+        for data in ONE_OF_EACH.values():
+            height, width, _ = pomona.load_image(data).shape
+            assert pomona.load_image(data, max_pixels=height * width).shape == (height, width, 3)
+            reason = refusal(data, max_pixels=height * width - 1)
+            assert reason == (
+                f"too large: {width} x {height} pixels, "
+                f"the limit (max_pixels) is {height * width - 1}"
+            )
+
+
+BOMBS = {
+    "JPEG": jpeg_sized(65500, 65500),
+    "progressive JPEG": patched(
+        SPECIMENS["JPEG: progressive 420"],
+        jpeg_frame(SPECIMENS["JPEG: progressive 420"]) + 1,
+        ">HH",
+        65500,
+        65500,
+    ),
+    "PNG": png_sized(60000, 60000),
+    "PNG at its widest": png_sized(0x7FFFFFFF, 0x7FFFFFFF),
+    "lossless WebP": webp_sized(16384, 16384),
+    "lossy WebP": webp_lossy(16383, 16383),
+    "extended WebP": webp_extended(1 << 24, 255),
+    "GIF": gif_sized(65535, 65535),
+    "BMP": bmp_sized(60000, 60000),
+    "TIFF": tiff_sized(60000, 60000),
+}
+
+# Decompress to far more than they are, beside a small image.
+ZEROS = zlib.compress(bytes(400 << 20), 9)
+SMALL = {
+    "PNG with a text bomb": png_file(
+        *(61, 43, 8, 2, png_rows(noise(61, 43))), png_chunk(b"zTXt", b"Comment\0\0" + ZEROS)
+    ),
+    "PNG with a profile bomb": png_file(
+        *(61, 43, 8, 2, png_rows(noise(61, 43))), png_chunk(b"iCCP", b"profile\0\0" + ZEROS)
+    ),
+    "PNG with too many rows": png_file(61, 43, 8, 2, bytes(400 << 20)),
+}
+
+PEAK_OF_EACH = """
+import json, resource, sys
+import pomona
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+
+files = json.load(sys.stdin)
+pomona.load_image(bytes.fromhex(files.pop("warm-up")))
+out = {}
+for name, data in files.items():
+    data = bytes.fromhex(data)
+    before = peak()
+    try:
+        pomona.load_image(data)
+        reason = None
+    except pomona.ImageError as error:
+        reason = error.reason
+    out[name] = peak() - before, reason
+print(json.dumps(out))
+"""
+
+
+def measured(files: dict[str, bytes]) -> dict[str, tuple[int, str | None]]:
+    """Decode each file in a process of its own kind: MiB by which the peak grew, and the reason."""
+    request = {"warm-up": ONE_OF_EACH["PNG"], **files}
+    done = subprocess.run(
+        [sys.executable, "-c", PEAK_OF_EACH],
+        input=json.dumps({name: data.hex() for name, data in request.items()}),
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return json.loads(done.stdout)
+
+
+class TestBombs:
+    def test_a_huge_header_is_refused_before_memory_is_taken_for_it(self) -> None:
+        for name, (grown, reason) in measured(BOMBS).items():
+            assert reason is not None, name
+            assert re.search("too large: |Memory limit exceeded", reason), (name, reason)
+            assert grown < 32, (name, grown)
+
+    def test_a_small_image_with_a_bomb_beside_it_takes_little_memory(self) -> None:
+        for name, (grown, _) in measured(SMALL).items():
+            assert grown < 200, (name, grown)
+
+    def test_a_limit_of_its_own_guards_a_small_machine(self) -> None:
+        assert refusal(png_sized(2000, 2000), max_pixels=1_000_000).startswith("too large: ")
+
+
+def scans(count: int) -> bytes:
+    """A progressive JPEG that goes over all its blocks once more, `count` times."""
+    data = saved(picture("L", 2000, 2000), "JPEG", progressive=True)
+    first = data.index(b"\xff\xda")
+    # Refining a coefficient that never is: an empty scan, all of it one run of zero blocks.
+    table = jpeg_segment(0xC4, bytes([0x10] + [1] + [0] * 15 + [0xE0]))
+    again = jpeg_segment(0xDA, bytes([1, 1, 0, 1, 63, 0])) + b"\x00" * 8
+    return data[:first] + table + again * count + b"\xff\xd9"
+
+
+class TestDamagedJpeg:
+    def test_thousands_of_scans_are_refused(self) -> None:
+        assert "can't decode JPEG: " in refusal(scans(5000))
+
+    def test_flipped_bits_in_the_data_are_found_or_harmless(self) -> None:
+        data = ONE_OF_EACH["JPEG"]
+        start = data.index(b"\xff\xda") + 14
+        flipped = [patched(data, at, "B", data[at] ^ 0x10) for at in range(start, len(data) - 2, 5)]
+        reasons = [reason_of(each) for each in flipped]
+        found = [reason for reason in reasons if reason is not None]
+        assert found
+        for reason in found:
+            assert reason.startswith(("can't decode JPEG: ", "truncated JPEG: ")), reason
+
+    @pytest.mark.parametrize(
+        ("at", "value", "reason"),
+        [
+            (0, 12, "Unsupported JPEG data precision 12"),
+            (0, 16, "Unsupported JPEG data precision 16"),
+            (5, 0, "Empty JPEG image"),
+            (5, 2, "Bogus marker length"),
+            (7, 0x00, "Bogus sampling factors"),
+            (7, 0x55, "Bogus sampling factors"),
+        ],
+    )
+    def test_a_frame_header_that_is_not_read_says_why(
+        self, at: int, value: int, reason: str
+    ) -> None:
+        data = ONE_OF_EACH["JPEG"]
+        assert reason in refusal(patched(data, jpeg_frame(data) + at, "B", value))
+
+    def test_two_components_are_refused(self) -> None:
+        data = SPECIMENS["JPEG: grey"]
+        frame = jpeg_frame(data)
+        two = bytearray(data)
+        two[frame + 5] = 2
+        two[frame + 9 : frame + 9] = bytes([2, 0x11, 0])
+        struct.pack_into(">H", two, frame - 2, 14)
+        assert refusal(bytes(two)).startswith("can't decode JPEG: ")
+
+    @pytest.mark.parametrize("process", [0xC3, 0xC5, 0xC6, 0xC7, 0xCB, 0xCD, 0xCE, 0xCF])
+    def test_a_process_that_no_camera_uses_is_refused(self, process: int) -> None:
+        data = ONE_OF_EACH["JPEG"]
+        assert refusal(patched(data, jpeg_frame(data) - 3, "B", process)).startswith("can't decode")
+
+    def test_nothing_but_markers_is_refused(self) -> None:
+        refusal(b"\xff\xd8\xff\xd9")
+        refusal(b"\xff\xd8" + adobe(0) + b"\xff\xd9")
+        refusal(b"\xff\xd8" + b"\xff" * 100_000)
+        refusal(b"\xff\xd8" + jpeg_segment(0xE1, bytes(60_000)) * 100)
+
+
+class TestDamagedTiff:
+    def test_directories_that_lead_in_a_circle_end(self) -> None:
+        data = tiff_strips(noise(9, 9))
+        directory = struct.unpack_from("<I", data, 4)[0]
+        count = struct.unpack_from("<H", data, directory)[0]
+        link = directory + 2 + 12 * count
+        assert "cycle" in refusal(patched(data, link, "<I", directory))
+
+    def test_a_long_chain_of_directories_ends(self) -> None:
+        empty = b"".join(struct.pack("<HI", 0, 8 + 6 * (at + 1)) for at in range(100_000))
+        refusal(b"II*\0" + struct.pack("<I", 8) + empty)
+
+    def test_a_directory_at_itself_is_refused(self) -> None:
+        for at in (0, 4, 8, 0xFFFFFFFF):
+            refusal(b"II*\0" + struct.pack("<I", at) + bytes(64))
+
+    @pytest.mark.parametrize("tag", [256, 257, 258, 259, 262, 273, 277, 278, 279])
+    @pytest.mark.parametrize("count", [0, 1 << 16, 0xFFFFFFFF])
+    def test_a_tag_of_too_many_values_is_refused_or_ignored(self, tag: int, count: int) -> None:
+        data = tiff_strips(noise(9, 9))
+        directory = struct.unpack_from("<I", data, 4)[0]
+        entries = range(directory + 2, len(data), 12)
+        at = next(at for at in entries if struct.unpack_from("<H", data, at)[0] == tag)
+        reason = reason_of(patched(data, at + 4, "<I", count))
+        assert reason is None or "please report it" not in reason
+
+
+class TestManyDamagedFiles:
+    @pytest.mark.parametrize("name", FORMATS)
+    def test_none_panics_hangs_or_leaks(self, name: str) -> None:
+        done = subprocess.run(
+            [sys.executable, str(TESTS / "fuzz.py"), name, "--count", "3000"],
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT,
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        report = json.loads(done.stdout)
+        assert report["panics"] == []
+        assert report["refused"] > 500
+        assert report["decoded"] > 50
+        assert report["grown_mib"] < 32
