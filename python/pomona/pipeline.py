@@ -1,5 +1,4 @@
-"""
-The whole job: photos -> features -> PCA -> Parquet.
+"""The whole job: photos -> features -> PCA -> Parquet.
 
 What a run leaves in its output folder::
 
@@ -17,16 +16,17 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from time import monotonic
-from typing import TYPE_CHECKING, Dict, Iterator, List, Optional, Sequence, Tuple, Union
+from typing import TYPE_CHECKING, Iterator, Sequence, Union
 
 import numpy as np
-from pyspark.sql import functions as F
+from pyspark.sql.functions import col
 
 import pomona
+from pomona.spark._session import described, settings
 from pomona.spark._storage import Folder
-from pomona.spark.features import described, read_features, write_features
+from pomona.spark.features import read_features, write_features
 from pomona.spark.images import read_images
-from pomona.spark.pca import check_components, check_variance, fit_pca
+from pomona.spark.pca import DEFAULT_VARIANCE, check_components, check_variance, fit_pca
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, SparkSession
@@ -42,57 +42,75 @@ class Summary:
     """What a run did: the content of ``summary.json``."""
 
     #: Folders that photos were read from, and the one that results are in.
-    images: List[str]
+    images: list[str]
     output: str
     #: ``name`` and ``sha256``.
-    model: Dict[str, str]
+    model: dict[str, str]
     #: Rows of ``features``: photos featurised now or earlier, and photos that cannot be read.
     photos: int = 0
     #: Photos that cannot be read, and the first of them: (path, reason).
     errors: int = 0
-    first_errors: List[Tuple[str, str]] = field(default_factory=list)
+    first_errors: list[tuple[str, str]] = field(default_factory=list)
     #: Photos that this run put through the model; the others are from earlier runs.
     featurized: int = 0
     #: Photos that were listed and gone when they were to be read.
     vanished: int = 0
     #: Numbers of a feature vector.
     dim: int = 0
-    #: Components of the PCA, the share of the variance that was asked for (None: k was), and theirs.
+    #: Components of the PCA, the share of the variance that was asked for (None: k was), and
+    #: theirs.
     k: int = 0
-    variance: Optional[float] = None
+    variance: float | None = None
     variance_explained: float = 0.0
     #: Share of the variance that the first 1, 2, 3 … components explain together.
-    variance_curve: List[float] = field(default_factory=list)
+    variance_curve: list[float] = field(default_factory=list)
     standardize: bool = False
     #: Wall-clock seconds of each stage.
-    seconds: Dict[str, float] = field(default_factory=dict)
-    #: Photos featurised a second, from the listing to the finished features; 0 if there was none to do.
+    seconds: dict[str, float] = field(default_factory=dict)
+    #: Photos featurised a second, from the listing to the finished features; 0 if there was none to
+    #: do.
     images_per_second: float = 0.0
     #: Of pomona, Spark, Python and numpy.
-    versions: Dict[str, str] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
     #: When the run ended, UTC, ISO 8601.
     finished: str = ""
+
+    def __str__(self) -> str:
+        """Say in a few lines what there is now and where."""
+        rate = f" at {self.images_per_second:,.0f} a second" if self.featurized else ""
+        lines = [
+            f"{self.photos:,} photos, {self.featurized:,} of them featurised now{rate}, "
+            f"with {self.model['name']}"
+        ]
+        if self.errors:
+            lines.append(f"{self.errors:,} cannot be read, such as:")
+            lines += [f"  {path}: {reason}" for path, reason in self.first_errors]
+        lines.append(
+            f"{self.k:,} of {self.dim:,} components explain {self.variance_explained:.1%} of the "
+            "variance"
+        )
+        lines.append(f"results: {self.output}/features, pca, pca_model, summary.json")
+        return "\n".join(lines)
 
 
 def run(
     spark: SparkSession,
-    images: Union[PathLike, Sequence[PathLike]],
+    images: PathLike | Sequence[PathLike],
     output: PathLike,
     *,
     model: PathLike = "mobilenet_v2",
-    variance: Optional[float] = None,
-    components: Optional[int] = None,
+    variance: float | None = None,
+    components: int | None = None,
     standardize: bool = False,
     resume: bool = True,
-    label: Optional[Union[str, Column]] = "parent",
-    chunk_photos: Optional[int] = None,
+    label: str | Column | None = "parent",
+    chunk_photos: int | None = None,
     progress: bool = True,
 ) -> Summary:
-    """
-    Featurise photos, fit a PCA, and write features, projections, model and summary.
+    """Featurise photos, fit a PCA, and write features, projections, model and summary.
 
-    Each photo is read and featurised once: features are written first, all else reads them from there. Run again
-    after a kill, or with more photos, it featurises only what is not there yet.
+    Each photo is read and featurised once: features are written first, all else reads them from
+    there. Run again after a kill, or with more photos, it featurises only what is not there yet.
 
     Parameters
     ----------
@@ -105,8 +123,8 @@ def run(
     model
         A name, a path on the driver or a URI.
     variance
-        Keep the fewest principal components that explain this share of the variance: 0.95 if `components` is not
-        given either.
+        Keep the fewest principal components that explain this share of the variance: 0.95 if
+        `components` is not given either.
     components
         Keep this many instead.
     standardize
@@ -123,7 +141,8 @@ def run(
     Returns
     -------
     Summary
-        What ``summary.json`` says. Photos that cannot be read are counted, and rows of ``features`` with an error.
+        What ``summary.json`` says. Photos that cannot be read are counted, and rows of ``features``
+        with an error.
 
     Raises
     ------
@@ -132,7 +151,8 @@ def run(
     ModelError
         The model cannot be used, or the output holds features of another one.
     ValueError
-        An argument makes no sense, or the PCA cannot be fitted: the features are there nevertheless.
+        An argument makes no sense, or the PCA cannot be fitted: the features are there
+        nevertheless.
     OSError
         A folder cannot be read or written.
 
@@ -147,7 +167,7 @@ def run(
     if components is not None:
         check_components(components)
     else:
-        variance = 0.95 if variance is None else variance
+        variance = DEFAULT_VARIANCE if variance is None else variance
         check_variance(variance)
     folders = [images] if isinstance(images, (str, os.PathLike)) else list(images)
     sources = [Folder(spark, os.fspath(folder)) for folder in folders]
@@ -159,12 +179,14 @@ def run(
             )
 
     context = spark.sparkContext
-    seconds: Dict[str, float] = {}
+    seconds: dict[str, float] = {}
     # From here on the output is not finished.
     summary_file = home / "summary.json"
     summary_file.delete()
 
-    with _timed(seconds, "list"), described(context, "list the photos"):
+    # The photos keep the settings of the session that lists them: one may vanish before it is read.
+    may_vanish = settings(spark, spark_sql_files_ignoreMissingFiles="true")
+    with _timed(seconds, "list"), described(context, "list the photos"), may_vanish:
         photos = read_images(spark, images, label=label)
     with _timed(seconds, "features"):
         written = write_features(
@@ -177,7 +199,7 @@ def run(
         )
     with described(context, "read the features"):
         features = read_features(spark, written.uri)
-        broken = features.where(F.col("error").isNotNull()).select("path", "error")
+        broken = features.where(col("error").isNotNull()).select("path", "error")
         first_errors = (
             [(row.path, row.error) for row in broken.take(LISTED_ERRORS)] if written.errors else []
         )
@@ -228,7 +250,7 @@ def run(
 
 
 @contextmanager
-def _timed(seconds: Dict[str, float], stage: str) -> Iterator[None]:
+def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
     started = monotonic()
     yield
     seconds[stage] = round(monotonic() - started, 3)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Dict, Iterator, Optional
+from typing import TYPE_CHECKING, Any, Iterator
 
 from py4j.protocol import Py4JJavaError
 
@@ -18,17 +18,18 @@ _S3_SCHEMES = ("s3", "s3a", "s3n")
 
 
 class Folder:
-    """
-    A folder that may not exist yet.
+    """A folder that may not exist yet.
 
-    Nothing here renames: on an object store a rename is a copy and a deletion, neither of them atomic.
+    Nothing here renames: on an object store a rename is a copy and a deletion, neither of them
+    atomic.
 
     Parameters
     ----------
     spark
         Its Hadoop settings and credentials are used.
     uri
-        Where. Without a scheme it belongs to the cluster's default file system, as everywhere in Spark.
+        Where. Without a scheme it belongs to the cluster's default file system, as everywhere in
+        Spark.
     """
 
     def __init__(self, spark: SparkSession, uri: str) -> None:
@@ -46,14 +47,14 @@ class Folder:
 
     @property
     def pattern(self) -> str:
-        """The address as Spark's readers want it: they take some characters of a name for a glob."""
+        """The address for Spark's readers, which take some characters for those of a glob."""
         return _GLOB_CHARACTERS.sub(r"\\\1", self.uri)
 
     def contains(self, other: Folder) -> bool:
         """Whether `other` is this folder or lies in it; the spellings of S3 are one file system."""
         return f"{_comparable(other)}/".startswith(f"{_comparable(self)}/")
 
-    def sizes(self) -> Dict[str, Optional[int]]:
+    def sizes(self) -> dict[str, int | None]:
         """Bytes of each file in this folder, None for folders; empty if there is no such folder."""
         with _os_errors(f"cannot list {self.uri}"):
             if not self._files.exists(self._path):
@@ -87,8 +88,8 @@ class Folder:
         """Write this file at once, as JSON."""
         self.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n")
 
-    def read_json(self) -> Optional[Any]:
-        """The value in this file; None if a crash cut it short (an object store has no such files)."""
+    def read_json(self) -> Any | None:
+        """Read the value in this file; None if a crash cut it short, as object stores never do."""
         io = self._spark._jvm.org.apache.commons.io.IOUtils
         with _os_errors(f"cannot read {self.uri}"):
             try:

@@ -1,37 +1,38 @@
-"""
-A set of features on disk that follows a set of photos, and survives being killed at any moment.
+"""A set of features on disk that follows a set of photos and survives being killed at any moment.
 
-Plain PySpark reads the folder: ``spark.read.parquet(OUTPUT)``. What Spark's readers skip, because its name starts
-with ``_``, is how it gets there::
+Plain PySpark reads the folder: ``spark.read.parquet(OUTPUT)``. Readers skip names that start with
+``_``, and behind those is how the rows get there::
 
-    OUTPUT/part-….parquet                    the rows, sorted by label and path in each file
-    OUTPUT/_SUCCESS                          there while the rows are a finished set
-    OUTPUT/_pomona/set-000002.json           which files are the set, of which model; the highest number counts
-    OUTPUT/_pomona/<sha256 of the model>/    chunks of a run that is not finished
-        chunk-…/part-….parquet, _SUCCESS     one Spark job each; it counts once its _SUCCESS is there
+    OUTPUT/part-….parquet              the rows, in each file sorted by label and path
+    OUTPUT/_SUCCESS                    there while the rows are a finished set
+    OUTPUT/_pomona/set-000002.json     the files of the set and its model; the highest number counts
+    OUTPUT/_pomona/<model's sha256>/   a run that has not finished
+        chunk-…/                       rows of one Spark job; they count once _SUCCESS is there
 
-**Chunks.** The photos' Spark partitions are featurised some at a time, and each such chunk is a job with an output
-folder of its own. So whatever the committer of the file system does, a chunk is there whole or does not count,
-and a run that starts again drops what does not count and featurises what no chunk has.
+**Chunks.** The photos' partitions are featurised some at a time, and each such chunk is a job with
+a folder of its own. So whatever the file system's committer does, a chunk is there whole or does
+not count, and a run that starts again deletes what does not count and featurises what no chunk has.
 
-**Publishing.** When all chunks are there, one job writes them to OUTPUT: sorted, in files of about 128 MiB, which
-thousands of small tasks' files are not. It only adds files. They belong to the set when the next ``set-….json``
-says so, one small object that is written at once; then files they replace are deleted. Nothing is ever renamed or
-overwritten, so a crash leaves at worst files that the next run deletes, and never takes a finished set with it.
-Until its first publishing OUTPUT holds no row, so half a set never looks like one.
+**Publishing.** When all chunks are there, one job writes their rows to OUTPUT, sorted, in files of
+about 128 MiB. It only adds files; they belong to the set once a new ``set-….json`` names them,
+which is one small object, written at once. Then the files that they replace are deleted. Nothing is
+renamed or overwritten here, so a crash leaves at worst files that the next run deletes, and no
+finished set is lost to a run that did not finish. Until its first publishing OUTPUT has no rows,
+so half a set never looks like one.
 
-**Later runs** list the photos and compare path, length and modification time. Files that hold a row of a photo that
-changed or is gone are written anew without it, as are files too small to stay, together with the new rows; all other
-files stay as they are. So a few new photos among millions cost a listing and one small file.
+**Later runs** list the photos and compare path, length and modification time. A file with rows of
+photos that changed or are gone is written anew without them, as are files too small to stay,
+together with the new rows; all others stay as they are. So a few new photos among millions cost a
+listing and a small file.
 
-The price is that each row, 5 kB, is written twice, which is little beside 10 ms of a core to make it. Appending chunks where readers look shows half a set, shows a chunk that was cut short, and
-leaves slivers in the order of the tasks; overwriting deletes first.
+The price is to write each row twice: 5 kB, little beside the 10 ms of a core that made it. To
+append chunks where readers look would show them half a set, and leave slivers in the order of the
+tasks; to overwrite would delete the old set before the new one is there.
 """
 
 from __future__ import annotations
 
 import functools
-import math
 import os
 import re
 import uuid
@@ -40,19 +41,24 @@ from dataclasses import dataclass
 from threading import Event, Thread
 from typing import (
     TYPE_CHECKING,
-    Dict,
     Iterable,
     Iterator,
-    List,
     NamedTuple,
-    Optional,
     Sequence,
-    Tuple,
     Union,
 )
 
-from pyspark.sql import Column, DataFrame, SparkSession
-from pyspark.sql import functions as F
+from pyspark.sql import DataFrame
+from pyspark.sql.functions import (
+    col,
+    count,
+    element_at,
+    input_file_name,
+    lit,
+    spark_partition_id,
+    split,
+    when,
+)
 from pyspark.sql.types import (
     ArrayType,
     FloatType,
@@ -65,17 +71,21 @@ from pyspark.sql.types import (
 
 from pomona import ModelError
 from pomona._progress import Progress
+from pomona.spark._chunks import plan_all, plan_some
 from pomona.spark._model import ShippedModel, ship
+from pomona.spark._session import described, session_of, settings
 from pomona.spark._storage import Folder
 from pomona.spark.images import PHOTOS_PER_TASK
 from pomona.spark.udf import featurize_struct_udf
 
 if TYPE_CHECKING:
-    from pyspark import Accumulator, SparkContext
+    from pyspark import Accumulator
+    from pyspark.sql import Column, SparkSession
 
     PathLike = Union[str, "os.PathLike[str]"]
 
-#: Photos of a chunk for each core of the cluster: about 20 s of MobileNetV2, which is what a kill can cost.
+#: Photos of a chunk for each core of the cluster: about 20 s of MobileNetV2, which is what a kill
+#: can cost.
 CHUNK_PHOTOS_PER_CORE = 5 * PHOTOS_PER_TASK
 
 #: Bytes of a finished file: Spark reads one with one task, S3 with a few requests.
@@ -84,7 +94,8 @@ FILE_BYTES = 128 * 1024 * 1024
 #: Files below this are written anew with the next change, so they cannot pile up.
 SMALL_FILE_BYTES = FILE_BYTES // 4
 
-#: Bytes of a Parquet row group, the unit that a reader skips by label and that a task reads: some 3,000 photos.
+#: Bytes of a Parquet row group, the unit that a reader skips by label and that a task reads: some
+#: 3,000 photos.
 ROW_GROUP_BYTES = 16 * 1024 * 1024
 
 #: Columns of a set of features.
@@ -110,16 +121,10 @@ _PART = re.compile(r"part-.*\.parquet")
 _KEY = ["path", "length", "modificationTime"]
 _POLL_SECONDS = 0.5
 
-# Marks in Spark's own description of a plan.
-_FILE_SCAN = "FileScan binaryFile"
-_SHUFFLE = "Exchange"
-_NOT_ALL_ROWS = re.compile("Filter|Limit|Sample|Join|Generate|Exchange")
-
 
 @dataclass(frozen=True)
 class FeatureSet:
-    """
-    What `write_features` left on disk, and what it did for it.
+    """What `write_features` left on disk, and what it did for it.
 
     Attributes
     ----------
@@ -132,8 +137,8 @@ class FeatureSet:
     errors
         Rows that have an error instead of features.
     featurized
-        Photos that this run put through the model, unreadable ones included. An accumulator of Spark's counts them,
-        so what a lost task did before it was repeated may count twice.
+        Photos that this run put through the model, unreadable ones included. An accumulator of
+        Spark's counts them, so what a lost task did before it was repeated may count twice.
     vanished
         Photos that were listed and gone when they were to be read; they have no row.
     files
@@ -147,7 +152,7 @@ class FeatureSet:
     errors: int
     featurized: int
     vanished: int
-    files: Dict[str, int]
+    files: dict[str, int]
 
 
 class _Set(NamedTuple):
@@ -156,19 +161,9 @@ class _Set(NamedTuple):
     number: int
     model_name: str
     model_sha256: str
-    files: Dict[str, int]
+    files: dict[str, int]
     photos: int
     errors: int
-
-
-class _Chunk(NamedTuple):
-    """Photos to featurise in one job."""
-
-    partitions: List[int]
-    #: About how many photos.
-    photos: int
-    #: Paths of the photos to do; None if they are all that these partitions hold.
-    wanted: Optional[DataFrame]
 
 
 def write_features(
@@ -177,39 +172,40 @@ def write_features(
     *,
     model: PathLike = "mobilenet_v2",
     resume: bool = True,
-    chunk_photos: Optional[int] = None,
+    chunk_photos: int | None = None,
     progress: bool = False,
 ) -> FeatureSet:
-    """
-    Make a folder of features agree with a set of photos, featurising only what is new or changed.
+    """Make a folder of features agree with photos, featurising only what is new or changed.
 
-    Afterwards ``spark.read.parquet(output)`` has one row for each photo of `photos` and no other: rows of photos that
-    are gone are dropped, rows of photos that changed (in length or modification time) are replaced. Killed
-    at any moment and called again, it repeats at most the chunk in flight and ends with the same rows. The module's
-    docstring tells how. Only one run at a time may write to a folder.
+    Afterwards ``spark.read.parquet(output)`` has one row for each photo of `photos` and no other:
+    rows of photos that are gone are dropped, rows of photos that changed (in length or modification
+    time) are replaced. Killed at any moment and called again, it repeats at most the chunk in
+    flight and ends with the same rows. The module's docstring tells how. Only one run at a time may
+    write to a folder.
 
     Parameters
     ----------
     photos
-        What `read_images` returned, or any rows of it; other sources need the same columns, and paths that are
-        unique.
+        What `read_images` returned, or any rows of it; other sources need the same columns, and
+        paths that are unique.
     output
         A folder of its own for the features, on any file system that Spark's Hadoop knows.
     model
         A name, a path on the driver or a URI, as for `featurize_struct_udf`.
     resume
-        False featurises every photo again, also with another model; a finished set stays until the new one is.
+        False featurises every photo again, also with another model; a finished set stays until the
+        new one is.
     chunk_photos
-        About how many photos to featurise in a job, which is what a kill can cost; a chunk is a whole number
-        of Spark's tasks. None: `CHUNK_PHOTOS_PER_CORE` for each core.
+        About how many photos to featurise in a job, which is what a kill can cost; a chunk is a
+        whole number of Spark's tasks. None: `CHUNK_PHOTOS_PER_CORE` for each core.
     progress
         Show a progress line on standard error.
 
     Returns
     -------
     FeatureSet
-        Counts, model and files. Photos that cannot be read are rows with an error, and counted; a later run does
-        not try them again unless they change.
+        Counts, model and files. Photos that cannot be read are rows with an error, and counted; a
+        later run does not try them again unless they change.
 
     Raises
     ------
@@ -231,22 +227,40 @@ def write_features(
     missing = [name for name in [*_KEY, "label", "content"] if name not in photos.columns]
     if missing:
         raise ValueError(
-            f"photos lacks the column(s) {', '.join(missing)}: read them with pomona.spark.read_images"
+            f"photos has no column {', '.join(missing)}: read them with pomona.spark.read_images"
         )
     if chunk_photos is not None and chunk_photos < 1:
         raise ValueError(f"chunk_photos is {chunk_photos}, it must be at least 1")
     spark = session_of(photos)
-    shipped = ship(spark.sparkContext, model)
-    run = _Run(spark, Folder(spark, os.fspath(output)), shipped, resume)
+    context = spark.sparkContext
     if chunk_photos is None:
-        chunk_photos = CHUNK_PHOTOS_PER_CORE * spark.sparkContext.defaultParallelism
+        chunk_photos = CHUNK_PHOTOS_PER_CORE * context.defaultParallelism
+    done, failed = context.accumulator(0), context.accumulator(0)
+    shipped = ship(context, model)
+    featurize = featurize_struct_udf(model, photos=done, errors=failed)
+    run = _Run(spark, Folder(spark, os.fspath(output)), shipped, resume)
 
-    # Photos may vanish while a long run goes on; their rows then go as well.
-    with _setting(spark, "spark.sql.files.ignoreMissingFiles", "true"):
-        with described(spark.sparkContext, "compare photos with features"):
-            listing, todo = (None, None) if run.starts_anew else run.list_photos(photos)
-            chunks, listed = _plan_chunks(photos, listing, todo, chunk_photos)
-        featurized = _featurize(run, photos, chunks, model, progress)
+    # Photos may vanish while a long run goes on.
+    with settings(spark, spark_sql_files_ignoreMissingFiles="true"):
+        listing = None
+        if run.starts_anew:
+            plan = plan_all(photos, chunk_photos)
+        else:
+            with described(context, "compare photos with features"):
+                listing, todo = run.list_photos(photos)
+                plan = plan_some(photos, listing, todo, chunk_photos)
+        with ExitStack() as stack:
+            if progress:
+                stack.enter_context(_progress_line(plan.photos, done, failed))
+            for number, chunk in enumerate(plan.chunks, 1):
+                rows = chunk.of(photos).withColumn("result", featurize("content"))
+                rows = rows.select(
+                    "path", "label", "result.features", "result.error", "length", "modificationTime"
+                )
+                what = f"featurise {chunk.photos:,} photos, chunk {number} of {len(plan.chunks)}"
+                with described(context, what):
+                    run.write_chunk(rows)
+
     finished = run.publish(listing)
     return FeatureSet(
         uri=run.home.uri,
@@ -254,22 +268,22 @@ def write_features(
         model_sha256=shipped.sha256,
         photos=finished.photos,
         errors=finished.errors,
-        featurized=featurized,
-        vanished=0 if listed is None else max(0, listed - finished.photos),
+        featurized=int(done.value),
+        vanished=0 if plan.listed is None else max(0, plan.listed - finished.photos),
         files=finished.files,
     )
 
 
 def read_features(spark: SparkSession, uri: PathLike) -> DataFrame:
-    """
-    Read features from disk: exactly the finished set, also while a run or after a crash.
+    """Read features from disk: exactly the finished set, also while a run or after a crash.
 
     Parameters
     ----------
     spark
         The session to read with.
     uri
-        What `write_features` wrote, or any other folder of Parquet files with a column ``features``.
+        What `write_features` wrote, or any other folder of Parquet files with a column
+        ``features``.
 
     Raises
     ------
@@ -288,22 +302,6 @@ def read_features(spark: SparkSession, uri: PathLike) -> DataFrame:
     return _read(spark, [home / name for name in finished.files])
 
 
-def session_of(frame: DataFrame) -> SparkSession:
-    """The session of a DataFrame; Spark before 3.3 has no attribute for it."""
-    return frame.sparkSession if hasattr(frame, "sparkSession") else frame.sql_ctx.sparkSession
-
-
-@contextmanager
-def described(context: SparkContext, text: str) -> Iterator[None]:
-    """Name the jobs of a block in Spark's UI."""
-    before = context.getLocalProperty("spark.job.description")
-    context.setJobDescription(f"Pomona: {text}")
-    try:
-        yield
-    finally:
-        context.setLocalProperty("spark.job.description", before)
-
-
 class _Run:
     """One call of `write_features`, on its folder."""
 
@@ -320,12 +318,13 @@ class _Run:
         #: The set whose rows need not be made again.
         self.base = self.current if resume else None
         #: Chunks of an earlier run that did not finish, and of this one.
-        self.earlier: List[Folder] = []
-        self.chunks: List[Folder] = []
+        self.earlier: list[Folder] = []
+        self.chunks: list[Folder] = []
 
         unfinished = [name for name in self.state.sizes() if _SHA256.fullmatch(name)]
         if resume:
-            # A run that was told not to resume replaces the set of another model, also if it has to be started again.
+            # A run that was told not to resume replaces the set of another model, also if it has to
+            # be started again.
             if (
                 self.current
                 and self.current.model_sha256 != model.sha256
@@ -345,11 +344,11 @@ class _Run:
         """Whether no photo is done yet, so that there is no need to list which are."""
         return self.base is None and not self.earlier
 
-    def list_photos(self, photos: DataFrame) -> Tuple[DataFrame, DataFrame]:
+    def list_photos(self, photos: DataFrame) -> tuple[DataFrame, DataFrame]:
         """All photos with the partition they are in, and those of them that are new or changed."""
         # Written, so that all later steps see the same listing even if photos change meanwhile.
         folder = self.staging / f"listing-{uuid.uuid4().hex}"
-        listed = photos.select(*_KEY, "label", F.spark_partition_id().alias("partition"))
+        listed = photos.select(*_KEY, "label", spark_partition_id().alias("partition"))
         listed.write.parquet(folder.uri)
         listing = self.spark.read.schema(listed.schema).parquet(folder.pattern)
         if not listing.head(1):
@@ -369,9 +368,8 @@ class _Run:
         rows.select(*SCHEMA.names).write.option(_MARK_SUCCESS, "true").parquet(folder.uri)
         self.chunks.append(folder)
 
-    def publish(self, listing: Optional[DataFrame]) -> _Set:
-        """
-        Make the set agree with the photos, from the chunks and from what is there.
+    def publish(self, listing: DataFrame | None) -> _Set:
+        """Make the set agree with the photos, from the chunks and from what is there.
 
         Parameters
         ----------
@@ -390,8 +388,8 @@ class _Run:
         return finished
 
     def _kept_files_and_new_rows(
-        self, listing: Optional[DataFrame]
-    ) -> Tuple[Dict[str, int], Optional[DataFrame]]:
+        self, listing: DataFrame | None
+    ) -> tuple[dict[str, int], DataFrame | None]:
         """Files that stay as they are, and all rows that no file has yet or that leave a file."""
         if listing is None:
             if not self.chunks:
@@ -411,14 +409,10 @@ class _Run:
         for rows in new:
             photos = photos.join(rows.select("path"), "path", "left_anti")
         old = self._rows_of(self.base.files).select(*_KEY, "label", _file_name().alias("file"))
-        wanted = photos.select(
-            *_KEY, F.col("label").alias("wanted_label"), F.lit(True).alias("wanted")
-        )
-        stays = F.col("wanted") & F.col("label").eqNullSafe(F.col("wanted_label"))
+        wanted = photos.select(*_KEY, col("label").alias("wanted_label"), lit(True).alias("wanted"))
+        stays = col("wanted") & col("label").eqNullSafe(col("wanted_label"))
         per_file = old.join(wanted, _KEY, "left").groupBy("file")
-        counts = per_file.agg(
-            F.count(F.lit(1)).alias("rows"), F.count(F.when(stays, 1)).alias("stay")
-        )
+        counts = per_file.agg(count(lit(1)).alias("rows"), count(when(stays, 1)).alias("stay"))
         whole = {row.file for row in counts.collect() if row.rows == row.stay}
         if len(whole) == len(self.base.files) and not new:
             return self.base.files, None
@@ -433,7 +427,7 @@ class _Run:
             new.append(self._rows_of(rewritten).drop("label").join(photos, _KEY))
         return kept, _union(new)
 
-    def _write_set(self, kept: Dict[str, int], rows: Optional[DataFrame]) -> _Set:
+    def _write_set(self, kept: dict[str, int], rows: DataFrame | None) -> _Set:
         context = self.spark.sparkContext
         before = self.home.sizes()
         if rows is not None:
@@ -456,10 +450,10 @@ class _Run:
             if _PART.fullmatch(name) and name not in before:
                 files_now[name] = size or 0
         with described(context, "count the features"):
-            count = self._rows_of(files_now).agg(F.count(F.lit(1)), F.count("error")).head()
+            photos, errors = self._rows_of(files_now).agg(count(lit(1)), count("error")).head()
 
         number = self.current.number + 1 if self.current else 1
-        finished = _Set(number, self.model.name, self.model.sha256, files_now, count[0], count[1])
+        finished = _Set(number, self.model.name, self.model.sha256, files_now, photos, errors)
         (self.state / f"set-{number:06}.json").write_json(finished._asdict())
         self.current = finished
         self._drop_replaced()
@@ -497,9 +491,10 @@ class _Run:
         else:
             return
         raise ModelError(
-            f"{self.home.uri} holds {what} of another model: {other['model_name']} (sha256 {other['model_sha256'][:16]}…), "
-            f"not {self.model.name} (sha256 {self.model.sha256[:16]}…); features of two models do not mix: "
-            "choose another output, or replace them with resume=False (--no-resume)"
+            f"{self.home.uri} holds {what} of another model, {other['model_name']} "
+            f"(sha256 {other['model_sha256'][:16]}…) and not {self.model.name} "
+            f"({self.model.sha256[:16]}…): choose another output, or replace what is there with "
+            "resume=False (--no-resume)"
         )
 
     def _refuse_foreign_files(self) -> None:
@@ -507,15 +502,16 @@ class _Run:
         foreign = [name for name in names if not name.startswith(("_", "."))]
         if foreign and _STATE not in names:
             raise FileExistsError(
-                f"{self.home.uri} holds {foreign[0]}, which Pomona did not write: choose an output of its own"
+                f"{self.home.uri} holds {foreign[0]}, which Pomona did not write: choose another "
+                "output, or delete it"
             )
 
     def _rows_of(self, files: Iterable[str]) -> DataFrame:
         return _read(self.spark, [self.home / name for name in files])
 
 
-def _finished_set(home: Folder) -> Optional[_Set]:
-    """The set with the highest number whose description was written to its end."""
+def _finished_set(home: Folder) -> _Set | None:
+    """Return the set with the highest number whose description was written to its end."""
     state = home / _STATE
     names = [name for name in state.sizes() if _SET.fullmatch(name)]
     for name in sorted(names, reverse=True):
@@ -529,7 +525,7 @@ def _read(spark: SparkSession, folders: Sequence[Folder]) -> DataFrame:
     return spark.read.schema(SCHEMA).parquet(*[folder.pattern for folder in folders])
 
 
-def _union(frames: Sequence[DataFrame]) -> Optional[DataFrame]:
+def _union(frames: Sequence[DataFrame]) -> DataFrame | None:
     return (
         functools.reduce(DataFrame.unionByName, [frame.select(*SCHEMA.names) for frame in frames])
         if frames
@@ -538,79 +534,7 @@ def _union(frames: Sequence[DataFrame]) -> Optional[DataFrame]:
 
 
 def _file_name() -> Column:
-    return F.element_at(F.split(F.input_file_name(), "/"), -1)
-
-
-def _plan_chunks(
-    photos: DataFrame, listing: Optional[DataFrame], todo: Optional[DataFrame], chunk_photos: int
-) -> Tuple[List[_Chunk], Optional[int]]:
-    """The chunks that hold what is to do, and the number of all photos where it is known without reading them."""
-    execution = photos._jdf.queryExecution()
-    partitions = execution.toRdd().getNumPartitions()
-    plan = execution.executedPlan().toString()
-    if listing is None or todo is None:
-        above_scan, scan, _ = plan.partition(_FILE_SCAN)
-        countable = scan and not _NOT_ALL_ROWS.search(above_scan)
-        total = len(photos._jdf.inputFiles()) if countable else None
-        return _even_chunks(partitions, total, chunk_photos, None), total
-
-    counts = {row.partition: row["count"] for row in listing.groupBy("partition").count().collect()}
-    missing = {row.partition: row["count"] for row in todo.groupBy("partition").count().collect()}
-    total = sum(counts.values())
-    if missing and _SHUFFLE in plan:
-        # What a shuffle puts into a partition may depend on the columns asked for: a listing does not tell.
-        return _even_chunks(partitions, total, chunk_photos, todo.select("path")), total
-
-    chunks = []
-    start, size = 0, 0
-    partitions_to_do = sorted(missing)
-    for end, partition in enumerate(partitions_to_do, 1):
-        size += missing[partition]
-        if size >= chunk_photos or end == len(partitions_to_do):
-            part = partitions_to_do[start:end]
-            wanted = None
-            if any(missing[number] != counts[number] for number in part):
-                wanted = todo.where(F.col("partition").between(part[0], part[-1])).select("path")
-            chunks.append(_Chunk(part, size, wanted))
-            start, size = end, 0
-    return chunks, total
-
-
-def _even_chunks(
-    partitions: int, photos: Optional[int], chunk_photos: int, wanted: Optional[DataFrame]
-) -> List[_Chunk]:
-    if partitions == 0:
-        return []
-    per_partition = PHOTOS_PER_TASK if photos is None else photos / partitions
-    number = max(1, math.ceil(partitions * per_partition / chunk_photos))
-    size = math.ceil(partitions / number)
-    starts = range(0, partitions, size)
-    parts = [list(range(start, min(start + size, partitions))) for start in starts]
-    return [_Chunk(part, round(len(part) * per_partition), wanted) for part in parts]
-
-
-def _featurize(
-    run: _Run, photos: DataFrame, chunks: Sequence[_Chunk], model: PathLike, progress: bool
-) -> int:
-    """Write all chunks; return the number of photos that went through the model."""
-    context = run.spark.sparkContext
-    done, failed = context.accumulator(0), context.accumulator(0)
-    featurize = featurize_struct_udf(model, photos=done, errors=failed)
-    with ExitStack() as stack:
-        if progress:
-            stack.enter_context(_progress_line(sum(chunk.photos for chunk in chunks), done, failed))
-        for number, chunk in enumerate(chunks, 1):
-            rows = _partitions_of(photos, chunk.partitions)
-            if chunk.wanted is not None:
-                rows = rows.join(F.broadcast(chunk.wanted), "path", "left_semi")
-            rows = rows.withColumn("result", featurize("content"))
-            rows = rows.select(
-                "path", "label", "result.features", "result.error", "length", "modificationTime"
-            )
-            what = f"featurise {chunk.photos:,} photos, chunk {number} of {len(chunks)}"
-            with described(context, what):
-                run.write_chunk(rows)
-    return int(done.value)
+    return element_at(split(input_file_name(), "/"), -1)
 
 
 @contextmanager
@@ -634,34 +558,3 @@ def _progress_line(total: int, done: Accumulator[int], failed: Accumulator[int])
             stop.set()
             watcher.join()
             update()
-
-
-def _partitions_of(photos: DataFrame, partitions: Sequence[int]) -> DataFrame:
-    """
-    Some partitions of a DataFrame, as a DataFrame.
-
-    A filter would have to read the others' photos to drop them. A Scala set is a function from a number to
-    whether it is in the set, which is what Spark's own pruning asks for.
-    """
-    spark = session_of(photos)
-    java = photos._jdf
-    wanted = spark._jvm.PythonUtils.toSeq(list(partitions)).toSet()
-    rows = spark._jvm.org.apache.spark.rdd.PartitionPruningRDD.create(
-        java.queryExecution().toRdd(), wanted
-    )
-    pruned = spark._jsparkSession.internalCreateDataFrame(rows, java.schema(), False)
-    return type(photos)(pruned, spark if hasattr(photos, "sparkSession") else photos.sql_ctx)
-
-
-@contextmanager
-def _setting(spark: SparkSession, name: str, value: str) -> Iterator[None]:
-    """A setting of the session, for the time of a block."""
-    before = spark.conf.get(name, None)
-    spark.conf.set(name, value)
-    try:
-        yield
-    finally:
-        if before is None:
-            spark.conf.unset(name)
-        else:
-            spark.conf.set(name, before)

@@ -1,17 +1,17 @@
-"""
-Principal components of features, in one pass over them.
+"""Principal components of features, in one pass over them.
 
-Spark's own PCA reads its input three times and decomposes the covariance in Java: 11 s for 6,600 x 1,280. Here
-each task reduces its rows to their number, mean and scatter matrix, those are merged pairwise (exactly, without the
-cancellation of sums of squares), and numpy decomposes the one matrix that is left. The result is nevertheless a
-plain Spark ``PipelineModel``, made of Spark's own `StandardScalerModel` and `PCAModel`.
+Spark's own PCA reads its input three times and decomposes the covariance in Java: 11 s for 6,600 x
+1,280. Here each task reduces its rows to their number, mean and scatter matrix, those are merged
+pairwise (exactly, without the cancellation of sums of squares), and numpy decomposes the one matrix
+that is left. The result is nevertheless a plain Spark ``PipelineModel``, made of Spark's own
+`StandardScalerModel` and `PCAModel`.
 """
 
 from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Iterator, NamedTuple, Optional, Union
+from typing import TYPE_CHECKING, Iterator, NamedTuple, Union
 
 import numpy as np
 import pandas as pd
@@ -21,10 +21,11 @@ from pyspark.ml.feature import PCAModel, StandardScalerModel
 from pyspark.ml.functions import array_to_vector, vector_to_array
 from pyspark.ml.linalg import DenseMatrix, DenseVector, VectorUDT
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import functions as F
+from pyspark.sql.functions import col, when
 
 from pomona.spark._model import active_context
-from pomona.spark.features import read_features, session_of
+from pomona.spark._session import session_of
+from pomona.spark.features import read_features
 
 if TYPE_CHECKING:
     import os
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
     from pyspark.sql import Row
 
     PathLike = Union[str, "os.PathLike[str]"]
+
+#: Share of the variance that components are chosen for if nothing else is asked for.
+DEFAULT_VARIANCE = 0.95
 
 #: Rows turned to float64 at once: 1,024 x 1,280 are 10 MiB.
 _ROWS_PER_STEP = 1024
@@ -62,16 +66,16 @@ _NOTHING = _Moments(0, 0, 0, np.empty(0), np.empty((0, 0)))
 
 @dataclass(frozen=True)
 class PCA:
-    """
-    A fitted PCA: the model of the chosen components, and the curve of all of them.
+    """A fitted PCA: the model of the chosen components, and the curve of all of them.
 
     Attributes
     ----------
     model
-        `StandardScalerModel` (subtracts the mean; divides by the standard deviation if `standardize`) and
-        `PCAModel`, from a vector column ``features`` to a vector column ``pca``. Plain PySpark loads it, without
-        pomona. No stage of Spark's takes an array column, so convert it first:
-        ``model.transform(df.withColumn("features", array_to_vector("features")))``, or use `project`.
+        `StandardScalerModel` (subtracts the mean; divides by the standard deviation if
+        `standardize`) and `PCAModel`, from a vector column ``features`` to a vector column ``pca``.
+        Plain PySpark loads it, without pomona. No stage of Spark's takes an array column, so
+        convert it first: ``model.transform(df.withColumn("features",
+        array_to_vector("features")))``, or use `project`.
     k
         Components of the model.
     rows
@@ -81,7 +85,8 @@ class PCA:
     standardize
         Whether each feature was divided by its standard deviation.
     explained_variance_ratio
-        Share of the variance of each component, not only the k chosen ones: float64 [min(rows, d)], descending.
+        Share of the variance of each component, not only the k chosen ones: float64 [min(rows, d)],
+        descending.
     components
         float64 [k, d], orthonormal rows; the entry of largest magnitude of each is positive.
     mean
@@ -100,7 +105,7 @@ class PCA:
 
     @property
     def curve(self) -> NDArray[np.float64]:
-        """Share of the variance that the first 1, 2, 3 … components explain together: float64 [min(rows, d)]."""
+        """Share of the variance of the first 1, 2, 3 … components together: as many float64."""
         return _curve(self.explained_variance_ratio)
 
     @property
@@ -109,8 +114,7 @@ class PCA:
         return float(self.curve[self.k - 1])
 
     def k_for(self, variance: float) -> int:
-        """
-        The fewest components that explain a share of the variance.
+        """Find the fewest components that explain a share of the variance.
 
         Parameters
         ----------
@@ -125,8 +129,7 @@ class PCA:
         return _components_for(variance, self.explained_variance_ratio)
 
     def project(self, features: DataFrame) -> DataFrame:
-        """
-        Centre features and project them onto the components.
+        """Centre features and project them onto the components.
 
         Parameters
         ----------
@@ -138,7 +141,7 @@ class PCA:
         DataFrame
             The other columns, and ``pca`` (array<float>, k numbers) instead of ``features``.
         """
-        vectors = features.where(F.col("features").isNotNull())
+        vectors = features.where(col("features").isNotNull())
         vectors = vectors.withColumn("features", array_to_vector("features"))
         projected = self.model.transform(vectors)
         others = [name for name in features.columns if name != "features"]
@@ -146,35 +149,34 @@ class PCA:
 
 
 def fit_pca(
-    features: Union[DataFrame, PathLike],
+    features: DataFrame | PathLike,
     *,
-    variance: Optional[float] = None,
-    k: Optional[int] = None,
+    variance: float | None = None,
+    k: int | None = None,
     standardize: bool = False,
 ) -> PCA:
-    """
-    Fit a PCA to features, in one pass over them.
+    """Fit a PCA to features, in one pass over them.
 
     Parameters
     ----------
     features
-        The folder that `write_features` wrote, any folder of Parquet files, or a DataFrame; with a column
-        ``features``: array<float>, array<double> or Spark's vector. A DataFrame that still has to featurise does so
-        here and again in `PCA.project`: write features first.
+        The folder that `write_features` wrote, any folder of Parquet files, or a DataFrame; with a
+        column ``features``: array<float>, array<double> or Spark's vector. A DataFrame that still
+        has to featurise does so here and again in `PCA.project`: write features first.
     variance
-        Take the fewest components that explain this share of the variance; 0.95 if neither this nor `k` is given.
-        Above 0; 1 takes every component that has any variance.
+        Take the fewest components that explain this share of the variance; 0.95 if neither this nor
+        `k` is given. Above 0; 1 takes every component that has any variance.
     k
         Take this many components.
     standardize
-        Divide each feature by its standard deviation first, so that all count alike. A feature that does not vary
-        then counts as zero.
+        Divide each feature by its standard deviation first, so that all count alike. A feature that
+        does not vary then counts as zero.
 
     Raises
     ------
     ValueError
-        Both or neither sensible `variance` and `k`; more components than rows or features; fewer than two rows with
-        features; features that do not vary, or are not all of one length.
+        Both or neither sensible `variance` and `k`; more components than rows or features; fewer
+        than two rows with features; features that do not vary, or are not all of one length.
 
     Examples
     --------
@@ -183,12 +185,11 @@ def fit_pca(
     """
     if variance is not None and k is not None:
         raise ValueError("give variance or k, not both")
-    if variance is None and k is None:
-        variance = 0.95
-    if variance is not None:
-        check_variance(variance)
     if k is not None:
         check_components(k)
+    else:
+        variance = DEFAULT_VARIANCE if variance is None else variance
+        check_variance(variance)
 
     if isinstance(features, DataFrame):
         frame = features
@@ -266,9 +267,11 @@ def _components_for(variance: float, ratio: NDArray[np.float64]) -> int:
 def _moments(features: DataFrame) -> _Moments:
     if "features" not in features.columns:
         raise ValueError(f"no column `features`, there are: {', '.join(features.columns)}")
-    column = F.col("features")
+    column = col("features")
     if isinstance(features.schema["features"].dataType, VectorUDT):
         column = vector_to_array(column)
+    if "error" in features.columns:
+        column = when(col("error").isNull(), column)
     rows = features.select(column.alias("features"))
     # One scatter matrix for each core, not for each of the many tasks that a file scan may have.
     rows = rows.coalesce(max(1, session_of(features).sparkContext.defaultParallelism))
@@ -283,8 +286,8 @@ def _partial_moments(frames: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
             moments = _merge(
                 moments, _moments_of(frame["features"].iloc[start : start + _ROWS_PER_STEP])
             )
-    mean, scatter = moments.mean.tobytes(), moments.scatter.tobytes()
-    yield pd.DataFrame([moments._replace(mean=mean, scatter=scatter)])
+    row = (*moments[:3], moments.mean.tobytes(), moments.scatter.tobytes())
+    yield pd.DataFrame([row], columns=_Moments._fields)
 
 
 def _decode(row: Row) -> _Moments:
@@ -328,7 +331,7 @@ def _check_one_length(one: int, other: int) -> None:
 
 
 def _variances(moments: _Moments) -> NDArray[np.float64]:
-    """The variance of each feature; exactly 0 where all that is left is the rounding of its mean."""
+    """Return each feature's variance; exactly 0 where all there is is the rounding of its mean."""
     variances = np.diag(moments.scatter) / (moments.rows - 1)
     noise = moments.rows * np.finfo(np.float64).eps * np.abs(moments.mean)
     return np.where(variances > noise**2, variances, 0.0)
@@ -341,8 +344,7 @@ def _pipeline_model(
     ratio: NDArray[np.float64],
     standardize: bool,
 ) -> PipelineModel:
-    """
-    The two fitted stages, as Spark's own `fit` would leave them.
+    """Build the two fitted stages as Spark's own `fit` would leave them.
 
     Their Java constructors are private to Spark's Scala code and public to everybody else.
     """

@@ -1,0 +1,122 @@
+"""Which photos to featurise together, in one Spark job each."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import TYPE_CHECKING, NamedTuple, Sequence
+
+from pyspark.sql.functions import broadcast, col
+
+from pomona.spark._session import session_of
+from pomona.spark.images import PHOTOS_PER_TASK
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+# Marks in Spark's own description of a physical plan, from the last step up to the first.
+_SCAN = "FileScan binaryFile"
+_SHUFFLE = "Exchange"
+_OTHER_THAN_ALL_ROWS = re.compile(f"Filter|Limit|Sample|Join|Generate|{_SHUFFLE}")
+
+
+class Chunk(NamedTuple):
+    """Photos of one job: some partitions of a DataFrame."""
+
+    partitions: Sequence[int]
+    #: How many photos; an estimate where nothing has counted them.
+    photos: int
+    #: Paths of the photos that are wanted; None if all of these partitions are.
+    wanted: DataFrame | None
+
+    def of(self, photos: DataFrame) -> DataFrame:
+        """Return the rows of the chunk, without reading any other partition.
+
+        A filter would not do: Spark reads a photo before it drops it.
+        """
+        spark = session_of(photos)
+        java = photos._jdf
+        # A Scala set is also a function that tells whether a number is in it, as pruning asks for.
+        chosen = spark._jvm.PythonUtils.toSeq(list(self.partitions)).toSet()
+        all_rows = java.queryExecution().toRdd()
+        rows = spark._jvm.org.apache.spark.rdd.PartitionPruningRDD.create(all_rows, chosen)
+        pruned = spark._jsparkSession.internalCreateDataFrame(rows, java.schema(), False)
+        owner = spark if hasattr(photos, "sparkSession") else photos.sql_ctx
+        chunk = type(photos)(pruned, owner)
+        if self.wanted is None:
+            return chunk
+        return chunk.join(broadcast(self.wanted), "path", "left_semi")
+
+
+class Plan(NamedTuple):
+    """All chunks of a run."""
+
+    chunks: Sequence[Chunk]
+    #: Photos that there are, those that are not wanted included; None if nothing has counted them.
+    listed: int | None
+
+    @property
+    def photos(self) -> int:
+        """How many photos the chunks hold."""
+        return sum(chunk.photos for chunk in self.chunks)
+
+
+def plan_all(photos: DataFrame, chunk_photos: int) -> Plan:
+    """Plan to featurise all photos, without reading one."""
+    above_scan, scan, _ = _physical_plan(photos).partition(_SCAN)
+    listed = None
+    if scan and not _OTHER_THAN_ALL_ROWS.search(above_scan):
+        # One row a file.
+        listed = len(photos._jdf.inputFiles())
+    return Plan(_even_chunks(photos, listed, chunk_photos, None), listed)
+
+
+def plan_some(photos: DataFrame, listing: DataFrame, todo: DataFrame, chunk_photos: int) -> Plan:
+    """Plan to featurise the photos of `todo`, reading no partition that has none of them.
+
+    Parameters
+    ----------
+    photos : DataFrame
+        With ``path``.
+    listing, todo : DataFrame
+        All photos and those that are wanted: ``path``, and ``partition``, the number of the
+        partition of `photos` that it is in.
+    chunk_photos : int
+        About how many photos make a chunk, which is a whole number of partitions.
+    """
+    there = {row.partition: row["count"] for row in listing.groupBy("partition").count().collect()}
+    wanted = {row.partition: row["count"] for row in todo.groupBy("partition").count().collect()}
+    listed = sum(there.values())
+    if wanted and _SHUFFLE in _physical_plan(photos):
+        # Where a shuffle puts a row may depend on the columns asked for: the listing cannot tell.
+        return Plan(_even_chunks(photos, listed, chunk_photos, todo.select("path")), listed)
+
+    chunks: list[Chunk] = []
+    part: list[int] = []
+    for partition in sorted(wanted):
+        part.append(partition)
+        size = sum(wanted[number] for number in part)
+        if size >= chunk_photos or partition == max(wanted):
+            paths = None
+            if size != sum(there[number] for number in part):
+                paths = todo.where(col("partition").between(part[0], part[-1])).select("path")
+            chunks.append(Chunk(part, size, paths))
+            part = []
+    return Plan(chunks, listed)
+
+
+def _even_chunks(
+    photos: DataFrame, number: int | None, chunk_photos: int, wanted: DataFrame | None
+) -> list[Chunk]:
+    partitions = photos._jdf.queryExecution().toRdd().getNumPartitions()
+    if not partitions:
+        return []
+    each = PHOTOS_PER_TASK if number is None else number / partitions
+    chunks = max(1, math.ceil(partitions * each / chunk_photos))
+    size = math.ceil(partitions / chunks)
+    parts = (range(start, partitions)[:size] for start in range(0, partitions, size))
+    return [Chunk(part, round(len(part) * each), wanted) for part in parts]
+
+
+def _physical_plan(frame: DataFrame) -> str:
+    return str(frame._jdf.queryExecution().executedPlan().toString())
