@@ -20,6 +20,7 @@ import pytest
 import pomona
 from pomona import cli, models
 from pomona.cli import main
+from pomona.local import Summary
 
 
 @pytest.fixture
@@ -179,6 +180,17 @@ def test_strict_writes_the_file_and_ends_with_3_when_a_photo_failed(
     assert pq.read_metadata(output).num_rows == 17
 
 
+def test_strict_counts_a_folder_that_could_not_be_listed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    summary = Summary(output="out", images=3, unreadable=[("a/b", "Permission denied")])
+    monkeypatch.setattr("pomona.local.featurize_folder", lambda *_, **__: summary)
+    assert main(["featurize", "a", "-o", "out"]) == 0
+    assert main(["featurize", "a", "-o", "out", "--strict"]) == 3
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == ["1 folder could not be listed:", "  a/b: Permission denied"]
+
+
 def test_an_existing_file_is_kept_unless_overwrite_is_given(
     folder: Path, output: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -296,6 +308,8 @@ def test_an_interrupted_run_leaves_no_output_and_says_so(
         pomona_command("featurize", folder, "-o", results / "out", "--model", tiny_model),
         stderr=subprocess.PIPE,
         text=True,
+        # Tests that run in the background inherit signals that are ignored.
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),
     )
     while not list(results.iterdir()):  # the temporary file: the run has begun
         assert process.poll() is None

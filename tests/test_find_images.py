@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import stat
-import sys
 from pathlib import Path
 
 import pytest
@@ -136,8 +135,7 @@ def test_folders_nested_deeper_than_python_recurses_are_searched(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    depth = 1500
-    assert depth > sys.getrecursionlimit()
+    depth = 1500  # Python recurses to 1000, and a path has at most 4096 bytes
     for _ in range(depth):
         Path("d").mkdir()
         os.chdir("d")
@@ -222,7 +220,7 @@ trees = st.dictionaries(
 
 
 @given(tree=trees)
-@settings(suppress_health_check=[HealthCheck.too_slow], max_examples=60)
+@settings(suppress_health_check=[HealthCheck.too_slow], max_examples=60, deadline=None)
 def test_any_tree_gives_its_photos_once_and_in_order(
     tree: dict[tuple[str, ...], str], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -254,11 +252,13 @@ def test_any_tree_gives_its_photos_once_and_in_order(
 
 
 @given(st.binary(max_size=40))
+@settings(deadline=None)
 def test_any_bytes_make_a_name_that_parquet_takes(name: bytes) -> None:
     text = utf8_text(os.fsdecode(name))
     assert text.encode("utf-8").decode("utf-8") == text
 
 
 @given(st.text())
+@settings(deadline=None)
 def test_any_text_becomes_one_printable_line(text: str) -> None:
     assert one_line(text).isprintable()

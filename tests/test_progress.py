@@ -9,7 +9,7 @@ import re
 from contextlib import suppress
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pomona import _progress
@@ -60,6 +60,13 @@ def test_the_last_line_says_how_long_it_took(clock: Clock) -> None:
         progress.update(2)
         clock.now += 65
     assert log.getvalue() == "Featurizing 2/2 images 100% | 0.0 images/s | took 1:05\n"
+
+
+def test_one_error_is_not_errors(clock: Clock) -> None:
+    log = io.StringIO()
+    with Progress("Featurizing", stream=log) as progress:
+        progress.update(errors=1, skipped=0)
+    assert log.getvalue() == "Featurizing 1 images | 0.0 images/s | 1 error | took 0:00\n"
 
 
 def test_a_bar_is_drawn_where_the_line_leaves_room(clock: Clock) -> None:
@@ -208,6 +215,7 @@ def test_a_real_terminal_gets_lines_no_wider_than_it_is() -> None:
     terminal=st.booleans(),
     description=st.text(max_size=40),
 )
+@settings(deadline=None)
 def test_no_sequence_of_updates_breaks_the_line(
     updates: list[tuple[int, int, float]],
     total: int | None,

@@ -100,7 +100,7 @@ class Progress:
         n
             Units done since the last call; 0 only refreshes the line.
         **counts
-            What to add to other counters shown behind the rate, e.g. ``errors=3``.
+            What to add to other counters shown behind the rate, by their plurals: ``errors=3``.
         """
         self.done += n
         for name, count in counts.items():
@@ -142,7 +142,9 @@ class Progress:
         else:
             head += f" {self._amount(self.done)} {self._unit}"
         parts = [head, f"{self._amount(rate, 1)} {self._unit}/s"]
-        parts += [f"{count:,} {name}" for name, count in self.counts.items() if count]
+        for name, count in self.counts.items():
+            if count:
+                parts.append(f"{count:,} {name[:-1] if count == 1 else name}")
         if last:
             parts.append(f"took {_duration(seconds)}")
         elif self.total and rate > 0:

@@ -1,0 +1,90 @@
+"""`pomona run`, from the command line to the results."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pyspark.sql import SparkSession
+
+from pomona.cli import main
+
+# PySpark 3.1 pickles vectors by a method that numpy has renamed.
+pytestmark = pytest.mark.filterwarnings("ignore:tostring:DeprecationWarning")
+
+
+def test_run_writes_the_results_and_ends_with_a_summary(
+    spark: SparkSession,
+    photos_folder: Path,
+    tiny_model: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    broken = tmp_path / "more" / "broken.jpg"
+    broken.parent.mkdir()
+    broken.write_bytes(b"broken")
+    output = tmp_path / "results"
+    command = ["run", "--images", str(photos_folder), str(broken.parent), "--output", str(output)]
+    command += ["--model", str(tiny_model), "--components", "3"]
+
+    assert main(command) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "1 photo failed:"
+    assert "broken.jpg: not a JPEG" in lines[1]
+    assert lines[2].startswith("33 photos, 1 error; 33 featurized now, ")
+    assert lines[3].startswith("PCA: 3 of 16 components explain ")
+    assert json.loads((output / "summary.json").read_text())["k"] == 3
+    assert spark.read.parquet(str(output / "pca")).count() == 32
+
+    assert main(command) == 0
+    assert "; 0 featurized now, " in capsys.readouterr().out
+    assert main([*command, "--no-resume"]) == 0
+    assert "; 33 featurized now, " in capsys.readouterr().out
+
+
+def test_a_session_that_was_there_is_left_running(
+    spark: SparkSession, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "empty"
+    folder.mkdir()
+    assert main(["run", "--images", str(folder), "--output", str(tmp_path / "out")]) == 1
+    message = capsys.readouterr().err
+    assert message.startswith("pomona: ")
+    assert message.count("\n") == 1
+    assert str(folder) in message
+    assert spark.range(3).count() == 3
+
+
+def test_run_starts_a_spark_of_its_own_where_there_is_none(
+    spark: SparkSession, photos_folder: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "results"
+    java_options = spark.conf.get("spark.driver.extraJavaOptions")
+    options = f"--master local[1] --driver-java-options {java_options} pyspark-shell"
+    command = ["run", "--images", photos_folder, "--output", output, "--model", tiny_model]
+    done = subprocess.run(
+        [sys.executable, "-m", "pomona", *map(str, command), "--variance", "0.8"],
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYSPARK_SUBMIT_ARGS": options},
+        check=True,
+    )
+    assert done.stdout.decode().splitlines()[0].startswith("32 photos, 0 errors; ")
+    assert (output / "summary.json").exists()
+
+
+def test_a_spark_that_does_not_start_is_one_error_that_names_java(tmp_path: Path) -> None:
+    environment = {**os.environ, "JAVA_HOME": str(tmp_path / "nowhere")}
+    done = subprocess.run(
+        [sys.executable, "-m", "pomona", "run", "--images", "x", "--output", "y"],
+        capture_output=True,
+        env=environment,
+        check=False,
+    )
+    assert done.returncode == 1
+    message = done.stderr.decode().splitlines()[-1]
+    assert message.startswith("pomona: Spark did not start: ")
+    assert message.endswith("set JAVA_HOME")
