@@ -91,6 +91,8 @@ class Workshop:
         self.normalized()
         self.open_size(preprocess)
         self.rectangular()
+        self.resized()
+        self.shared(preprocess)
         (self.output / "cases.json").write_text(json.dumps(self.cases))
 
     def alone(self, preprocess) -> None:
@@ -186,6 +188,26 @@ class Workshop:
         value = base(inputs * 2.0 / 255.0 - 1.0)
         model = self.keras.Model(inputs, self.layers.GlobalMaxPooling2D()(value))
         self.save("rectangular", model, size, self.features(base, prepared), (".h5", ".keras"))
+
+    def resized(self) -> None:
+        """A model that resizes the photos itself, to a size of its own."""
+        size = (96, 96)
+        layer = self.layers.Resizing(128, 128)
+        prepared = np.asarray(layer(self.photos(size))) / 127.5 - 1.0
+        base = self.backbone((128, 128), 0.35, prepared)
+        inputs = self.keras.Input((*size, 3))
+        value = self.layers.Rescaling(1 / 127.5, offset=-1)(layer(inputs))
+        model = self.keras.Model(inputs, self.layers.GlobalMaxPooling2D()(base(value)))
+        self.save("resized", model, size, self.features(base, prepared), (".h5", ".keras"))
+
+    def shared(self, preprocess) -> None:
+        """Two photos through one backbone, as networks that compare photos have it."""
+        size = (96, 96)
+        prepared = preprocess(self.photos(size))
+        base = self.backbone(size, 0.35, prepared, pooling="avg")
+        pair = [self.keras.Input((*size, 3)), self.keras.Input((*size, 3))]
+        model = self.keras.Model(pair, self.layers.Subtract()([base(side) for side in pair]))
+        self.save("shared", model, size, self.features(base, prepared), (".h5", ".keras"))
 
 
 def main() -> None:
