@@ -282,6 +282,17 @@ def test_chunks_end_at_their_bytes_as_well_as_at_their_rows(
     assert [len(chunk) for chunk in local._chunks(paths)] == [1] * 16
 
 
+def test_chunks_grow_so_that_the_first_photos_show_soon(folder: Path) -> None:
+    paths = [str(path) for path in folder.rglob("*.jpg")] * 40
+    rows = [len(chunk) for chunk in local._chunks(paths)]
+    assert rows == [16, 32, 64, 128, local.CHUNK_ROWS, 640 - 16 - 32 - 64 - 128 - 256]
+
+
+def test_a_uri_is_sent_to_spark(output: Path, tiny_model: Path) -> None:
+    with pytest.raises(ValueError, match=r"s3://bucket/Test is a URI.*pomona run"):
+        featurize_folder("s3://bucket/Test", output, model=tiny_model)
+
+
 def test_a_reader_that_fails_is_heard_of(
     folder: Path, output: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

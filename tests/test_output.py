@@ -68,6 +68,11 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
         check_writable(tmp_path / "nowhere" / "out")
 
 
+def test_a_folder_that_takes_no_files_is_told_by_the_name_asked_for() -> None:
+    with pytest.raises(OSError, match="'/proc/out'"), atomic_file("/proc/out"):
+        pass
+
+
 def test_a_folder_is_not_replaced(tmp_path: Path) -> None:
     with pytest.raises(IsADirectoryError, match="is a folder; name a file in it"):
         check_writable(tmp_path)

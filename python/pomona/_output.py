@@ -57,8 +57,8 @@ def atomic_file(path: PathLike) -> Iterator[BinaryIO]:
     except BaseException as error:
         with suppress(OSError):
             partial.unlink()
-        # Writing through a handle fails without a name, and a full disk has to be told apart.
-        if isinstance(error, OSError) and error.filename is None:
+        # Writing through a handle fails without a name, and nobody knows the temporary one.
+        if isinstance(error, OSError) and error.filename in (None, str(partial)):
             error.filename = str(path)
         raise
 

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 #: Photos handed to the model at once: enough that a thread rarely waits for the last of them.
 CHUNK_ROWS = 256
+#: The first chunk is as small as this and the next twice as large, so that the line moves soon.
+FIRST_CHUNK_ROWS = 16
 #: Encoded bytes handed to the model at once. Three chunks exist at most: one being read, one
 #: waiting, one in the model.
 CHUNK_BYTES = 16 << 20
@@ -136,6 +138,8 @@ def featurize_folder(
         The model is not there or breaks the contract.
     FileExistsError
         `output` exists and `overwrite` is false.
+    ValueError
+        `images` is a URI.
     OSError
         `images` does not exist, or `output` cannot be written.
     ImportError
@@ -156,6 +160,11 @@ def featurize_folder(
         raise FileExistsError(
             errno.EEXIST, "exists already; overwrite=True replaces it", str(output)
         )
+    for root in map(os.fsdecode, roots):
+        if "://" in root and not Path(root).exists():
+            raise ValueError(
+                f"{root} is a URI, and this reads files of this machine: `pomona run` reads URIs"
+            )
     limits: dict[str, Any] = {} if max_pixels is None else {"max_pixels": max_pixels}
     featurizer = Featurizer(
         model, threads=threads, apply_exif=apply_exif, allow_trailing=allow_trailing, **limits
@@ -243,13 +252,14 @@ def _check_regular(status: os.stat_result) -> None:
 def _chunks(paths: Iterable[str]) -> Iterator[list[_Photo]]:
     chunk: list[_Photo] = []
     size = 0
+    rows = min(FIRST_CHUNK_ROWS, CHUNK_ROWS)
     for path in paths:
         photo = _read_photo(path)
         chunk.append(photo)
         size += len(photo.content or b"")
-        if len(chunk) >= CHUNK_ROWS or size >= CHUNK_BYTES:
+        if len(chunk) >= rows or size >= CHUNK_BYTES:
             yield chunk
-            chunk, size = [], 0
+            chunk, size, rows = [], 0, min(rows * 2, CHUNK_ROWS)
     if chunk:
         yield chunk
 
