@@ -86,6 +86,7 @@ def cut_classifier(
             asked = f"there is no tensor {output_tensor!r}"
         raise ModelError(f"{asked} (--output-tensor). Candidates: {_candidates(model)}")
 
+    model.ir_version = min(max(model.ir_version, OLDEST_IR), NEWEST_IR)
     _prune(graph, output_tensor)
     entry = _entry(graph, constants)
     layout, size = _layout(entry, input_size)
@@ -105,7 +106,6 @@ def cut_classifier(
     graph.node.extend(tail)
     del graph.output[:], graph.value_info[:]
     graph.output.append(features_output(dim))
-    model.ir_version = min(max(model.ir_version, OLDEST_IR), NEWEST_IR)
     del model.metadata_props[:]
     return model
 
