@@ -220,6 +220,9 @@ def _opened(request: urllib.request.Request) -> Iterator[Any]:
     thread.join(OPENING_SECONDS)
     if not result:
         raise TimeoutError(f"no answer within {OPENING_SECONDS:g} seconds")
+    if isinstance(result[0], urllib.error.HTTPError):
+        # It is a response as well, with a connection.
+        result[0].close()
     if isinstance(result[0], BaseException):
         raise result[0]
     with result[0] as response:
