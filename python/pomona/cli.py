@@ -242,7 +242,7 @@ def _run(args: argparse.Namespace) -> int:
         spark = found or builder.getOrCreate()
     except Exception as error:
         raise _CommandError(
-            f"Spark did not start: {error}. It needs a Java runtime: set JAVA_HOME"
+            f"Spark did not start: {str(error).rstrip('.')}. It needs a Java runtime: set JAVA_HOME"
         ) from error
     try:
         summary = pipeline.run(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -63,7 +64,7 @@ def test_run_starts_a_spark_of_its_own_where_there_is_none(
     spark: SparkSession, photos_folder: Path, tiny_model: Path, tmp_path: Path
 ) -> None:
     output = tmp_path / "results"
-    java_options = spark.conf.get("spark.driver.extraJavaOptions")
+    java_options = shlex.quote(spark.conf.get("spark.driver.extraJavaOptions"))
     options = f"--master local[1] --driver-java-options {java_options} pyspark-shell"
     command = ["run", "--images", photos_folder, "--output", output, "--model", tiny_model]
     done = subprocess.run(
