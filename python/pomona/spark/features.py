@@ -240,28 +240,26 @@ def write_features(
     featurize = featurize_struct_udf(model, photos=done, errors=failed)
     run = _Run(spark, Folder(spark, os.fspath(output)), shipped, resume)
 
-    # Photos may vanish while a long run goes on.
-    with settings(spark, spark_sql_files_ignoreMissingFiles="true"):
-        listing = None
-        if run.starts_anew:
-            plan = plan_all(photos, chunk_photos)
-        else:
-            with described(context, "compare photos with features"):
-                listing, todo = run.list_photos(photos)
-                plan = plan_some(photos, listing, todo, chunk_photos)
-        with ExitStack() as stack:
-            if progress:
-                stack.enter_context(_progress_line(plan.photos, done, failed))
-            for number, chunk in enumerate(plan.chunks, 1):
-                rows = chunk.of(photos).withColumn("result", featurize("content"))
-                rows = rows.select(
-                    "path", "label", "result.features", "result.error", "length", "modificationTime"
-                )
-                what = f"featurise {chunk.photos:,} photos, chunk {number} of {len(plan.chunks)}"
-                with described(context, what):
-                    run.write_chunk(rows)
-
-    finished = run.publish(listing)
+    # Comparing a few photos should not take 200 tasks for each step, as without adaptive plans.
+    with settings(spark, spark_sql_adaptive_enabled="true"):
+        # Photos may vanish while a long run goes on; a file of features may not.
+        with settings(spark, spark_sql_files_ignoreMissingFiles="true"):
+            listing = None
+            if run.starts_anew:
+                plan = plan_all(photos, chunk_photos)
+            else:
+                with described(context, "compare photos with features"):
+                    listing, todo = run.list_photos(photos)
+                    plan = plan_some(photos, listing, todo, chunk_photos)
+            with ExitStack() as stack:
+                if progress:
+                    stack.enter_context(_progress_line(plan.photos, done, failed))
+                for number, chunk in enumerate(plan.chunks, 1):
+                    of_all = f"chunk {number} of {len(plan.chunks)}"
+                    with described(context, f"featurise {chunk.photos:,} photos, {of_all}"):
+                        result = chunk.of(photos).withColumn("result", featurize("content"))
+                        run.write_chunk(result.select("*", "result.features", "result.error"))
+        finished = run.publish(listing)
     return FeatureSet(
         uri=run.home.uri,
         model_name=shipped.name,
@@ -351,8 +349,6 @@ class _Run:
         listed = photos.select(*_KEY, "label", spark_partition_id().alias("partition"))
         listed.write.parquet(folder.uri)
         listing = self.spark.read.schema(listed.schema).parquet(folder.pattern)
-        if not listing.head(1):
-            raise ValueError("there are no photos: the features are left as they are")
         todo = listing
         if self.earlier:
             todo = todo.join(_read(self.spark, self.earlier).select(*_KEY), _KEY, "left_anti")
@@ -376,24 +372,24 @@ class _Run:
         listing
             All photos; None if the chunks of this run are all rows there should be.
         """
-        context = self.spark.sparkContext
-        with described(context, "compare features with photos"):
+        with described(self.spark.sparkContext, "compare features with photos"):
             kept, rows = self._kept_files_and_new_rows(listing)
-        finished = self.current
-        if rows is not None or finished is None or set(kept) != set(finished.files):
+        if self.current is None or rows is not None:
             (self.home / _SUCCESS).delete()
-            finished = self._write_set(kept, rows)
+            self.current = self._write_set(kept, rows)
+            self._drop_replaced()
         (self.home / _SUCCESS).write_text("")
         self.staging.delete()
-        return finished
+        return self.current
 
     def _kept_files_and_new_rows(
         self, listing: DataFrame | None
     ) -> tuple[dict[str, int], DataFrame | None]:
-        """Files that stay as they are, and all rows that no file has yet or that leave a file."""
+        """Find the files that stay as they are, and all rows of the set that are not in those.
+
+        No rows, and not even none, where the set agrees with the photos already.
+        """
         if listing is None:
-            if not self.chunks:
-                raise ValueError("there are no photos: nothing is written")
             return {}, _read(self.spark, self.chunks)
 
         photos = listing.select(*_KEY, "label")
@@ -427,36 +423,34 @@ class _Run:
             new.append(self._rows_of(rewritten).drop("label").join(photos, _KEY))
         return kept, _union(new)
 
-    def _write_set(self, kept: dict[str, int], rows: DataFrame | None) -> _Set:
+    def _write_set(self, kept: dict[str, int], rows: DataFrame) -> _Set:
         context = self.spark.sparkContext
         before = self.home.sizes()
-        if rows is not None:
-            size = sum(chunk.bytes() for chunk in [*self.earlier, *self.chunks])
-            if self.base is not None:
-                size += sum(size for name, size in self.base.files.items() if name not in kept)
-            files = max(1, round(size / FILE_BYTES))
-            with described(context, f"write the features, {files} file(s)"):
-                (
-                    rows.select(*SCHEMA.names)
-                    .repartitionByRange(files, "label", "path")
-                    .sortWithinPartitions("label", "path")
-                    .write.mode("append")
-                    .option("parquet.block.size", str(ROW_GROUP_BYTES))
-                    .option(_MARK_SUCCESS, "false")
-                    .parquet(self.home.uri)
-                )
+        size = sum(chunk.bytes() for chunk in [*self.earlier, *self.chunks])
+        if self.base is not None:
+            size += sum(size for name, size in self.base.files.items() if name not in kept)
+        files = max(1, round(size / FILE_BYTES))
+        with described(context, f"write the features, {files} file(s)"):
+            (
+                rows.repartitionByRange(files, "label", "path")
+                .sortWithinPartitions("label", "path")
+                .write.mode("append")
+                .option("parquet.block.size", str(ROW_GROUP_BYTES))
+                .option(_MARK_SUCCESS, "false")
+                .parquet(self.home.uri)
+            )
         files_now = dict(kept)
         for name, size in self.home.sizes().items():
             if _PART.fullmatch(name) and name not in before:
                 files_now[name] = size or 0
         with described(context, "count the features"):
             photos, errors = self._rows_of(files_now).agg(count(lit(1)), count("error")).head()
+        if not photos:
+            raise ValueError(f"there are no photos: {self.home.uri} is left as it was")
 
         number = self.current.number + 1 if self.current else 1
         finished = _Set(number, self.model.name, self.model.sha256, files_now, photos, errors)
         (self.state / f"set-{number:06}.json").write_json(finished._asdict())
-        self.current = finished
-        self._drop_replaced()
         return finished
 
     def _drop_what_does_not_count(self) -> None:
@@ -525,12 +519,9 @@ def _read(spark: SparkSession, folders: Sequence[Folder]) -> DataFrame:
     return spark.read.schema(SCHEMA).parquet(*[folder.pattern for folder in folders])
 
 
-def _union(frames: Sequence[DataFrame]) -> DataFrame | None:
-    return (
-        functools.reduce(DataFrame.unionByName, [frame.select(*SCHEMA.names) for frame in frames])
-        if frames
-        else None
-    )
+def _union(frames: Sequence[DataFrame]) -> DataFrame:
+    frames = [frame.select(*SCHEMA.names) for frame in frames]
+    return functools.reduce(DataFrame.unionByName, frames)
 
 
 def _file_name() -> Column:

@@ -1,0 +1,362 @@
+"""Features on disk: what is written, what is done again, and what a crash leaves behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pyspark.sql import DataFrame, Row, SparkSession
+from pyspark.sql.functions import lit
+
+import pomona
+import pomona.spark.features
+from pomona.spark import read_images
+from pomona.spark._session import settings
+from pomona.spark._storage import Folder
+from pomona.spark.features import FeatureSet, read_features, write_features
+
+PHOTOS = 8
+
+
+class Killed(BaseException):
+    """Stands for the end of the driver."""
+
+
+@pytest.fixture
+def images(photos_folder: Path, tmp_path: Path) -> Path:
+    """Eight photos of two labels, one with a space and one with an accent."""
+    folder = tmp_path / "images"
+    for source, label in zip(sorted(photos_folder.iterdir()), ["Golden Apple", "Pêche"]):
+        (folder / label).mkdir(parents=True)
+        for photo in sorted(source.iterdir())[: PHOTOS // 2]:
+            shutil.copy(str(photo), str(folder / label))
+    return folder
+
+
+@pytest.fixture
+def other_model(tiny_model: Path, tmp_path: Path) -> Path:
+    """The tiny model with a comment, which makes it another file."""
+    comment = b"another"
+    copy = tmp_path / "other.onnx"
+    # Protobuf: field 6 (doc_string) of a length, and the text.
+    copy.write_bytes(tiny_model.read_bytes() + bytes([6 << 3 | 2, len(comment)]) + comment)
+    return copy
+
+
+class Job:
+    """`write_features` on a folder, as a user repeats it."""
+
+    def __init__(self, spark: SparkSession, images: Path, output: Path, model: Path) -> None:
+        self.spark = spark
+        self.images = images
+        self.output = output
+        self.model = model
+
+    def photos(self) -> DataFrame:
+        return read_images(self.spark, self.images)
+
+    def run(self, **options: Any) -> FeatureSet:
+        options = {"model": self.model, "chunk_photos": 3, **options}
+        photos = options.pop("photos", None)
+        return write_features(photos or self.photos(), self.output, **options)
+
+    def rows(self) -> dict[str, Row]:
+        """What plain Spark reads, by file name."""
+        rows = self.spark.read.parquet(str(self.output)).collect()
+        by_name = {row.path.rsplit("/", 1)[1] + row.label: row for row in rows}
+        assert len(by_name) == len(rows)
+        return by_name
+
+    def files(self) -> set[str]:
+        return {path.name for path in self.output.glob("part-*")}
+
+    def staged(self) -> list[Path]:
+        return list(self.output.glob("_pomona/*/chunk-*/_SUCCESS"))
+
+
+@pytest.fixture
+def job(spark: SparkSession, images: Path, tmp_path: Path, tiny_model: Path) -> Job:
+    return Job(spark, images, tmp_path / "features", tiny_model)
+
+
+def kill_at(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, call: int = 1) -> None:
+    """Make the driver end when it calls a function for the n-th time."""
+    calls = []
+    function = getattr(owner, name)
+
+    def dying(*args: Any, **kwargs: Any) -> Any:
+        calls.append(args)
+        if len(calls) == call:
+            raise Killed
+        return function(*args, **kwargs)
+
+    monkeypatch.setattr(owner, name, dying)
+
+
+def photo_files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def test_plain_spark_reads_a_row_for_each_photo(job: Job, tiny_model: Path) -> None:
+    result = job.run()
+    assert (result.photos, result.featurized, result.errors, result.vanished) == (
+        PHOTOS,
+        PHOTOS,
+        0,
+        0,
+    )
+
+    frame = job.spark.read.parquet(str(job.output))
+    assert frame.dtypes[:4] == [
+        ("path", "string"),
+        ("label", "string"),
+        ("features", "array<float>"),
+        ("error", "string"),
+    ]
+    rows = frame.collect()
+    assert [(row.label, row.path) for row in rows] == sorted((row.label, row.path) for row in rows)
+    assert {row.label for row in rows} == {"Golden Apple", "Pêche"}
+    contents = {path.name: path.read_bytes() for path in photo_files(job.images)}
+    featurizer = pomona.Featurizer(tiny_model)
+    for row in rows:
+        expected = featurizer.featurize([contents[row.path.rsplit("/", 1)[1]]])[0]
+        np.testing.assert_array_equal(np.float32(row.features), expected)
+
+    assert result.files.keys() == job.files()
+    assert len(result.files) == 1
+    assert (job.output / "_SUCCESS").exists()
+    assert not job.staged()
+
+
+def test_a_second_run_does_nothing_and_later_ones_follow_the_photos(job: Job) -> None:
+    job.run()
+    before, files = job.rows(), job.files()
+    assert job.run().featurized == 0
+    assert job.files() == files
+
+    added, changed, gone, *_ = photo_files(job.images)
+    shutil.copy(str(added), str(job.images / "Pêche" / "new.jpg"))
+    shutil.copy(str(gone), str(changed))
+    os.utime(str(changed), (2_000_000_000, 2_000_000_000))
+    gone.unlink()
+    result = job.run()
+    assert (result.photos, result.featurized) == (PHOTOS, 2)
+    after = job.rows()
+    assert after.keys() - before.keys() == {"new.jpgPêche"}
+    assert before.keys() - after.keys() == {gone.name + gone.parent.name}
+    name = changed.name + changed.parent.name
+    assert after[name].features == before[gone.name + gone.parent.name].features
+    unchanged = before.keys() & after.keys() - {name}
+    assert len(unchanged) == PHOTOS - 2
+    assert all(after[key] == before[key] for key in unchanged)
+    # Small files do not pile up.
+    assert len(job.files()) == 1
+
+
+def test_large_files_without_changes_stay(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pomona.spark.features, "SMALL_FILE_BYTES", 0)
+    job.run()
+    (first,) = job.files()
+    new = job.images / "Pêche" / "new.jpg"
+    shutil.copy(str(photo_files(job.images)[0]), str(new))
+    job.run()
+    assert first in job.files()
+    assert len(job.files()) == 2
+    new.unlink()
+    assert job.run().featurized == 0
+    assert job.files() == {first}
+    assert len(job.rows()) == PHOTOS
+
+
+def test_a_killed_run_repeats_only_the_chunk_in_flight(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        kill_at(patch, pomona.spark.features._Run, "write_chunk", call=3)
+        with pytest.raises(Killed):
+            job.run()
+    assert len(job.staged()) == 2
+    done = job.spark.read.parquet(*[str(path.parent) for path in job.staged()]).count()
+    # What a job leaves that was cut short while it wrote.
+    cut_short = job.staged()[0].parent.with_name("chunk-cut")
+    shutil.copytree(str(job.staged()[0].parent), str(cut_short))
+    (cut_short / "_SUCCESS").unlink()
+
+    assert not job.files()
+    with pytest.raises(FileNotFoundError, match="no finished set of features: run write_features"):
+        read_features(job.spark, job.output)
+
+    result = job.run()
+    assert (result.featurized, result.photos) == (PHOTOS - done, PHOTOS)
+    assert len(job.rows()) == PHOTOS
+
+
+def test_a_photo_that_changes_after_a_kill_is_featurised_again(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        kill_at(patch, pomona.spark.features._Run, "publish")
+        with pytest.raises(Killed):
+            job.run()
+    one, other, *_ = photo_files(job.images)
+    shutil.copy(str(other), str(one))
+    os.utime(str(one), (2_000_000_000, 2_000_000_000))
+    assert job.run().featurized == 1
+    rows = job.rows()
+    assert len(rows) == PHOTOS
+    assert (
+        rows[one.name + one.parent.name].features == rows[other.name + other.parent.name].features
+    )
+
+
+@pytest.mark.parametrize(
+    ("owner", "name"),
+    [(Folder, "write_json"), (pomona.spark.features._Run, "_drop_replaced")],
+    ids=["before the set is described", "before replaced files are deleted"],
+)
+def test_a_kill_while_publishing_loses_and_doubles_nothing(
+    job: Job, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str
+) -> None:
+    job.run()
+    before = read_features(job.spark, job.output).collect()
+    shutil.copy(str(photo_files(job.images)[0]), str(job.images / "Pêche" / "new.jpg"))
+    with monkeypatch.context() as patch:
+        # The first call belongs to the start of a run.
+        kill_at(patch, owner, name, call=2)
+        with pytest.raises(Killed):
+            job.run()
+    assert not (job.output / "_SUCCESS").exists()
+    # Who asks Pomona gets one set or the other, and no mixture.
+    assert len(read_features(job.spark, job.output).collect()) in (len(before), len(before) + 1)
+
+    assert job.run().featurized == 0
+    assert len(job.rows()) == PHOTOS + 1
+    assert (job.output / "_SUCCESS").exists()
+
+
+def test_a_description_that_was_cut_short_does_not_count(job: Job) -> None:
+    job.run()
+    state = job.output / "_pomona"
+    (described,) = state.glob("set-*.json")
+    (state / "set-000009.json").write_text(described.read_text()[:-30])
+    assert read_features(job.spark, job.output).count() == PHOTOS
+    assert job.run().featurized == 0
+
+
+def test_features_of_two_models_do_not_mix(
+    job: Job, other_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job.run()
+    with pytest.raises(pomona.ModelError, match="holds features of another model, tiny"):
+        job.run(model=other_model)
+
+    with monkeypatch.context() as patch:
+        kill_at(patch, pomona.spark.features._Run, "write_chunk", call=2)
+        with pytest.raises(Killed):
+            job.run(model=other_model, resume=False)
+    # The finished set is there until the new one is.
+    assert len(job.rows()) == PHOTOS
+    with pytest.raises(pomona.ModelError, match="holds an unfinished run of another model, tiny"):
+        job.run()
+    # What was asked for goes on.
+    result = job.run(model=other_model)
+    assert 0 < result.featurized < PHOTOS
+    assert result.photos == len(job.rows()) == PHOTOS
+    (described,) = job.output.glob("_pomona/set-*.json")
+    assert json.loads(described.read_text())["model_sha256"] == result.model_sha256
+
+
+def test_without_resume_every_photo_is_featurised_again(job: Job) -> None:
+    first = job.run()
+    again = job.run(resume=False)
+    assert again.featurized == PHOTOS
+    assert again.files.keys().isdisjoint(first.files)
+    assert job.files() == again.files.keys()
+    assert len(job.rows()) == PHOTOS
+
+
+def test_photos_that_cannot_be_read_are_rows_and_are_not_tried_again(job: Job) -> None:
+    (job.images / "Pêche" / "empty.jpg").write_bytes(b"")
+    (job.images / "Pêche" / "text.png").write_bytes(b"not a picture")
+    result = job.run()
+    assert (result.photos, result.errors) == (PHOTOS + 2, 2)
+    rows = job.rows()
+    broken = {name: row for name, row in rows.items() if row.error}
+    assert broken.keys() == {"empty.jpgPêche", "text.pngPêche"}
+    assert all(row.features is None for row in broken.values())
+    again = job.run()
+    assert (again.featurized, again.errors) == (0, 2)
+
+
+def test_a_photo_that_vanishes_before_it_is_read_has_no_row(job: Job) -> None:
+    with settings(job.spark, spark_sql_files_ignoreMissingFiles="true"):
+        photos = job.photos()
+    photo_files(job.images)[0].unlink()
+    result = job.run(photos=photos)
+    assert (result.photos, result.vanished) == (PHOTOS - 1, 1)
+    assert len(job.rows()) == PHOTOS - 1
+
+
+def test_another_rule_for_labels_needs_no_featurising(job: Job) -> None:
+    job.run()
+    assert job.run(photos=read_images(job.spark, job.images, label=lit("fruit"))).featurized == 0
+    assert {row.label for row in job.rows().values()} == {"fruit"}
+
+
+def test_photos_that_were_shuffled_resume_as_well(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        kill_at(patch, pomona.spark.features._Run, "write_chunk", call=2)
+        with pytest.raises(Killed):
+            job.run(photos=job.photos().repartition(4))
+    result = job.run(photos=job.photos().repartition(4))
+    assert 0 < result.featurized < PHOTOS
+    assert len(job.rows()) == PHOTOS
+
+
+def test_files_of_others_are_refused(job: Job) -> None:
+    job.spark.range(3).write.parquet(str(job.output))
+    files = job.files()
+    with pytest.raises(FileExistsError, match="which Pomona did not write"):
+        job.run()
+    assert job.files() == files
+
+
+def test_no_photos_leave_the_features_as_they_are(job: Job) -> None:
+    job.run()
+    for resume in (True, False):
+        with pytest.raises(ValueError, match="there are no photos"):
+            job.run(photos=job.photos().where("length < 0"), resume=resume)
+    assert read_features(job.spark, job.output).count() == PHOTOS
+
+
+def test_what_makes_no_sense_is_refused(job: Job) -> None:
+    with pytest.raises(ValueError, match="no column content: read them with"):
+        job.run(photos=job.photos().drop("content"))
+    with pytest.raises(ValueError, match="chunk_photos is 0"):
+        job.run(chunk_photos=0)
+
+
+def test_an_output_that_cannot_be_written_is_named(job: Job, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    job.output = tmp_path / "file" / "features"
+    with pytest.raises(OSError, match=r"cannot (write|list) .*/file/features"):
+        job.run()
+
+
+def test_a_progress_line_counts_photos_and_errors(
+    job: Job, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (job.images / "Pêche" / "text.png").write_bytes(b"not a picture")
+    job.run(progress=True)
+    lines = capfd.readouterr().err.splitlines()
+    assert any(
+        line.startswith(f"Featurising {PHOTOS + 1}/{PHOTOS + 1} images 100%") and "1 errors" in line
+        for line in lines
+    )
