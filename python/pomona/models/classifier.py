@@ -86,7 +86,9 @@ def cut_classifier(
             asked = f"there is no tensor {output_tensor!r}"
         raise ModelError(f"{asked} (--output-tensor). Candidates: {_candidates(model)}")
 
-    model.ir_version = min(max(model.ir_version, OLDEST_IR), NEWEST_IR)
+    # An older onnx package checks no file that is marked as newer than itself.
+    newest = min(NEWEST_IR, onnx.IR_VERSION)
+    model.ir_version = min(max(model.ir_version, OLDEST_IR), newest)
     _prune(graph, output_tensor)
     entry = _entry(graph, constants)
     layout, size = _layout(entry, input_size)
