@@ -201,15 +201,27 @@ impl DecodeOptions {
 /// Makes room for `len` bytes, keeping what the vector has taken before.
 fn make_room(pixels: &mut Vec<u8>, len: usize, size: Size) -> Result<(), ImageError> {
     pixels.clear();
-    if pixels.try_reserve_exact(len).is_err() {
-        let Size { width, height } = size;
-        return Err(ImageError::OutOfMemory {
-            width: width as u32,
-            height: height as u32,
-        });
-    }
+    pixels
+        .try_reserve_exact(len)
+        .map_err(|_| out_of_memory(size))?;
     pixels.resize(len, 0);
     Ok(())
+}
+
+/// Tells whether `len` bytes can be had, for code that ends the process where they can't.
+fn check_room(len: u64, size: Size) -> Result<(), ImageError> {
+    let len = usize::try_from(len).map_err(|_| out_of_memory(size))?;
+    Vec::<u8>::new()
+        .try_reserve_exact(len)
+        .map_err(|_| out_of_memory(size))
+}
+
+fn out_of_memory(size: Size) -> ImageError {
+    let Size { width, height } = size;
+    ImageError::OutOfMemory {
+        width: width as u32,
+        height: height as u32,
+    }
 }
 
 /// Turns RGB8 pixels as an EXIF orientation says, and returns their new size.

@@ -241,7 +241,7 @@ BOMBS = {
     ),
     "PNG": png_sized(60000, 60000),
     "PNG at its widest": png_sized(0x7FFFFFFF, 0x7FFFFFFF),
-    "lossless WebP": webp_sized(16384, 16384),
+    "lossless WebP": webp_sized(16000, 16000),
     "lossy WebP": webp_lossy(16383, 16383),
     "extended WebP": webp_extended(1 << 24, 255),
     "GIF": gif_sized(65535, 65535),

@@ -5,14 +5,12 @@ use std::io::{self, Cursor};
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits};
 
-use super::{DecodeOptions, Format, make_room};
+use super::{DecodeOptions, Format, check_room, make_room};
 use crate::ImageError;
 use crate::resize::{CHANNELS, Size};
 
-/// The widest pixel that a decoder hands out: four channels of 16 bits.
-const MAX_PIXEL_BYTES: u64 = 8;
-
-/// What a decoder may take beyond the pixels: metadata, palettes, compressor state.
+/// What a decoder may take beyond the pixels and a copy of them: metadata, palettes, compressor
+/// state. Before the size is known it may take no more than this.
 const OVERHEAD: u64 = 64 << 20;
 
 pub(super) fn decode_into(
@@ -22,14 +20,15 @@ pub(super) fn decode_into(
     pixels: &mut Vec<u8>,
 ) -> Result<(Size, Option<Orientation>), ImageError> {
     let fail = |source| failure(format, source);
-    let mut limits = Limits::no_limits();
-    limits.max_alloc = Some(options.max_pixels.saturating_mul(MAX_PIXEL_BYTES) + OVERHEAD);
-
     let mut reader = ImageReader::with_format(Cursor::new(bytes), codec(format));
-    reader.limits(limits);
+    reader.limits(up_to(OVERHEAD));
     let mut decoder = reader.into_decoder().map_err(fail)?;
     let (width, height) = decoder.dimensions();
     let size = options.size(format, width, height)?;
+    let decoded = decoder.total_bytes();
+    check_room(decoded, size)?;
+    let work = decoded.saturating_mul(2).saturating_add(OVERHEAD);
+    decoder.set_limits(up_to(work)).map_err(fail)?;
     let orientation = if options.apply_exif {
         decoder.orientation().ok()
     } else {
@@ -39,6 +38,12 @@ pub(super) fn decode_into(
     make_room(pixels, size.bytes(), size)?;
     convert_into(format, &image, pixels)?;
     Ok((size, orientation))
+}
+
+fn up_to(bytes: u64) -> Limits {
+    let mut limits = Limits::no_limits();
+    limits.max_alloc = Some(bytes);
+    limits
 }
 
 fn codec(format: Format) -> ImageFormat {
