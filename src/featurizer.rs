@@ -27,7 +27,7 @@ pub struct Options {
 }
 
 impl Options {
-    /// Small enough to stay in cache and to notice Ctrl-C soon. The model is no faster by the dozen.
+    /// Small enough to stay in cache. The model is no faster by the dozen.
     pub const DEFAULT_BATCH_SIZE: NonZeroUsize = NonZeroUsize::new(8).expect("not zero");
 }
 
@@ -94,7 +94,7 @@ impl Featurizer {
 
     /// The features of encoded images, in their order. `None` is a slot without an image.
     ///
-    /// `interrupted` is asked on the calling thread between two batches; its `true` ends the call.
+    /// `interrupted` is asked on the calling thread before each image; its `true` ends the call.
     /// Calls from several threads take turns.
     ///
     /// # Errors
@@ -141,15 +141,16 @@ impl Featurizer {
         ));
         let work = |worker: &mut Worker, interrupted: &mut dyn FnMut() -> bool| -> Result<()> {
             while let Some(batch) = jobs.next() {
-                if interrupted() {
-                    jobs.stop();
-                    return Err(Error::Interrupted);
-                }
                 worker
-                    .run(contract, runtime, batch)
+                    .run(contract, runtime, batch, interrupted)
                     .inspect_err(|_| jobs.stop())?;
             }
             Ok(())
+        };
+        let help = |worker: &mut Worker| match work(worker, &mut || jobs.stopped()) {
+            // Whoever stopped the jobs says why.
+            Err(Error::Interrupted) => Ok(()),
+            result => result,
         };
         let Some((first, others)) = workers.split_first_mut() else {
             unreachable!("at least one thread")
@@ -159,7 +160,7 @@ impl Featurizer {
         thread::scope(|scope| {
             let others: Vec<_> = others
                 .iter_mut()
-                .map(|worker| scope.spawn(|| work(worker, &mut || false)))
+                .map(|worker| scope.spawn(|| help(worker)))
                 .collect();
             let mut result = work(first, interrupted);
             for other in others {
@@ -196,7 +197,7 @@ impl<I: Iterator> Jobs<I> {
     }
 
     fn next(&self) -> Option<I::Item> {
-        if self.stopped.load(Ordering::Relaxed) {
+        if self.stopped() {
             return None;
         }
         self.batches
@@ -207,6 +208,10 @@ impl<I: Iterator> Jobs<I> {
 
     fn stop(&self) {
         self.stopped.store(true, Ordering::Relaxed);
+    }
+
+    fn stopped(&self) -> bool {
+        self.stopped.load(Ordering::Relaxed)
     }
 }
 
@@ -229,7 +234,13 @@ impl Worker {
         }
     }
 
-    fn run(&mut self, contract: &Contract, runtime: &Path, batch: Batch<'_>) -> Result<()> {
+    fn run(
+        &mut self,
+        contract: &Contract,
+        runtime: &Path,
+        batch: Batch<'_>,
+        interrupted: &mut dyn FnMut() -> bool,
+    ) -> Result<()> {
         let Self {
             decoder,
             resizer,
@@ -247,6 +258,9 @@ impl Worker {
         // The images that can be read close ranks: the model sees no others.
         let mut read = 0;
         for (image, error) in images.iter().zip(errors.iter_mut()) {
+            if interrupted() {
+                return Err(Error::Interrupted);
+            }
             let target = &mut pixels[read * image_bytes..][..image_bytes];
             match prepare_into(decoder, resizer, *image, target, contract.size) {
                 Ok(()) => read += 1,

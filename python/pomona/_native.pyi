@@ -17,7 +17,7 @@ class Featurizer:
     Nothing is started before the first batch: no thread, no session, no ONNX Runtime. Threads live
     no longer than a call, so a process may fork at any time between calls. Calls from several
     Python threads take turns, and the GIL is free while one runs. Ctrl-C is noticed between two
-    batches. A pickled copy carries the path of the model and the options.
+    images. A pickled copy carries the path of the model and the options.
 
     Parameters
     ----------

@@ -110,16 +110,16 @@ fn an_interrupted_call_says_so_and_the_next_one_works() {
 }
 
 #[test]
-fn a_call_asks_between_two_batches_and_never_again_once_it_is_told_to_stop() {
+fn a_call_asks_before_each_image_and_never_again_once_it_is_told_to_stop() {
     let photo = encoded(Format::Png, 8, 8);
     let images = vec![Some(&photo[..]); 100];
     let mut asked = 0;
     let result = open(1, 4).featurize(&images, &mut || {
         asked += 1;
-        asked == 3
+        asked == 51
     });
     assert!(matches!(result, Err(Error::Interrupted)), "{result:?}");
-    assert_eq!(asked, 3);
+    assert_eq!(asked, 51);
 }
 
 #[test]
