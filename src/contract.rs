@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use prost::Message as _;
@@ -23,6 +24,10 @@ const NAME: &str = "pomona.name";
 const RESIZE: &str = "pomona.resize";
 const METADATA: [&str; 4] = [NAME, RESIZE, "pomona.source", "pomona.license"];
 const BICUBIC: &str = "bicubic";
+
+/// Sides, in pixels, and numbers of features for which memory can be taken without a thought.
+const SIDES: RangeInclusive<usize> = 1..=4096;
+const DIMS: RangeInclusive<usize> = 1..=1 << 20;
 
 /// A model's promises.
 #[derive(Debug, Clone)]
@@ -80,7 +85,9 @@ impl Contract {
             .and_then(|input| input.dims(onnx::UINT8))
             .as_deref()
         {
-            Some(&[None, Some(height), Some(width), Some(CHANNELS)]) if height * width > 0 => {
+            Some(&[None, Some(height), Some(width), Some(CHANNELS)])
+                if SIDES.contains(&height) && SIDES.contains(&width) =>
+            {
                 Size { width, height }
             }
             _ => {
@@ -92,7 +99,7 @@ impl Contract {
             .and_then(|output| output.dims(onnx::FLOAT))
             .as_deref()
         {
-            Some(&[None, Some(dim)]) if dim > 0 => dim,
+            Some(&[None, Some(dim)]) if DIMS.contains(&dim) => dim,
             _ => {
                 let expected = "float32 features[n, d]";
                 return Err(broken(&path, "the output", expected, describe(&outputs)));
