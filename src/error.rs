@@ -21,12 +21,12 @@ pub enum ImageError {
 
     /// The first bytes are those of no format that is read.
     #[error(
-        "not a JPEG, PNG, WebP, GIF, BMP or TIFF image: {length} bytes that start with {start:?}"
+        "not a JPEG, PNG, WebP, GIF, BMP or TIFF image: {length} bytes that start with \"{start}\""
     )]
     UnknownFormat {
         /// The number of bytes.
         length: usize,
-        /// The first bytes, as text where they are text.
+        /// The first bytes, with escapes for those that are no text.
         start: String,
     },
 

@@ -11,7 +11,7 @@ use numpy::{IntoPyArray, PyArray2, PyArray3};
 use pyo3::exceptions::{PyInterruptedError, PyOSError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
-use pyo3::types::{PyByteArray, PyBytes, PyDict, PyString, PyTuple};
+use pyo3::types::{PyByteArray, PyBytes, PyDict, PyMemoryView, PyString, PyTuple};
 
 use crate::decode::{DEFAULT_MAX_PIXELS, DecodeOptions, Decoder};
 use crate::resize::{CHANNELS, Resizer, Size};
@@ -295,7 +295,10 @@ fn positive(name: &'static str, value: usize) -> Result<NonZeroUsize, Error> {
 
 /// The bytes of a batch. A single photo is a mistake worth a sentence: bytes iterate as numbers.
 fn images_of(images: &Bound<'_, PyAny>) -> PyResult<Vec<Option<PyBackedBytes>>> {
-    if images.is_instance_of::<PyBytes>() || images.is_instance_of::<PyByteArray>() {
+    if images.is_instance_of::<PyBytes>()
+        || images.is_instance_of::<PyByteArray>()
+        || images.is_instance_of::<PyMemoryView>()
+    {
         return Err(PyTypeError::new_err(
             "featurize takes a batch of images, not one: pass [image]",
         ));
