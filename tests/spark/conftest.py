@@ -50,6 +50,12 @@ def spark_environment(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 
 @pytest.fixture(scope="session")
+def java_options() -> str:
+    """What every JVM of a test should be started with."""
+    return JAVA_OPTIONS
+
+
+@pytest.fixture(scope="session")
 def spark(
     spark_environment: None, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[SparkSession]:

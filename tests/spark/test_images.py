@@ -91,6 +91,22 @@ def test_a_folder_or_file_is_found_by_its_exact_name(
     assert labels(read_images(spark, str(tree / name))) == [folder]
 
 
+def test_a_photo_of_0_bytes_is_a_row_as_any_other(spark: SparkSession, tmp_path: Path) -> None:
+    write(tmp_path / "Kiwi" / "1.jpg", b"x")
+    write(tmp_path / "Fig" / "2.jpg", b"")
+    write(tmp_path / "Fig" / "3.txt", b"")
+    os.utime(tmp_path / "Fig" / "2.jpg", (1_600_000_000, 1_600_000_000.25))
+
+    rows = {row.label: row for row in read_images(spark, tmp_path).collect()}
+
+    assert set(rows) == {"Kiwi", "Fig"}
+    assert rows["Fig"].path == f"file:{tmp_path}/Fig/2.jpg"
+    assert (rows["Fig"].length, bytes(rows["Fig"].content)) == (0, b"")
+    assert rows["Fig"].modificationTime.timestamp() == 1_600_000_000.25
+    (tmp_path / "Kiwi" / "1.jpg").unlink()
+    assert labels(read_images(spark, tmp_path)) == ["Fig"]
+
+
 def test_every_ending_of_a_photo_is_found_in_any_case_and_nothing_else(
     spark: SparkSession, tmp_path: Path
 ) -> None:

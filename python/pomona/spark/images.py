@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from py4j.protocol import Py4JJavaError
 from pyspark.sql import Column, DataFrame, SparkSession
-from pyspark.sql.functions import element_at, lit, split
+from pyspark.sql.functions import col, element_at, lit, split
 from pyspark.sql.utils import AnalysisException
 
 from pomona._images import IMAGE_EXTENSIONS
@@ -110,6 +110,9 @@ def read_images(
 
     relation = _list_photos(spark, paths)
     photos = spark.read._df(spark._jsparkSession.baseRelationToDataFrame(relation))
+    empty = _empty_photos(spark, relation)
+    if empty is not None:
+        photos = photos.union(empty)
     label_column = labels.cast("string").alias("label")
     return photos.select("path", label_column, "length", "modificationTime", "content")
 
@@ -156,6 +159,24 @@ def _relation(spark: SparkSession, session: JavaObject, paths: list[str], names:
     reader = session.read().format("binaryFile").option("recursiveFileLookup", "true")
     photos = reader.option("pathGlobFilter", names).load(spark._jvm.PythonUtils.toSeq(paths))
     return photos.queryExecution().analyzed().relation()
+
+
+def _empty_photos(spark: SparkSession, relation: JavaObject) -> DataFrame | None:
+    """Make rows of the photos of 0 bytes, which Spark's own scan leaves out in silence."""
+    files = relation.location().allFiles()
+    no_filter = spark._jvm.PythonUtils.toSeq([])
+    scanned = relation.location().listFiles(no_filter, no_filter).head().files()
+    if scanned.size() == files.size():
+        return None
+    # Some calls to Java for each file: affordable, but not where there is no empty one to find.
+    rows = []
+    for index in range(files.size()):
+        file = files.apply(index)
+        if file.getLen() == 0:
+            rows.append((file.getPath().toString(), file.getModificationTime(), bytearray()))
+    table = spark.createDataFrame(rows, "path string, milliseconds bigint, content binary")
+    time = (col("milliseconds") / 1000).cast("timestamp").alias("modificationTime")
+    return table.coalesce(1).select("path", time, lit(0).cast("long").alias("length"), "content")
 
 
 def _name_pattern() -> str:

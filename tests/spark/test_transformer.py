@@ -1,0 +1,188 @@
+"""ImageFeaturizer: a stage like Spark's own, alone and in pipelines, saved with its model."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pyspark.ml import Pipeline, PipelineModel
+from pyspark.ml.classification import LogisticRegression
+from pyspark.ml.feature import PCA, StringIndexer
+from pyspark.ml.linalg import DenseVector
+from pyspark.sql import DataFrame, SparkSession
+
+from pomona import Featurizer, ModelError
+from pomona.spark import ImageFeaturizer, read_images
+
+
+@pytest.fixture(scope="module")
+def photos(spark: SparkSession, photos_folder: Path) -> DataFrame:
+    return read_images(spark, photos_folder).select("path", "label", "content").cache()
+
+
+@pytest.fixture
+def hostile(spark: SparkSession, photos_folder: Path) -> DataFrame:
+    good = next(photos_folder.rglob("*.jpg")).read_bytes()
+    rows = [("good", bytearray(good)), ("text", bytearray(b"text")), ("null", None)]
+    return spark.createDataFrame(rows, "path string, content binary")
+
+
+def by_path(table: DataFrame) -> dict:
+    return {row.path: row for row in table.collect()}
+
+
+def test_vectors_hold_the_features_of_a_featurizer(photos: DataFrame, tiny_model: Path) -> None:
+    table = ImageFeaturizer(model=tiny_model).transform(photos)
+
+    assert table.columns == ["path", "label", "content", "features"]
+    rows = table.collect()
+    assert len(rows) == 32
+    features = Featurizer(tiny_model).featurize([bytes(row.content) for row in rows])
+    for row, expected in zip(rows, features):
+        assert isinstance(row.features, DenseVector)
+        assert np.array_equal(row.features.toArray(), expected.astype(np.float64))
+
+
+def test_keep_leaves_bad_photos_without_a_vector_and_says_why(
+    hostile: DataFrame, tiny_model: Path
+) -> None:
+    rows = by_path(ImageFeaturizer(model=tiny_model, errorCol="error").transform(hostile))
+    assert rows["good"].features.size == 16
+    assert rows["good"].error is None
+    assert rows["text"].features is None
+    assert rows["text"].error.startswith("not a JPEG")
+    assert (rows["null"].features, rows["null"].error) == (None, None)
+
+
+def test_skip_leaves_out_rows_that_have_no_features(hostile: DataFrame, tiny_model: Path) -> None:
+    skipping = ImageFeaturizer(model=tiny_model, errorCol="error", handleInvalid="skip")
+    rows = by_path(skipping.transform(hostile))
+    assert set(rows) == {"good"}
+    assert rows["good"].error is None
+
+
+def test_error_fails_the_job_and_names_the_photo(hostile: DataFrame, tiny_model: Path) -> None:
+    strict = ImageFeaturizer(model=tiny_model, handleInvalid="error", errorCol="error")
+    with pytest.raises(Exception, match="photo text: not a JPEG"):
+        strict.transform(hostile).collect()
+    with pytest.raises(Exception, match=r"photo in row [01] of partition [01] .*: not a JPEG"):
+        strict.transform(hostile.drop("path")).collect()
+    good = strict.transform(hostile.where("path = 'good'"))
+    assert by_path(good)["good"].error is None
+
+
+def test_columns_can_have_other_names(hostile: DataFrame, tiny_model: Path) -> None:
+    renamed = hostile.withColumnRenamed("content", "my photo")
+    featurizer = (
+        ImageFeaturizer()
+        .setInputCol("my photo")
+        .setOutputCol("a vector")
+        .setErrorCol("a reason")
+        .setModel(tiny_model)
+        .setHandleInvalid("keep")
+    )
+    table = featurizer.transform(renamed)
+    assert table.columns == ["path", "my photo", "a vector", "a reason"]
+    assert by_path(table)["good"]["a vector"].size == 16
+
+
+def test_parameters_are_those_of_spark(tiny_model: Path) -> None:
+    featurizer = ImageFeaturizer(model=str(tiny_model), errorCol="error")
+    assert featurizer.getInputCol() == "content"
+    assert featurizer.getOutputCol() == "features"
+    assert featurizer.getErrorCol() == "error"
+    assert featurizer.getModel() == str(tiny_model)
+    assert featurizer.getHandleInvalid() == "keep"
+    assert featurizer.setParams(handleInvalid="skip") is featurizer
+    assert featurizer.getHandleInvalid() == "skip"
+    assert featurizer.getModel() == str(tiny_model)
+    text = featurizer.explainParams()
+    for name in ("inputCol", "outputCol", "errorCol", "model", "handleInvalid"):
+        assert f"{name}: " in text
+    assert "keep (null vector), skip (no row) or error" in text
+
+
+def test_a_copy_is_changed_alone(tiny_model: Path) -> None:
+    featurizer = ImageFeaturizer(model=tiny_model)
+    other = featurizer.copy({featurizer.outputCol: "vector"})
+    assert (featurizer.getOutputCol(), other.getOutputCol()) == ("features", "vector")
+
+
+def test_wrong_parameters_and_columns_are_refused(hostile: DataFrame, tiny_model: Path) -> None:
+    with pytest.raises(ValueError, match="handleInvalid is 'drop'"):
+        ImageFeaturizer(handleInvalid="drop")
+    with pytest.raises(ValueError, match="no column photo among path, content: set inputCol"):
+        ImageFeaturizer(inputCol="photo", model=tiny_model).transform(hostile)
+    with pytest.raises(TypeError, match=r"column path is string: .* binary"):
+        ImageFeaturizer(inputCol="path", model=tiny_model).transform(hostile)
+    with pytest.raises(ValueError, match="there is a column path already"):
+        ImageFeaturizer(outputCol="path", model=tiny_model).transform(hostile)
+    with pytest.raises(ModelError, match="nowhere"):
+        ImageFeaturizer(model="/nowhere.onnx").transform(hostile)
+
+
+def test_a_pipeline_with_pca_and_a_classifier_is_saved_and_loaded_whole(
+    photos: DataFrame, tiny_model: Path, tmp_path: Path
+) -> None:
+    model = tmp_path / "mine.onnx"
+    shutil.copyfile(str(tiny_model), str(model))
+    stages = [
+        ImageFeaturizer(model=model, handleInvalid="skip"),
+        PCA(k=8, inputCol="features", outputCol="pca"),
+        StringIndexer(inputCol="label", outputCol="class"),
+        LogisticRegression(featuresCol="pca", labelCol="class", maxIter=5),
+    ]
+    pipeline = Pipeline(stages=stages)
+    fitted = pipeline.fit(photos)
+    expected = by_path(fitted.transform(photos))
+
+    pipeline.save(str(tmp_path / "pipeline"))
+    fitted.save(str(tmp_path / "fitted"))
+    model.unlink()
+    loaded = PipelineModel.load(str(tmp_path / "fitted"))
+    shutil.move(str(tmp_path / "fitted"), str(tmp_path / "moved"))
+    found = by_path(loaded.transform(photos))
+
+    assert [type(stage) for stage in loaded.stages] == [type(stage) for stage in fitted.stages]
+    assert found == expected
+    assert sum(row.prediction == row["class"] for row in found.values()) >= 24
+    assert by_path(PipelineModel.load(str(tmp_path / "moved")).transform(photos)) == expected
+    unfitted = Pipeline.load(str(tmp_path / "pipeline"))
+    assert by_path(unfitted.fit(photos).transform(photos)).keys() == expected.keys()
+
+
+def test_a_stage_can_be_saved_over_the_one_it_was_loaded_from(
+    hostile: DataFrame, tiny_model: Path, tmp_path: Path
+) -> None:
+    saved = f"file://{tmp_path}/stage"
+    featurizer = ImageFeaturizer(model=tiny_model, outputCol="vector", errorCol="why")
+    featurizer.save(saved)
+    loaded = ImageFeaturizer.load(saved)
+    loaded.setHandleInvalid("skip").write().overwrite().save(saved)
+
+    again = ImageFeaturizer.load(saved)
+
+    assert again.uid == featurizer.uid
+    assert (again.getOutputCol(), again.getErrorCol()) == ("vector", "why")
+    assert again.getHandleInvalid() == "skip"
+    assert set(by_path(again.transform(hostile))) == {"good"}
+    with pytest.raises(Exception, match="already exists"):
+        again.save(saved)
+
+
+def test_a_saved_model_that_was_changed_or_removed_is_refused(
+    spark: SparkSession, tiny_model: Path, tmp_path: Path
+) -> None:
+    ImageFeaturizer(model=tiny_model).save(str(tmp_path / "stage"))
+    saved = next((tmp_path / "stage" / "model").glob("*.onnx"))
+
+    # Still a whole model, but for a field that nobody reads.
+    content = saved.read_bytes()
+    saved.write_bytes(content + b"\xc2\x3e\x00")
+    with pytest.raises(ModelError, match=r"stage/model/tiny-.*\.onnx is damaged: its sha256 is"):
+        ImageFeaturizer.load(str(tmp_path / "stage"))
+    saved.unlink()
+    with pytest.raises(ModelError, match=r"stage/model/tiny-.*\.onnx cannot be read: .*not exist"):
+        ImageFeaturizer.load(str(tmp_path / "stage"))

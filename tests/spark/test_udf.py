@@ -1,0 +1,259 @@
+"""The UDFs: the features of a Featurizer, each photo once, errors that say which photo."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Iterator
+
+import numpy as np
+import pandas as pd
+import pytest
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.functions import col, lit, when
+from pyspark.sql.functions import length as byte_length
+
+import photos as rendered
+from pomona import Featurizer, ModelError
+from pomona.spark import featurize_struct_udf, featurize_udf, read_images, register
+from pomona.spark._model import load
+
+MAGIC_ONLY = b"\xff\xd8\xff"
+
+
+@pytest.fixture(scope="module")
+def photos(spark: SparkSession, photos_folder: Path) -> DataFrame:
+    return read_images(spark, photos_folder)
+
+
+@pytest.fixture(scope="module")
+def with_bad(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> DataFrame:
+    """Six photos; besides them one cut off, one of 0 bytes, one that is text, and a null."""
+    folder = tmp_path_factory.mktemp("with_bad")
+    paths = rendered.render(folder, classes=2, per_class=3)
+    rendered.break_one(paths)
+    (folder / "empty.jpg").write_bytes(b"")
+    (folder / "text.jpg").write_text("no photo at all")
+    read = read_images(spark, folder).select("path", "content")
+    null = spark.createDataFrame([("null", None)], "path string, content binary")
+    return read.union(null)
+
+
+def expected(model: Path, path: str) -> np.ndarray:
+    photo = Path(path.replace("file:", "", 1)).read_bytes()
+    return Featurizer(model).featurize([photo])[0]
+
+
+def reason(model: Path, photo: bytes) -> str:
+    return Featurizer(model).try_featurize([photo])[1][0].reason
+
+
+def test_features_are_those_of_a_featurizer_bit_for_bit(
+    photos: DataFrame, tiny_model: Path
+) -> None:
+    rows = photos.select("path", featurize_udf(tiny_model)("content").alias("features")).collect()
+
+    assert len(rows) == 32
+    for row in rows:
+        assert np.array_equal(np.float32(row.features), expected(tiny_model, row.path)), row.path
+
+
+def test_real_photos_have_the_features_of_a_featurizer(
+    spark: SparkSession, real_photos: Path, tiny_model: Path
+) -> None:
+    photos = read_images(spark, real_photos / "fruits").limit(60)
+
+    rows = photos.select("path", featurize_struct_udf(tiny_model)("content").alias("r")).collect()
+
+    assert len(rows) == 60
+    for row in rows:
+        assert row.r.error is None
+        assert np.array_equal(np.float32(row.r.features), expected(tiny_model, row.path)), row.path
+
+
+def test_types_are_an_array_of_floats_and_a_struct_with_an_error(
+    photos: DataFrame, tiny_model: Path
+) -> None:
+    table = photos.select(
+        featurize_udf(tiny_model)("content"), featurize_struct_udf(tiny_model)("content")
+    )
+    assert table.dtypes == [
+        ("featurize(content)", "array<float>"),
+        ("featurize_struct(content)", "struct<features:array<float>,error:string>"),
+    ]
+
+
+def test_photos_that_cannot_be_read_have_null_and_a_reason_and_the_others_their_features(
+    with_bad: DataFrame, tiny_model: Path
+) -> None:
+    both = with_bad.select(
+        "path",
+        featurize_udf(tiny_model)("content").alias("features"),
+        featurize_struct_udf(tiny_model)("content").alias("result"),
+    )
+    rows = {Path(row.path).name: row for row in both.collect()}
+
+    assert len(rows) == 7
+    assert rows["empty.jpg"].result.error == reason(tiny_model, b"")
+    assert rows["text.jpg"].result.error == reason(tiny_model, b"no photo at all")
+    assert "r0_cut.jpg" in rows
+    for name, row in rows.items():
+        if name.startswith("r0_") and name != "r0_cut.jpg":
+            assert row.result.error is None
+            assert row.result.features == row.features == list(expected(tiny_model, row.path))
+        else:
+            assert row.features is None
+            assert row.result.features is None
+            assert (row.result.error is None) == (name == "null")
+
+
+def test_a_photo_is_featurised_once_however_its_result_is_used(
+    spark: SparkSession, with_bad: DataFrame, tiny_model: Path
+) -> None:
+    seen = spark.sparkContext.accumulator(0)
+    failed = spark.sparkContext.accumulator(0)
+    featurize = featurize_struct_udf(tiny_model, photos=seen, errors=failed)
+
+    table = with_bad.select("path", featurize("content").alias("result"))
+    flat = table.select("path", "result.features", "result.error")
+    good = flat.where(col("error").isNull() & col("features").isNotNull()).collect()
+
+    assert len(good) == 6
+    assert (seen.value, failed.value) == (10, 3)
+
+
+def test_no_photo_is_featurised_for_columns_that_are_not_used(
+    spark: SparkSession, photos: DataFrame, tiny_model: Path
+) -> None:
+    seen = spark.sparkContext.accumulator(0)
+    featurize = featurize_struct_udf(tiny_model, photos=seen)
+    table = photos.withColumn("result", featurize("content"))
+    assert table.select("label").distinct().count() == 4
+    assert table.where("label = 'Apricot'").count() == 8
+    assert seen.value == 0
+
+
+@pytest.mark.parametrize("rows_per_batch", [1, 7, 10_000])
+def test_rows_keep_their_order_whatever_the_size_of_batches(
+    spark: SparkSession, photos_folder: Path, tiny_model: Path, rows_per_batch: int
+) -> None:
+    paths = sorted(photos_folder.rglob("*.jpg"))
+    contents = [path.read_bytes() for path in paths]
+    model = Featurizer(tiny_model)
+    features = [row.tolist() for row in model.featurize(contents)]
+    # 600 rows in one task are more than one step of the UDF; each third photo is broken.
+    rows = [
+        (number, bytearray(MAGIC_ONLY if number % 3 == 0 else contents[number % len(contents)]))
+        for number in range(600)
+    ]
+    table = spark.createDataFrame(rows, "number int, content binary").coalesce(1)
+    spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", str(rows_per_batch))
+    try:
+        found = table.select(
+            "number", featurize_struct_udf(tiny_model)("content").alias("result")
+        ).collect()
+    finally:
+        spark.conf.unset("spark.sql.execution.arrow.maxRecordsPerBatch")
+
+    assert [row.number for row in found] == list(range(600))
+    for row in found:
+        broken = row.number % 3 == 0
+        assert row.result.features == (None if broken else features[row.number % len(contents)])
+        assert (row.result.error is not None) == broken
+
+
+def test_empty_tables_and_empty_tasks_are_fine(spark: SparkSession, tiny_model: Path) -> None:
+    empty = spark.createDataFrame([], "content binary")
+    assert empty.select(featurize_udf(tiny_model)("content")).collect() == []
+    one = spark.createDataFrame([(None,)], "content binary").repartition(4)
+    row = one.select(featurize_struct_udf(tiny_model)("content").alias("result")).collect()[0]
+    assert row.result.asDict() == {"features": None, "error": None}
+
+
+def test_raising_names_the_path_and_the_reason(with_bad: DataFrame, tiny_model: Path) -> None:
+    featurize = featurize_udf(tiny_model, on_error="raise")
+    empty = with_bad.where(col("path").endswith("empty.jpg"))
+
+    with pytest.raises(Exception, match=r"photo file:/.*/empty\.jpg: ") as error:
+        empty.select(featurize("content", "path")).collect()
+
+    assert f"empty.jpg: {reason(tiny_model, b'')}" in str(error.value)
+
+
+def test_raising_names_the_row_where_there_is_no_path(
+    spark: SparkSession, tiny_model: Path, photos_folder: Path
+) -> None:
+    good = next(photos_folder.rglob("*.jpg")).read_bytes()
+    contents = [bytearray(good)] * 300 + [bytearray(b"text")] + [bytearray(good)] * 3
+    table = spark.createDataFrame([(one,) for one in contents], "content binary").coalesce(1)
+
+    with pytest.raises(Exception, match=r"photo in row 300 of partition 0 .*: not a "):
+        table.select(featurize_udf(tiny_model, on_error="raise")("content")).collect()
+
+
+def test_raising_lets_nulls_and_good_photos_pass(
+    with_bad: DataFrame, photos: DataFrame, tiny_model: Path
+) -> None:
+    featurize = featurize_udf(tiny_model, on_error="raise")
+    nulls = with_bad.where("content IS NULL").select(featurize("content", "path").alias("f"))
+    assert [row.f for row in nulls.collect()] == [None]
+    good = photos.select(featurize("content", "path").alias("f"))
+    assert good.where("size(f) = 16").count() == 32
+
+
+def test_an_unknown_policy_is_refused(spark: SparkSession, tiny_model: Path) -> None:
+    with pytest.raises(ValueError, match='must be "null" or "raise"'):
+        featurize_udf(tiny_model, on_error="skip")
+
+
+def test_sql_calls_the_registered_function(
+    spark: SparkSession, photos: DataFrame, tiny_model: Path
+) -> None:
+    register(spark, "features_of", tiny_model)
+    photos.createOrReplaceTempView("photos_for_sql")
+    try:
+        rows = spark.sql(
+            "SELECT path, features_of(content) AS features FROM photos_for_sql "
+            "WHERE label = 'Cherry'"
+        ).collect()
+    finally:
+        spark.catalog.dropTempView("photos_for_sql")
+    assert len(rows) == 8
+    for row in rows:
+        assert np.array_equal(np.float32(row.features), expected(tiny_model, row.path))
+
+
+def test_one_column_can_hold_photos_of_other_origins(photos: DataFrame, tiny_model: Path) -> None:
+    mixed = when(byte_length("content") > 0, col("content")).otherwise(lit(None))
+    features = photos.select(featurize_udf(tiny_model)(mixed).alias("features"))
+    assert features.where("features IS NULL").count() == 0
+
+
+def test_a_worker_keeps_its_session_for_all_its_tasks(
+    spark: SparkSession, photos: DataFrame, tiny_model: Path
+) -> None:
+    def probe(batches: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+        for _ in batches:
+            sessions = load.cache_info()
+            yield pd.DataFrame({"built": [sessions.misses], "reused": [sessions.hits]})
+
+    features = photos.select(featurize_udf(tiny_model)("content"))
+    assert features.rdd.getNumPartitions() > 4
+    features.collect()
+    features.collect()
+
+    workers = spark.range(2, numPartitions=2).mapInPandas(probe, "built int, reused int").collect()
+    for worker in workers:
+        assert worker.reused > worker.built > 0
+
+
+def test_a_udf_needs_a_running_spark_and_says_so(
+    spark: SparkSession, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(type(spark.sparkContext), "_active_spark_context", None)
+    with pytest.raises(RuntimeError, match="no Spark session is running"):
+        featurize_udf(tiny_model)
+
+
+def test_a_model_that_is_not_there_is_refused_before_any_job(spark: SparkSession) -> None:
+    with pytest.raises(ModelError, match=r"nowhere\.onnx"):
+        featurize_udf("/nowhere.onnx")
