@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import http.server
+import shutil
 import socket
 import sys
 import threading
@@ -142,7 +143,7 @@ def test_a_pull_installs_the_model_and_keeps_nothing_else(
 ) -> None:
     path = models.pull("mobilenet_v2")
     assert path == str(home / "mobilenet_v2.onnx") == models.resolve("mobilenet_v2")
-    assert [file.name for file in home.iterdir() if file.suffix != ".lock"] == ["mobilenet_v2.onnx"]
+    assert [file.name for file in home.iterdir()] == ["mobilenet_v2.onnx"]
     checksum = store.sha256_of(weights)
     assert _source(path) == f"{server.url} sha256:{checksum}"
     info = models.info("mobilenet_v2")
@@ -227,14 +228,40 @@ def test_a_damaged_download_is_refused_and_removed(server: Server, home: Path) -
     server.honest_checksum = False
     with pytest.raises(ModelError, match="the download is damaged: its MD5 is"):
         models.pull("mobilenet_v2")
-    assert [file for file in home.iterdir() if file.suffix != ".lock"] == []
+    assert list(home.iterdir()) == []
 
 
 def test_a_login_page_instead_of_weights_is_refused_and_removed(server: Server, home: Path) -> None:
     server.content = b"<html>Please log in to the airport</html>"
     with pytest.raises(ModelError, match=r"not usable: .*begins with b'<html>"):
         models.pull("mobilenet_v2")
-    assert [file for file in home.iterdir() if file.suffix != ".lock"] == []
+    assert list(home.iterdir()) == []
+
+
+def test_other_weights_than_before_are_pointed_out(
+    server: Server, weights: Path, home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    models.pull("mobilenet_v2")
+    models.pull("mobilenet_v2", force=True)
+    note = f"not the weights that were there before: {server.url}"
+    assert note not in capsys.readouterr().err
+    other = tmp_path / "other.h5"
+    shutil.copy(weights, other)
+    with h5py.File(other, "r+") as file:
+        file["Conv1/Conv1/kernel:0"][0] = 0
+    server.content = other.read_bytes()
+    models.pull("mobilenet_v2", force=True)
+    log = capsys.readouterr().err
+    assert f"{note} sha256:{store.sha256_of(weights)}" in log
+    assert store.sha256_of(other) in log
+
+
+def test_a_damaged_model_is_mended_by_a_forced_pull(server: Server, home: Path) -> None:
+    path = Path(models.pull("mobilenet_v2"))
+    whole = path.read_bytes()
+    path.write_bytes(whole[:1000])
+    models.pull("mobilenet_v2", force=True)
+    assert path.read_bytes() == whole
 
 
 def test_a_failing_pull_leaves_the_model_that_is_there(server: Server, home: Path) -> None:

@@ -7,8 +7,8 @@
 Examples
 --------
 >>> import pomona.models
->>> pomona.models.home().name
-'pomona'
+>>> pomona.models.home().is_absolute()
+True
 """
 
 from __future__ import annotations

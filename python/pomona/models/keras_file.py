@@ -18,6 +18,7 @@ import pathlib
 import re
 import zipfile
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import h5py  # type: ignore[import-untyped]
@@ -166,6 +167,7 @@ class TreeVariables(Variables):
         return None
 
 
+@dataclass(frozen=True)
 class KerasFile:
     """An open file of Keras'.
 
@@ -177,9 +179,8 @@ class KerasFile:
         What its layers have learnt.
     """
 
-    def __init__(self, config: Config | None, variables: Variables) -> None:
-        self.config = config
-        self.variables = variables
+    config: Config | None
+    variables: Variables
 
 
 @contextmanager

@@ -24,6 +24,7 @@ from pomona.models import store
 from pomona.models.converter import write_converted
 from pomona.models.efficientnet import build
 from pomona.models.graph import contract_metadata, write_model
+from pomona.models.inspection import info
 from pomona.models.keras_file import ZIP_MAGIC
 from pomona.models.torch_file import read_state_dict
 
@@ -115,8 +116,19 @@ def pull(
 def _install_mobilenet(weights: pathlib.Path, origin: str, target: pathlib.Path) -> None:
     checksum = store.sha256_of(weights)
     _say(f"{origin} sha256:{checksum}")
+    earlier = _source_of(target)
+    if earlier.startswith(f"{origin} ") and not earlier.endswith(checksum):
+        _say(f"These are not the weights that were there before: {earlier}")
     metadata = contract_metadata(target.stem, f"{origin} sha256:{checksum}", MOBILENET_LICENSE)
     write_converted(weights, target, metadata)
+
+
+def _source_of(target: pathlib.Path) -> str:
+    """Return what a model's metadata says of its weights; nothing if it is damaged or not there."""
+    try:
+        return str(info(target)["source"])
+    except ModelError:
+        return ""
 
 
 def _download_mobilenet(target: pathlib.Path) -> None:
@@ -150,7 +162,7 @@ def _download(url: str, part: pathlib.Path) -> None:
             if getattr(error, "code", None) == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
                 # Nothing is left to fetch, or the file has shrunk: what is there can't be told.
                 _remove(part)
-                continue
+                before = -1
             after = part.stat().st_size if part.exists() else 0
             if attempt == ATTEMPTS or after <= before:
                 raise
@@ -232,14 +244,18 @@ def _opened(request: urllib.request.Request) -> Iterator[Any]:
 @contextmanager
 def _alone(part: pathlib.Path) -> Iterator[None]:
     """Keep two processes from writing to one partial file."""
-    with part.with_suffix(".lock").open("w") as lock:
+    path = part.with_suffix(".lock")
+    with path.open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise ModelError(
                 f"another process is downloading to {part}; wait for it to finish"
             ) from error
-        yield
+        try:
+            yield
+        finally:
+            path.unlink()
 
 
 def _tag_file(part: pathlib.Path) -> pathlib.Path:
