@@ -1,0 +1,117 @@
+"""Programs that tests start, kill and wait for."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+from pathlib import Path
+from time import monotonic, sleep
+from typing import Callable, Sequence, TypeVar
+
+T = TypeVar("T")
+
+#: Seconds after which something that was to happen never will, on the slowest machine.
+PATIENCE = 300
+POLL_SECONDS = 0.05
+#: Lines of a log that an error shows.
+SHOWN_LINES = 40
+
+
+class Service:
+    """A program in the background, in a process group of its own, with its output in a file."""
+
+    def __init__(self, command: Sequence[str], log: Path, env: dict[str, str]) -> None:
+        self.command = command
+        self.log = log
+        with log.open("wb") as output:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=env,
+                start_new_session=True,
+            )
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def running(self) -> bool:
+        return self._process.poll() is None
+
+    @property
+    def output(self) -> str:
+        """All that it has said so far."""
+        return self.log.read_text(errors="replace")
+
+    def says(self, pattern: str) -> str:
+        """Wait until it says what matches a regular expression; return the first group."""
+        return self.wait_for(lambda: re.search(pattern, self.output), f"say {pattern}").group(1)
+
+    def wait_for(self, condition: Callable[[], T | None], what: str) -> T:
+        """Wait for a condition that is true only while it runs."""
+
+        def met() -> T | None:
+            running = self.running
+            result = condition()
+            if not result and not running:
+                raise AssertionError(f"{self} ended and did not {what}\n{self._last_lines()}")
+            return result
+
+        return wait_until(met, f"{self} to {what}")
+
+    def end(self) -> int:
+        """Wait until it ends; return its exit code."""
+        try:
+            return self._process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"{self} does not end\n{self._last_lines()}") from None
+
+    def kill(self) -> None:
+        """End it and all that it has started as a loss of power would; fine if it has ended."""
+        if self.running:
+            os.killpg(self.pid, signal.SIGKILL)
+        self._process.wait()
+
+    def __str__(self) -> str:
+        return " ".join(map(str, self.command))[:200]
+
+    def _last_lines(self) -> str:
+        return "\n".join(self.output.splitlines()[-SHOWN_LINES:])
+
+
+def wait_until(condition: Callable[[], T | None], what: str) -> T:
+    """Wait until a condition gives something true, and return that."""
+    deadline = monotonic() + PATIENCE
+    while monotonic() < deadline:
+        result = condition()
+        if result:
+            return result
+        sleep(POLL_SECONDS)
+    raise AssertionError(f"waited in vain for {what}")
+
+
+def free_port() -> int:
+    """Find a port of 127.0.0.1 that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def children(pid: int) -> list[int]:
+    """Find the processes that a process has started, and that still run."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            # The name, in parentheses, may hold anything; the state and the parent follow it.
+            state, parent = stat.read_text().rpartition(")")[2].split()[:2]
+        except OSError:  # it has ended meanwhile
+            continue
+        if int(parent) == pid and state != "Z":
+            found.append(int(stat.parent.name))
+    return found
