@@ -66,9 +66,9 @@ class Job:
         return write_features(photos or self.photos(), self.output, **options)
 
     def rows(self) -> dict[str, Row]:
-        """What plain Spark reads, by file name."""
+        """What plain Spark reads, by folder and file name."""
         rows = self.spark.read.parquet(str(self.output)).collect()
-        by_name = {row.path.rsplit("/", 1)[1] + row.label: row for row in rows}
+        by_name = {name_of(row.path): row for row in rows}
         assert len(by_name) == len(rows)
         return by_name
 
@@ -98,6 +98,11 @@ def kill_at(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, call: int = 
     monkeypatch.setattr(owner, name, dying)
 
 
+def name_of(path: object) -> str:
+    """The last folder and the name of a photo."""
+    return "/".join(str(path).split("/")[-2:])
+
+
 def photo_files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file())
 
@@ -121,10 +126,10 @@ def test_plain_spark_reads_a_row_for_each_photo(job: Job, tiny_model: Path) -> N
     rows = frame.collect()
     assert [(row.label, row.path) for row in rows] == sorted((row.label, row.path) for row in rows)
     assert {row.label for row in rows} == {"Golden Apple", "Pêche"}
-    contents = {path.name: path.read_bytes() for path in photo_files(job.images)}
+    contents = {name_of(path): path.read_bytes() for path in photo_files(job.images)}
     featurizer = pomona.Featurizer(tiny_model)
     for row in rows:
-        expected = featurizer.featurize([contents[row.path.rsplit("/", 1)[1]]])[0]
+        expected = featurizer.featurize([contents[name_of(row.path)]])[0]
         np.testing.assert_array_equal(np.float32(row.features), expected)
 
     assert result.files.keys() == job.files()
@@ -147,10 +152,10 @@ def test_a_second_run_does_nothing_and_later_ones_follow_the_photos(job: Job) ->
     result = job.run()
     assert (result.photos, result.featurized) == (PHOTOS, 2)
     after = job.rows()
-    assert after.keys() - before.keys() == {"new.jpgPêche"}
-    assert before.keys() - after.keys() == {gone.name + gone.parent.name}
-    name = changed.name + changed.parent.name
-    assert after[name].features == before[gone.name + gone.parent.name].features
+    assert after.keys() - before.keys() == {"Pêche/new.jpg"}
+    assert before.keys() - after.keys() == {name_of(gone)}
+    name = name_of(changed)
+    assert after[name].features == before[name_of(gone)].features
     unchanged = before.keys() & after.keys() - {name}
     assert len(unchanged) == PHOTOS - 2
     assert all(after[key] == before[key] for key in unchanged)
@@ -209,9 +214,7 @@ def test_a_photo_that_changes_after_a_kill_is_featurised_again(
     assert job.run().featurized == 1
     rows = job.rows()
     assert len(rows) == PHOTOS
-    assert (
-        rows[one.name + one.parent.name].features == rows[other.name + other.parent.name].features
-    )
+    assert rows[name_of(one)].features == rows[name_of(other)].features
 
 
 @pytest.mark.parametrize(
@@ -287,7 +290,7 @@ def test_photos_that_cannot_be_read_are_rows_and_are_not_tried_again(job: Job) -
     assert (result.photos, result.errors) == (PHOTOS + 2, 2)
     rows = job.rows()
     broken = {name: row for name, row in rows.items() if row.error}
-    assert broken.keys() == {"empty.jpgPêche", "text.pngPêche"}
+    assert broken.keys() == {"Pêche/empty.jpg", "Pêche/text.png"}
     assert all(row.features is None for row in broken.values())
     again = job.run()
     assert (again.featurized, again.errors) == (0, 2)
@@ -357,6 +360,6 @@ def test_a_progress_line_counts_photos_and_errors(
     job.run(progress=True)
     lines = capfd.readouterr().err.splitlines()
     assert any(
-        line.startswith(f"Featurising {PHOTOS + 1}/{PHOTOS + 1} images 100%") and "1 errors" in line
+        line.startswith(f"Featurising {PHOTOS + 1}/{PHOTOS + 1} images 100%") and "1 error" in line
         for line in lines
     )

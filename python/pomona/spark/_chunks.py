@@ -114,8 +114,10 @@ def _even_chunks(
     each = PHOTOS_PER_TASK if number is None else number / partitions
     chunks = max(1, math.ceil(partitions * each / chunk_photos))
     size = math.ceil(partitions / chunks)
-    parts = (range(start, partitions)[:size] for start in range(0, partitions, size))
-    return [Chunk(part, round(len(part) * each), wanted) for part in parts]
+    parts = [range(start, partitions)[:size] for start in range(0, partitions, size)]
+    return [
+        Chunk(part, round(part.stop * each) - round(part.start * each), wanted) for part in parts
+    ]
 
 
 def _physical_plan(frame: DataFrame) -> str:

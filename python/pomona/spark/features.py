@@ -374,7 +374,7 @@ class _Run:
         """
         with described(self.spark.sparkContext, "compare features with photos"):
             kept, rows = self._kept_files_and_new_rows(listing)
-        if self.current is None or rows is not None:
+        if self.current is None or rows is not None or kept.keys() != self.current.files.keys():
             (self.home / _SUCCESS).delete()
             self.current = self._write_set(kept, rows)
             self._drop_replaced()
@@ -408,29 +408,42 @@ class _Run:
         wanted = photos.select(*_KEY, col("label").alias("wanted_label"), lit(True).alias("wanted"))
         stays = col("wanted") & col("label").eqNullSafe(col("wanted_label"))
         per_file = old.join(wanted, _KEY, "left").groupBy("file")
-        counts = per_file.agg(count(lit(1)).alias("rows"), count(when(stays, 1)).alias("stay"))
-        whole = {row.file for row in counts.collect() if row.rows == row.stay}
-        if len(whole) == len(self.base.files) and not new:
-            return self.base.files, None
+        counts = per_file.agg(
+            count(lit(1)).alias("rows"),
+            count("wanted").alias("wanted"),
+            count(when(stays, 1)).alias("stay"),
+        ).collect()
+        kept = {row.file: self.base.files[row.file] for row in counts if row.rows == row.stay}
+        if new or any(row.wanted for row in counts if row.file not in kept):
+            kept = {name: size for name, size in kept.items() if size >= SMALL_FILE_BYTES}
+            leaving = [row.file for row in counts if row.wanted and row.file not in kept]
+            if leaving:
+                new.append(self._rows_of(leaving).drop("label").join(photos, _KEY))
+        return kept, _union(new) if new else None
 
-        kept = {
-            name: size
-            for name, size in self.base.files.items()
-            if name in whole and size >= SMALL_FILE_BYTES
-        }
-        rewritten = [name for name in self.base.files if name not in kept]
-        if rewritten:
-            new.append(self._rows_of(rewritten).drop("label").join(photos, _KEY))
-        return kept, _union(new)
+    def _write_set(self, kept: dict[str, int], rows: DataFrame | None) -> _Set:
+        files = dict(kept)
+        if rows is not None:
+            files.update(self._add_files(rows, kept))
+        photos = errors = 0
+        if files:
+            with described(self.spark.sparkContext, "count the features"):
+                photos, errors = self._rows_of(files).agg(count(lit(1)), count("error")).head()
+        if not photos:
+            raise ValueError(f"there are no photos: {self.home.uri} is left as it was")
 
-    def _write_set(self, kept: dict[str, int], rows: DataFrame) -> _Set:
-        context = self.spark.sparkContext
+        number = self.current.number + 1 if self.current else 1
+        finished = _Set(number, self.model.name, self.model.sha256, files, photos, errors)
+        (self.state / f"set-{number:06}.json").write_json(finished._asdict())
+        return finished
+
+    def _add_files(self, rows: DataFrame, kept: dict[str, int]) -> dict[str, int]:
         before = self.home.sizes()
         size = sum(chunk.bytes() for chunk in [*self.earlier, *self.chunks])
         if self.base is not None:
             size += sum(size for name, size in self.base.files.items() if name not in kept)
         files = max(1, round(size / FILE_BYTES))
-        with described(context, f"write the features, {files} file(s)"):
+        with described(self.spark.sparkContext, f"write the features in {files} file(s)"):
             (
                 rows.repartitionByRange(files, "label", "path")
                 .sortWithinPartitions("label", "path")
@@ -439,19 +452,11 @@ class _Run:
                 .option(_MARK_SUCCESS, "false")
                 .parquet(self.home.uri)
             )
-        files_now = dict(kept)
-        for name, size in self.home.sizes().items():
-            if _PART.fullmatch(name) and name not in before:
-                files_now[name] = size or 0
-        with described(context, "count the features"):
-            photos, errors = self._rows_of(files_now).agg(count(lit(1)), count("error")).head()
-        if not photos:
-            raise ValueError(f"there are no photos: {self.home.uri} is left as it was")
-
-        number = self.current.number + 1 if self.current else 1
-        finished = _Set(number, self.model.name, self.model.sha256, files_now, photos, errors)
-        (self.state / f"set-{number:06}.json").write_json(finished._asdict())
-        return finished
+        return {
+            name: size or 0
+            for name, size in self.home.sizes().items()
+            if _PART.fullmatch(name) and name not in before
+        }
 
     def _drop_what_does_not_count(self) -> None:
         """Delete what a run that was killed has left, and find the chunks it finished."""
