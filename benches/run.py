@@ -17,9 +17,11 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 BENCHES = ROOT / "benches"
@@ -59,6 +61,8 @@ POMONA, KERAS, NEW_KERAS, PILLOW, SESSION_ALONE = "pomona", "keras", "keras3", "
 RATIOS = [
     Ratio(KERAS, 1, 2.5),
     Ratio(KERAS, 2, 3.5),
+    Ratio(NEW_KERAS, 1, 2.5),
+    Ratio(NEW_KERAS, 2, 3.5),
     Ratio(PILLOW, 1, 1.0),
     Ratio(PILLOW, 2, 1.2),
     Ratio(SESSION_ALONE, 1, 0.93),
@@ -180,10 +184,11 @@ def prepare_model(photos: Path) -> None:
 
 
 Round = dict[tuple[str, int], dict[str, float]]
+"""What each contender did on each number of cores."""
 
 
 def measure_round(contenders: dict[str, Contender], seconds: float) -> Round:
-    results = {}
+    results: Round = {}
     for cores in (1, 2):
         for key, contender in contenders.items():
             if cores not in contender.cores:
@@ -197,27 +202,32 @@ def measure_round(contenders: dict[str, Contender], seconds: float) -> Round:
     return results
 
 
-def run(command: list[str], cores: int | None = None) -> dict:
+def run(command: list[str], cores: int | None = None) -> dict[str, Any]:
     """Run a program on the last `cores` cores and return the JSON of its last line."""
     everywhere = os.sched_getaffinity(0)
     chosen = sorted(everywhere)[-cores:] if cores else everywhere
     if cores and len(chosen) < cores:
         sys.exit(f"the bench needs {cores} cores, this process has {len(chosen)}")
-    os.sched_setaffinity(0, chosen)  # the child inherits it, before its libraries count cores
-    try:
-        child = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    finally:
-        os.sched_setaffinity(0, everywhere)
-    line = ""
-    for line in child.stdout:
-        if not line.startswith("{"):
-            print(line, end="", flush=True)
-    if child.wait() != 0:
-        sys.exit(f"{' '.join(command)}: failed with exit code {child.returncode}")
+    # TensorFlow talks a lot on standard error; it matters only where something failed.
+    with tempfile.TemporaryFile("w+") as chatter:
+        os.sched_setaffinity(0, chosen)  # the child inherits it, before its libraries count cores
+        try:
+            child = subprocess.Popen(
+                command, cwd=ROOT, stdout=subprocess.PIPE, stderr=chatter, text=True
+            )
+        finally:
+            os.sched_setaffinity(0, everywhere)
+        line = ""
+        for line in child.stdout:
+            if not line.startswith("{"):
+                print(line, end="", flush=True)
+        if child.wait() != 0:
+            chatter.seek(0)
+            sys.exit(f"{chatter.read()}{' '.join(command)}: exit code {child.returncode}")
     return json.loads(line)
 
 
-def ratio_table(rounds: list[Round], soak: dict) -> list[str]:
+def ratio_table(rounds: list[Round], soak: dict[str, Any]) -> list[str]:
     titles = {key: contender.title for key, contender in contenders(Path()).items()}
     lines = [
         "| Pomona compared with | must | measured | by processor time | |",
@@ -242,9 +252,8 @@ def ratio_table(rounds: list[Round], soak: dict) -> list[str]:
 
 
 def median_ratio(rounds: list[Round], ratio: Ratio, unit: str) -> float:
-    return median(
-        r[POMONA, ratio.cores][unit] / r[ratio.contender, ratio.cores][unit] for r in rounds
-    )
+    ours, theirs = (POMONA, ratio.cores), (ratio.contender, ratio.cores)
+    return median(results[ours][unit] / results[theirs][unit] for results in rounds)
 
 
 def contender_table(contenders: dict[str, Contender], rounds: list[Round]) -> list[str]:
