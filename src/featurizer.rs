@@ -27,8 +27,9 @@ pub struct Options {
 }
 
 impl Options {
-    /// Small enough to stay in cache. The model is no faster by the dozen.
-    pub const DEFAULT_BATCH_SIZE: NonZeroUsize = NonZeroUsize::new(8).expect("not zero");
+    /// MobileNetV2 was fastest with two (4 % over eight): more images leave the cache between two
+    /// layers, and take twice the memory.
+    pub const DEFAULT_BATCH_SIZE: NonZeroUsize = NonZeroUsize::new(2).expect("not zero");
 }
 
 impl Default for Options {

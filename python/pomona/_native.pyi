@@ -25,7 +25,7 @@ class Featurizer:
         A pulled model's name or the path of a model file.
     threads : int, default 1
         Threads that decode and run the model, each with a session of its own.
-    batch_size : int, default 8
+    batch_size : int, default 2
         Images that go through the model at once.
     max_pixels : int, default 178956970
         Images of more pixels are refused before memory is taken for them. The default is Pillow's
@@ -48,7 +48,7 @@ class Featurizer:
         model: Union[str, PathLike[str]],
         *,
         threads: int = 1,
-        batch_size: int = 8,
+        batch_size: int = 2,
         max_pixels: int = 178956970,
         apply_exif: bool = False,
         allow_trailing: bool = False,
