@@ -103,7 +103,7 @@ def read_images(
     if not given:
         raise ValueError("no path to read photos from: give a folder, or a list of them")
     paths = []
-    for one in map(os.fspath, given):
+    for one in (os.fspath(each) for each in given):
         paths.append(_clean(one))
         if paths[-1] != one:
             warnings.warn(f"{one!r} has doubled slashes: reading {paths[-1]!r}", stacklevel=2)
