@@ -315,11 +315,12 @@ def test_photos_that_were_shuffled_resume_as_well(
     job: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        kill_at(patch, pomona.spark.features._Run, "write_chunk", call=2)
+        kill_at(patch, pomona.spark.features._Run, "write_chunk", call=4)
         with pytest.raises(Killed):
-            job.run(photos=job.photos().repartition(4))
-    result = job.run(photos=job.photos().repartition(4))
-    assert 0 < result.featurized < PHOTOS
+            job.run(photos=job.photos().repartition(4, "path"))
+    done = job.spark.read.parquet(*[str(path.parent) for path in job.staged()]).count()
+    assert done
+    assert job.run(photos=job.photos().repartition(4, "path")).featurized == PHOTOS - done
     assert len(job.rows()) == PHOTOS
 
 

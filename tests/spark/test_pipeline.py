@@ -11,7 +11,6 @@ import time
 from pathlib import Path
 
 import numpy as np
-import pyspark
 import pytest
 from pyspark.ml import PipelineModel
 from pyspark.ml.functions import array_to_vector, vector_to_array
@@ -231,19 +230,3 @@ def test_real_photos_go_through_whole(
     assert (summary.photos, summary.featurized, summary.errors) == (files, files, 0)
     labels = spark.read.parquet(str(tmp_path / "results/pca")).select("label").distinct().collect()
     assert len(labels) == len({photo.parent for photo in photos})
-
-
-def test_the_job_file_runs_under_spark_submit(
-    spark_environment: None, photos_folder: Path, tiny_model: Path, tmp_path: Path
-) -> None:
-    home = Path(pyspark.__file__).parent
-    job = Path(__file__).parents[2] / "bootstrap/pomona_job.py"
-    arguments = ["--images", photos_folder, "--output", tmp_path / "results", "--model", tiny_model]
-    subprocess.run(
-        [home / "bin/spark-submit", "--master", "local[2]", job, *arguments],
-        env={**os.environ, "SPARK_HOME": str(home)},
-        stdout=subprocess.DEVNULL,
-        check=True,
-        timeout=PATIENCE,
-    )
-    assert json.loads((tmp_path / "results/summary.json").read_text())["photos"] == PHOTOS

@@ -6,13 +6,13 @@ import math
 import re
 from typing import TYPE_CHECKING, NamedTuple, Sequence
 
-from pyspark.sql.functions import broadcast, col
+from pyspark.sql.functions import broadcast, col, count, lit, when
 
 from pomona.spark._session import session_of
 from pomona.spark.images import PHOTOS_PER_TASK
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame
+    from pyspark.sql import Column, DataFrame
 
 # Marks in Spark's own description of a physical plan, from the last step up to the first.
 _SCAN = "FileScan binaryFile"
@@ -71,25 +71,31 @@ def plan_all(photos: DataFrame, chunk_photos: int) -> Plan:
     return Plan(_even_chunks(photos, listed, chunk_photos, None), listed)
 
 
-def plan_some(photos: DataFrame, listing: DataFrame, todo: DataFrame, chunk_photos: int) -> Plan:
-    """Plan to featurise the photos of `todo`, reading no partition that has none of them.
+def plan_some(photos: DataFrame, listing: DataFrame, todo: Column, chunk_photos: int) -> Plan:
+    """Plan to featurise some photos, reading no partition that has none of them.
 
     Parameters
     ----------
     photos : DataFrame
         With ``path``.
-    listing, todo : DataFrame
-        All photos and those that are wanted: ``path``, and ``partition``, the number of the
-        partition of `photos` that it is in.
+    listing : DataFrame
+        All photos: ``path``, and ``partition``, the number of their partition of `photos`.
+    todo : Column
+        Which rows of `listing` are wanted.
     chunk_photos : int
         About how many photos make a chunk, which is a whole number of partitions.
     """
-    there = {row.partition: row["count"] for row in listing.groupBy("partition").count().collect()}
-    wanted = {row.partition: row["count"] for row in todo.groupBy("partition").count().collect()}
+    each = listing.groupBy("partition").agg(
+        count(lit(1)).alias("there"), count(when(todo, 1)).alias("wanted")
+    )
+    counts = each.collect()
+    there = {row.partition: row.there for row in counts}
+    wanted = {row.partition: row.wanted for row in counts if row.wanted}
     listed = sum(there.values())
+    paths_to_do = listing.where(todo).select("path", "partition")
     if wanted and _SHUFFLE in _physical_plan(photos):
         # Where a shuffle puts a row may depend on the columns asked for: the listing cannot tell.
-        return Plan(_even_chunks(photos, listed, chunk_photos, todo.select("path")), listed)
+        return Plan(_even_chunks(photos, listed, chunk_photos, paths_to_do.select("path")), listed)
 
     chunks: list[Chunk] = []
     part: list[int] = []
@@ -99,7 +105,8 @@ def plan_some(photos: DataFrame, listing: DataFrame, todo: DataFrame, chunk_phot
         if size >= chunk_photos or partition == max(wanted):
             paths = None
             if size != sum(there[number] for number in part):
-                paths = todo.where(col("partition").between(part[0], part[-1])).select("path")
+                between = col("partition").between(part[0], part[-1])
+                paths = paths_to_do.where(between).select("path")
             chunks.append(Chunk(part, size, paths))
             part = []
     return Plan(chunks, listed)

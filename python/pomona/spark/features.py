@@ -50,6 +50,7 @@ from typing import (
 
 from pyspark.sql import DataFrame
 from pyspark.sql.functions import (
+    coalesce,
     col,
     count,
     element_at,
@@ -120,6 +121,9 @@ _PART = re.compile(r"part-.*\.parquet")
 #: What tells that a photo is still the one that was featurised.
 _KEY = ["path", "length", "modificationTime"]
 _POLL_SECONDS = 0.5
+# Where the features of a listed photo are.
+_IN_SET = "set"
+_IN_CHUNK = "chunk"
 
 
 @dataclass(frozen=True)
@@ -249,8 +253,8 @@ def write_features(
                 plan = plan_all(photos, chunk_photos)
             else:
                 with described(context, "compare photos with features"):
-                    listing, todo = run.list_photos(photos)
-                    plan = plan_some(photos, listing, todo, chunk_photos)
+                    listing = run.list_photos(photos)
+                    plan = plan_some(photos, listing, col("done").isNull(), chunk_photos)
             with ExitStack() as stack:
                 if progress:
                     stack.enter_context(_progress_line(plan.photos, done, failed))
@@ -342,21 +346,29 @@ class _Run:
         """Whether no photo is done yet, so that there is no need to list which are."""
         return self.base is None and not self.earlier
 
-    def list_photos(self, photos: DataFrame) -> tuple[DataFrame, DataFrame]:
-        """All photos with the partition they are in, and those of them that are new or changed."""
+    def list_photos(self, photos: DataFrame) -> DataFrame:
+        """List all photos, with the partition they are in and where their features are.
+
+        ``done`` is null for photos that are new or changed.
+        """
+        listing = photos.select(*_KEY, "label", spark_partition_id().alias("partition"))
+        done = lit(None).cast("string")
+        if self.base is not None:
+            in_set = self._rows_of(self.base.files).select(*_KEY, lit(_IN_SET).alias("in_set"))
+            listing = listing.join(in_set, _KEY, "left")
+            done = col("in_set")
+        if self.earlier:
+            # A run that was told not to resume makes again what the set has.
+            in_chunk = _read(self.spark, self.earlier).select(
+                *_KEY, lit(_IN_CHUNK).alias("in_chunk")
+            )
+            listing = listing.join(in_chunk, _KEY, "left")
+            done = coalesce(col("in_chunk"), done)
+        listing = listing.select(*_KEY, "label", "partition", done.alias("done"))
         # Written, so that all later steps see the same listing even if photos change meanwhile.
         folder = self.staging / f"listing-{uuid.uuid4().hex}"
-        listed = photos.select(*_KEY, "label", spark_partition_id().alias("partition"))
-        listed.write.parquet(folder.uri)
-        listing = self.spark.read.schema(listed.schema).parquet(folder.pattern)
-        todo = listing
-        if self.earlier:
-            todo = todo.join(_read(self.spark, self.earlier).select(*_KEY), _KEY, "left_anti")
-        if self.base is not None:
-            todo = todo.join(self._rows_of(self.base.files).select(*_KEY), _KEY, "left_anti")
-        folder = self.staging / f"todo-{uuid.uuid4().hex}"
-        todo.sort("partition").write.parquet(folder.uri)
-        return listing, self.spark.read.schema(listed.schema).parquet(folder.pattern)
+        listing.write.parquet(folder.uri)
+        return self.spark.read.schema(listing.schema).parquet(folder.pattern)
 
     def write_chunk(self, rows: DataFrame) -> None:
         """Write rows as a chunk; it counts when this returns."""
@@ -392,21 +404,20 @@ class _Run:
         if listing is None:
             return {}, _read(self.spark, self.chunks)
 
-        photos = listing.select(*_KEY, "label")
         new = []
         if self.chunks:
             new.append(_read(self.spark, self.chunks))
+        photos = listing.select(*_KEY, "label", "done")
         if self.earlier:
-            # A photo may have changed since; then a chunk of this run has it.
-            new.append(_read(self.spark, self.earlier).drop("label").join(photos, _KEY))
+            in_chunk = photos.where(col("done") == _IN_CHUNK).drop("done")
+            new.append(_read(self.spark, self.earlier).drop("label").join(in_chunk, _KEY))
         if self.base is None:
             return {}, _union(new)
 
-        for rows in new:
-            photos = photos.join(rows.select("path"), "path", "left_anti")
+        in_set = photos.where(col("done") == _IN_SET).drop("done")
         old = self._rows_of(self.base.files).select(*_KEY, "label", _file_name().alias("file"))
-        wanted = photos.select(*_KEY, col("label").alias("wanted_label"), lit(True).alias("wanted"))
-        stays = col("wanted") & col("label").eqNullSafe(col("wanted_label"))
+        wanted = in_set.select(*_KEY, col("label").alias("wanted_label"), lit(1).alias("wanted"))
+        stays = (col("wanted") == 1) & col("label").eqNullSafe(col("wanted_label"))
         per_file = old.join(wanted, _KEY, "left").groupBy("file")
         counts = per_file.agg(
             count(lit(1)).alias("rows"),
@@ -418,7 +429,7 @@ class _Run:
             kept = {name: size for name, size in kept.items() if size >= SMALL_FILE_BYTES}
             leaving = [row.file for row in counts if row.wanted and row.file not in kept]
             if leaving:
-                new.append(self._rows_of(leaving).drop("label").join(photos, _KEY))
+                new.append(self._rows_of(leaving).drop("label").join(in_set, _KEY))
         return kept, _union(new) if new else None
 
     def _write_set(self, kept: dict[str, int], rows: DataFrame | None) -> _Set:
@@ -537,7 +548,7 @@ def _file_name() -> Column:
 def _progress_line(total: int, done: Accumulator[int], failed: Accumulator[int]) -> Iterator[None]:
     """Show on standard error what the accumulators say, which Spark updates when a task ends."""
     stop = Event()
-    with Progress("Featurising", total=total) as line:
+    with Progress("Featurizing", total=total) as line:
 
         def update() -> None:
             line.update(done.value - line.done, errors=failed.value - line.counts.get("errors", 0))

@@ -185,11 +185,10 @@ def fit_pca(
     """
     if variance is not None and k is not None:
         raise ValueError("give variance or k, not both")
+    target = DEFAULT_VARIANCE if variance is None else variance
+    check_variance(target)
     if k is not None:
         check_components(k)
-    else:
-        variance = DEFAULT_VARIANCE if variance is None else variance
-        check_variance(variance)
 
     if isinstance(features, DataFrame):
         frame = features
@@ -219,7 +218,7 @@ def fit_pca(
     ratio = eigenvalues[:most] / eigenvalues.sum()
 
     if k is None:
-        k = _components_for(variance, ratio)
+        k = _components_for(target, ratio)
     elif k > most:
         raise ValueError(
             f"{k} components asked for, but {moments.rows} rows of {moments.mean.size} features "
