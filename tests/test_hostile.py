@@ -375,6 +375,18 @@ class TestDamagedJpeg:
         refusal(b"\xff\xd8" + jpeg_segment(0xE1, bytes(60_000)) * 100)
 
 
+class TestDamagedPng:
+    @pytest.mark.parametrize("length", [1, 2, 4, 767])
+    def test_a_palette_with_a_part_of_a_colour_is_refused(self, length: int) -> None:
+        palette = png_chunk(b"PLTE", bytes(length))
+        data = png_file(9, 9, 8, 3, png_rows(noise(9, 9, 1) % 2), palette)
+        assert refusal(data) == f"unsupported PNG: a palette of {length} bytes"
+
+    def test_a_palette_without_colours_is_refused(self) -> None:
+        refusal(png_file(9, 9, 8, 3, png_rows(noise(9, 9, 1)), png_chunk(b"PLTE", b"")))
+        refusal(png_file(9, 9, 8, 3, png_rows(noise(9, 9, 1))))
+
+
 class TestDamagedTiff:
     def test_directories_that_lead_in_a_circle_end(self) -> None:
         data = tiff_strips(noise(9, 9))

@@ -5,6 +5,7 @@
 
 use super::{Format, jpeg};
 use crate::ImageError;
+use crate::resize::CHANNELS;
 
 /// The bytes that belong to the image.
 pub(super) fn checked(
@@ -18,7 +19,7 @@ pub(super) fn checked(
     };
     let end = match format {
         Format::Jpeg => jpeg::end(bytes).ok_or_else(|| truncated("no end-of-image marker"))?,
-        Format::Png => png(bytes).ok_or_else(|| truncated("no IEND chunk"))?,
+        Format::Png => png(bytes).ok_or_else(|| truncated("no IEND chunk"))??,
         Format::WebP => {
             webp(bytes).ok_or_else(|| truncated("shorter than its RIFF header says"))?
         }
@@ -39,7 +40,7 @@ pub(super) fn checked(
 }
 
 /// PNG: behind the IEND chunk.
-fn png(bytes: &[u8]) -> Option<usize> {
+fn png(bytes: &[u8]) -> Option<Result<usize, ImageError>> {
     const SIGNATURE: usize = 8;
     /// Length and type before a chunk's data, checksum behind it.
     const FRAME: usize = 4 + 4 + 4;
@@ -51,8 +52,16 @@ fn png(bytes: &[u8]) -> Option<usize> {
         if at > bytes.len() {
             return None;
         }
-        if &kind == b"IEND" {
-            return Some(at);
+        match &kind {
+            b"IEND" => return Some(Ok(at)),
+            // The decoder would panic where a colour is cut.
+            b"PLTE" if !length.is_multiple_of(CHANNELS) => {
+                return Some(Err(ImageError::Unsupported {
+                    format: Format::Png,
+                    detail: format!("a palette of {length} bytes"),
+                }));
+            }
+            _ => {}
         }
     }
 }
