@@ -61,7 +61,9 @@ def spark(
 ) -> Iterator[SparkSession]:
     """Two cores of Spark in this process; a test leaves its configuration as it was."""
     session = (
-        SparkSession.builder.master("local[2]")
+        # Tasks have a second try, as on clusters they have more: after a job that fails on purpose,
+        # Spark 3.5 can give the next one a Python worker that it has just closed.
+        SparkSession.builder.master("local[2,2]")
         .appName("pomona tests")
         .config("spark.driver.extraJavaOptions", JAVA_OPTIONS)
         .config("spark.driver.memory", "1g")

