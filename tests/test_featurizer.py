@@ -118,7 +118,7 @@ class TestBrokenImages:
     BAD = (1, 2, 4, 5)
 
     def test_the_first_one_raises_with_its_index_and_reason(self, featurizer: Featurizer) -> None:
-        with pytest.raises(ImageError, match="^image 1: truncated JPEG: ") as caught:
+        with pytest.raises(ImageError, match=r"^image 1: truncated JPEG: ") as caught:
             featurizer.featurize(self.BATCH)
         assert caught.value.index == 1
         assert caught.value.reason.startswith("truncated JPEG: ")
@@ -241,7 +241,7 @@ class TestOptions:
 
     def test_load_image_refuses_a_size_without_pixels(self) -> None:
         for size in [(0, 8), (8, 0)]:
-            with pytest.raises(ValueError, match="^size must be at least 1, not 0$"):
+            with pytest.raises(ValueError, match=r"^size must be at least 1, not 0$"):
                 pomona.load_image(PHOTOS[0], size=size)
 
     def test_load_image_takes_every_kind_of_bytes(self) -> None:
@@ -338,5 +338,5 @@ class TestFeaturize:
         np.testing.assert_array_equal(features, expected)
 
     def test_a_broken_image_raises(self, tiny_model: Path) -> None:
-        with pytest.raises(ImageError, match="^image 1: "):
+        with pytest.raises(ImageError, match=r"^image 1: "):
             pomona.featurize([PHOTOS[0], BROKEN], model=tiny_model)
