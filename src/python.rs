@@ -74,11 +74,16 @@ struct Featurizer(crate::Featurizer);
 
 #[pymethods]
 impl Featurizer {
+    // The signatures in text give the defaults as numbers; stubtest and a test hold them to it.
     #[new]
-    #[pyo3(signature = (
-        model, *, threads=1, batch_size=Options::DEFAULT_BATCH_SIZE.get(),
-        max_pixels=DEFAULT_MAX_PIXELS, apply_exif=false, allow_trailing=false,
-    ))]
+    #[pyo3(
+        signature = (
+            model, *, threads=1, batch_size=Options::DEFAULT_BATCH_SIZE.get(),
+            max_pixels=DEFAULT_MAX_PIXELS, apply_exif=false, allow_trailing=false,
+        ),
+        text_signature = "(model, *, threads=1, batch_size=2, max_pixels=178956970, \
+                          apply_exif=False, allow_trailing=False)"
+    )]
     fn new(
         model: &Bound<'_, PyAny>,
         threads: usize,
@@ -110,7 +115,10 @@ impl Featurizer {
         Ok(Self(featurizer))
     }
 
-    #[pyo3(signature = (images, *, on_error=OnError::Raise))]
+    #[pyo3(
+        signature = (images, *, on_error=OnError::Raise),
+        text_signature = "($self, images, *, on_error='raise')"
+    )]
     fn featurize<'py>(
         &self,
         images: &Bound<'py, PyAny>,
@@ -237,9 +245,14 @@ impl Featurizer {
 }
 
 #[pyfunction]
-#[pyo3(signature = (
-    image, *, size=None, max_pixels=DEFAULT_MAX_PIXELS, apply_exif=false, allow_trailing=false,
-))]
+#[pyo3(
+    signature = (
+        image, *, size=None, max_pixels=DEFAULT_MAX_PIXELS, apply_exif=false,
+        allow_trailing=false,
+    ),
+    text_signature = "(image, *, size=None, max_pixels=178956970, apply_exif=False, \
+                      allow_trailing=False)"
+)]
 fn load_image<'py>(
     image: &Bound<'py, PyAny>,
     size: Option<(usize, usize)>,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import pickle
 from pathlib import Path
 from typing import Any, Iterator
@@ -207,6 +208,13 @@ class TestWrongTypes:
 
 
 class TestOptions:
+    def test_the_signature_tells_the_defaults_that_are_in_force(self, tiny_model: Path) -> None:
+        open_again, _ = Featurizer(tiny_model).__reduce__()
+        parameters = inspect.signature(Featurizer).parameters
+        assert open_again.keywords == {
+            name: parameters[name].default for name in open_again.keywords
+        }
+
     @pytest.mark.parametrize("option", ["threads", "batch_size"])
     def test_zero_is_refused_by_name(self, tiny_model: Path, option: str) -> None:
         with pytest.raises(ValueError, match=f"^{option} must be at least 1, not 0$"):

@@ -1,12 +1,14 @@
 """The extension's contract; `src/python.rs` keeps it and stubtest compares the two."""
 
 from os import PathLike
-from typing import Any, Dict, Iterable, List, Literal, Optional, Tuple, Union, final
+from typing import Any, Iterable, Literal, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pomona._errors import ImageError
+
+__all__ = ["Featurizer", "__version__", "load_image"]
 
 __version__: str
 
@@ -45,7 +47,7 @@ class Featurizer:
 
     def __new__(
         cls,
-        model: Union[str, PathLike[str]],
+        model: str | PathLike[str],
         *,
         threads: int = 1,
         batch_size: int = 2,
@@ -55,7 +57,7 @@ class Featurizer:
     ) -> Featurizer: ...
     def featurize(
         self,
-        images: Iterable[Optional[bytes]],
+        images: Iterable[bytes | None],
         *,
         on_error: Literal["raise", "nan"] = "raise",
     ) -> NDArray[np.float32]:
@@ -84,8 +86,8 @@ class Featurizer:
         """
 
     def try_featurize(
-        self, images: Iterable[Optional[bytes]]
-    ) -> Tuple[NDArray[np.float32], List[Optional[ImageError]]]:
+        self, images: Iterable[bytes | None]
+    ) -> tuple[NDArray[np.float32], list[ImageError | None]]:
         """Compute the features of encoded images, with an error slot for each.
 
         Parameters
@@ -113,7 +115,7 @@ class Featurizer:
         """Number of features of an image."""
 
     @property
-    def image_size(self) -> Tuple[int, int]:
+    def image_size(self) -> tuple[int, int]:
         """Height and width, in pixels, to which images are resized."""
 
     @property
@@ -125,19 +127,19 @@ class Featurizer:
         """The model file."""
 
     @property
-    def metadata(self) -> Dict[str, str]:
+    def metadata(self) -> dict[str, str]:
         """The model file's metadata."""
 
     @property
     def threads(self) -> int:
         """Threads that a call uses."""
 
-    def __reduce__(self) -> Tuple[Any, ...]: ...
+    def __reduce__(self) -> tuple[Any, ...]: ...
 
 def load_image(
     image: bytes,
     *,
-    size: Optional[Tuple[int, int]] = None,
+    size: tuple[int, int] | None = None,
     max_pixels: int = 178956970,
     apply_exif: bool = False,
     allow_trailing: bool = False,
