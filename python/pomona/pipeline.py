@@ -46,7 +46,7 @@ class Summary:
     output: str
     #: ``name`` and ``sha256``.
     model: dict[str, str]
-    #: Rows of ``features``: photos featurised now or earlier, and photos that cannot be read.
+    #: Rows of ``features``: photos featurized now or earlier, and photos that cannot be read.
     photos: int = 0
     #: Photos that cannot be read, and the first of them: (path, reason).
     errors: int = 0
@@ -67,7 +67,7 @@ class Summary:
     standardize: bool = False
     #: Wall-clock seconds of each stage.
     seconds: dict[str, float] = field(default_factory=dict)
-    #: Photos featurised a second, from the listing to the finished features; 0 if there was none to
+    #: Photos featurized a second, from the listing to the finished features; 0 if there was none to
     #: do.
     images_per_second: float = 0.0
     #: Of pomona, Spark, Python and numpy.
@@ -79,7 +79,7 @@ class Summary:
         """Say in a few lines what there is now and where."""
         rate = f" at {self.images_per_second:,.0f} a second" if self.featurized else ""
         lines = [
-            f"{self.photos:,} photos, {self.featurized:,} of them featurised now{rate}, "
+            f"{self.photos:,} photos, {self.featurized:,} of them featurized now{rate}, "
             f"with {self.model['name']}"
         ]
         if self.errors:
@@ -107,10 +107,10 @@ def run(
     chunk_photos: int | None = None,
     progress: bool = True,
 ) -> Summary:
-    """Featurise photos, fit a PCA, and write features, projections, model and summary.
+    """Featurize photos, fit a PCA, and write features, projections, model and summary.
 
-    Each photo is read and featurised once: features are written first, all else reads them from
-    there. Run again after a kill, or with more photos, it featurises only what is not there yet.
+    Each photo is read and featurized once: features are written first, all else reads them from
+    there. Run again after a kill, or with more photos, it featurizes only what is not there yet.
 
     Parameters
     ----------
@@ -130,7 +130,7 @@ def run(
     standardize
         Divide each feature by its standard deviation before the PCA.
     resume
-        False featurises every photo again, also with another model.
+        False featurizes every photo again, also with another model.
     label
         As for `pomona.spark.read_images`.
     chunk_photos

@@ -201,7 +201,7 @@ def test_a_killed_run_repeats_only_the_chunk_in_flight(
     assert len(job.rows()) == PHOTOS
 
 
-def test_a_photo_that_changes_after_a_kill_is_featurised_again(
+def test_a_photo_that_changes_after_a_kill_is_featurized_again(
     job: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
@@ -274,7 +274,7 @@ def test_features_of_two_models_do_not_mix(
     assert json.loads(described.read_text())["model_sha256"] == result.model_sha256
 
 
-def test_without_resume_every_photo_is_featurised_again(job: Job) -> None:
+def test_without_resume_every_photo_is_featurized_again(job: Job) -> None:
     first = job.run()
     again = job.run(resume=False)
     assert again.featurized == PHOTOS
@@ -305,7 +305,7 @@ def test_a_photo_that_vanishes_before_it_is_read_has_no_row(job: Job) -> None:
     assert len(job.rows()) == PHOTOS - 1
 
 
-def test_another_rule_for_labels_needs_no_featurising(job: Job) -> None:
+def test_another_rule_for_labels_needs_no_featurizing(job: Job) -> None:
     job.run()
     assert job.run(photos=read_images(job.spark, job.images, label=lit("fruit"))).featurized == 0
     assert {row.label for row in job.rows().values()} == {"fruit"}
@@ -361,6 +361,6 @@ def test_a_progress_line_counts_photos_and_errors(
     job.run(progress=True)
     lines = capfd.readouterr().err.splitlines()
     assert any(
-        line.startswith(f"Featurising {PHOTOS + 1}/{PHOTOS + 1} images 100%") and "1 error" in line
+        line.startswith(f"Featurizing {PHOTOS + 1}/{PHOTOS + 1} images 100%") and "1 error" in line
         for line in lines
     )

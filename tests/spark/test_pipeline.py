@@ -88,10 +88,10 @@ def test_a_run_leaves_features_projections_a_model_and_a_summary(
     assert told["versions"]["pomona"] == pomona.__version__
     assert set(told["seconds"]) == {"list", "features", "pca", "projection", "model"}
     assert told["standardize"] is False
-    assert str(summary).splitlines()[0].startswith("32 photos, 32 of them featurised now")
+    assert str(summary).splitlines()[0].startswith("32 photos, 32 of them featurized now")
 
     jobs = descriptions(spark)[: -len(before) or None]
-    for stage in ("featurise 32 photos, chunk 1 of 1", "fit the PCA", "save the PCA model"):
+    for stage in ("featurize 32 photos, chunk 1 of 1", "fit the PCA", "save the PCA model"):
         assert any(job.startswith("Pomona:") and stage in job for job in jobs), jobs
     assert spark.sparkContext.getLocalProperty("spark.job.description") is None
     assert dict(spark.sparkContext.getConf().getAll()) == conf

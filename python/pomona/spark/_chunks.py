@@ -1,4 +1,4 @@
-"""Which photos to featurise together, in one Spark job each."""
+"""Which photos to featurize together, in one Spark job each."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Plan(NamedTuple):
 
 
 def plan_all(photos: DataFrame, chunk_photos: int) -> Plan:
-    """Plan to featurise all photos, without reading one."""
+    """Plan to featurize all photos, without reading one."""
     above_scan, scan, _ = _physical_plan(photos).partition(_SCAN)
     listed = None
     if scan and not _OTHER_THAN_ALL_ROWS.search(above_scan):
@@ -72,7 +72,7 @@ def plan_all(photos: DataFrame, chunk_photos: int) -> Plan:
 
 
 def plan_some(photos: DataFrame, listing: DataFrame, todo: Column, chunk_photos: int) -> Plan:
-    """Plan to featurise some photos, reading no partition that has none of them.
+    """Plan to featurize some photos, reading no partition that has none of them.
 
     Parameters
     ----------

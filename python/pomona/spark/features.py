@@ -9,9 +9,9 @@ Plain PySpark reads the folder: ``spark.read.parquet(OUTPUT)``. Readers skip nam
     OUTPUT/_pomona/<model's sha256>/   a run that has not finished
         chunk-…/                       rows of one Spark job; they count once _SUCCESS is there
 
-**Chunks.** The photos' partitions are featurised some at a time, and each such chunk is a job with
+**Chunks.** The photos' partitions are featurized some at a time, and each such chunk is a job with
 a folder of its own. So whatever the file system's committer does, a chunk is there whole or does
-not count, and a run that starts again deletes what does not count and featurises what no chunk has.
+not count, and a run that starts again deletes what does not count and featurizes what no chunk has.
 
 **Publishing.** When all chunks are there, one job writes their rows to OUTPUT, sorted, in files of
 about 128 MiB. It only adds files; they belong to the set once a new ``set-….json`` names them,
@@ -118,7 +118,7 @@ _MARK_SUCCESS = "mapreduce.fileoutputcommitter.marksuccessfuljobs"
 _SET = re.compile(r"set-(\d+)\.json")
 _SHA256 = re.compile("[0-9a-f]{64}")
 _PART = re.compile(r"part-.*\.parquet")
-#: What tells that a photo is still the one that was featurised.
+#: What tells that a photo is still the one that was featurized.
 _KEY = ["path", "length", "modificationTime"]
 _POLL_SECONDS = 0.5
 # Where the features of a listed photo are.
@@ -137,7 +137,7 @@ class FeatureSet:
     model_name, model_sha256
         The model that all its features are of.
     photos
-        Rows: photos featurised, now or by earlier runs, and photos that cannot be read.
+        Rows: photos featurized, now or by earlier runs, and photos that cannot be read.
     errors
         Rows that have an error instead of features.
     featurized
@@ -179,7 +179,7 @@ def write_features(
     chunk_photos: int | None = None,
     progress: bool = False,
 ) -> FeatureSet:
-    """Make a folder of features agree with photos, featurising only what is new or changed.
+    """Make a folder of features agree with photos, featurizing only what is new or changed.
 
     Afterwards ``spark.read.parquet(output)`` has one row for each photo of `photos` and no other:
     rows of photos that are gone are dropped, rows of photos that changed (in length or modification
@@ -197,10 +197,10 @@ def write_features(
     model
         A name, a path on the driver or a URI, as for `featurize_struct_udf`.
     resume
-        False featurises every photo again, also with another model; a finished set stays until the
+        False featurizes every photo again, also with another model; a finished set stays until the
         new one is.
     chunk_photos
-        About how many photos to featurise in a job, which is what a kill can cost; a chunk is a
+        About how many photos to featurize in a job, which is what a kill can cost; a chunk is a
         whole number of Spark's tasks. None: `CHUNK_PHOTOS_PER_CORE` for each core.
     progress
         Show a progress line on standard error.
@@ -259,8 +259,8 @@ def write_features(
                 if progress:
                     stack.enter_context(_progress_line(plan.photos, done, failed))
                 for number, chunk in enumerate(plan.chunks, 1):
-                    of_all = f"chunk {number} of {len(plan.chunks)}"
-                    with described(context, f"featurise {chunk.photos:,} photos, {of_all}"):
+                    which = f"chunk {number} of {len(plan.chunks)}"
+                    with described(context, f"featurize {chunk.photos:,} photos, {which}"):
                         result = chunk.of(photos).withColumn("result", featurize("content"))
                         run.write_chunk(result.select("*", "result.features", "result.error"))
         finished = run.publish(listing)
@@ -358,12 +358,11 @@ class _Run:
             listing = listing.join(in_set, _KEY, "left")
             done = col("in_set")
         if self.earlier:
-            # A run that was told not to resume makes again what the set has.
             in_chunk = _read(self.spark, self.earlier).select(
                 *_KEY, lit(_IN_CHUNK).alias("in_chunk")
             )
             listing = listing.join(in_chunk, _KEY, "left")
-            done = coalesce(col("in_chunk"), done)
+            done = coalesce(done, col("in_chunk"))
         listing = listing.select(*_KEY, "label", "partition", done.alias("done"))
         # Written, so that all later steps see the same listing even if photos change meanwhile.
         folder = self.staging / f"listing-{uuid.uuid4().hex}"
@@ -410,7 +409,9 @@ class _Run:
         photos = listing.select(*_KEY, "label", "done")
         if self.earlier:
             in_chunk = photos.where(col("done") == _IN_CHUNK).drop("done")
-            new.append(_read(self.spark, self.earlier).drop("label").join(in_chunk, _KEY))
+            # None, if the run was killed after it had published them.
+            if in_chunk.head(1):
+                new.append(_read(self.spark, self.earlier).drop("label").join(in_chunk, _KEY))
         if self.base is None:
             return {}, _union(new)
 

@@ -162,7 +162,7 @@ def fit_pca(
     features
         The folder that `write_features` wrote, any folder of Parquet files, or a DataFrame; with a
         column ``features``: array<float>, array<double> or Spark's vector. A DataFrame that still
-        has to featurise does so here and again in `PCA.project`: write features first.
+        has to featurize does so here and again in `PCA.project`: write features first.
     variance
         Take the fewest components that explain this share of the variance; 0.95 if neither this nor
         `k` is given. Above 0; 1 takes every component that has any variance.
