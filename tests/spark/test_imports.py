@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import doctest
+import importlib
 import subprocess
 import sys
 
@@ -50,3 +52,9 @@ def test_every_public_name_is_there_and_documented() -> None:
         assert getattr(pomona.spark, name).__doc__
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = pomona.spark.nothing
+
+
+@pytest.mark.parametrize("name", ["images", "transformer", "udf"])
+def test_the_examples_that_need_no_cluster_hold(name: str) -> None:
+    module = importlib.import_module(f"pomona.spark.{name}")
+    assert doctest.testmod(module).failed == 0
