@@ -23,6 +23,8 @@ PYTHON_spark4 := 3.12 3.11 3.13
 # The Sparks that the tests run on: 3.1.2 (EMR 6.4.0), 3.5 (EMR 7) and 4, where there is a Python for them.
 find_python = $(shell python/tools/find_python.sh $(PYTHON_$(1)) 2>/dev/null)
 MATRIX := $(foreach venv,py37 spark35 spark4,$(if $(call find_python,$(venv)),$(venv)))
+# Keras 2 as EMR's users have it, for its files in the tests and as the reference of the bench.
+KERAS2 := $(if $(call find_python,py37-keras),py37-keras)
 LEFT_OUT := $(filter-out $(MATRIX),py37 spark35 spark4)
 
 VERSION := $(shell sed -n '0,/^version = /s/^version = "\(.*\)"/\1/p' Cargo.toml)
@@ -61,7 +63,7 @@ wheel: $(WHEEL) ## Build the wheel for every Linux with glibc 2.24, in target/wh
 
 lint: .venv/dev/.pomona ## Check formatting, lints, types and shell scripts
 	cargo fmt --check
-	cargo clippy --locked --all-targets --all-features -- -D warnings
+	cargo clippy --locked --release --all-targets --all-features -- -D warnings
 	.venv/dev/bin/ruff check
 	.venv/dev/bin/ruff format --check
 	.venv/dev/bin/mypy
@@ -73,7 +75,8 @@ test: test-rust test-python test-spark ## Run every test
 test-rust: .venv/build/.installed | system vendor ## Run the tests of the Rust core
 	cargo test --locked --release
 
-test-python: .venv/dev/.pomona $(MATRIX:%=.venv/%/.pomona) ## Run the Python tests, those of the wheel and of the README
+test-python: .venv/dev/.pomona $(MATRIX:%=.venv/%/.pomona) $(KERAS2:%=.venv/%/.installed) ## Run the Python tests, those of the wheel and of the README
+	export POMONA_KERAS2_PYTHON="$(KERAS2:%=$(CURDIR)/.venv/%/bin/python)"
 	.venv/dev/bin/pytest --ignore tests/spark
 
 test-spark: $(MATRIX:%=test-%) ## Run the Spark tests on every Spark of the matrix
