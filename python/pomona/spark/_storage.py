@@ -16,6 +16,35 @@ if TYPE_CHECKING:
 _GLOB_CHARACTERS = re.compile(r"([{}\[\]*?\\])")
 _S3_SCHEMES = ("s3", "s3a", "s3n")
 
+# What to do about an error of Hadoop's, by a mark in it: classes differ from version to version.
+_REMEDIES = (
+    (
+        "AccessDenied|AccessControl|Forbidden",
+        "access denied: check the credentials and what they may do there",
+    ),
+    (
+        "NoAuthWithAWS|NoAwsCredentials|Unable to load (AWS )?credentials",
+        "there are no credentials: give the job a role, or keys",
+    ),
+    (
+        r"UnknownStore|NoSuchBucket|[Bb]ucket (\S+ )?does not exist",
+        "there is no such bucket: check its name",
+    ),
+    (
+        'No FileSystem for scheme "?s3"?$',
+        "this cluster has no s3://, which is EMR's own: elsewhere, write s3a://",
+    ),
+    (
+        "S3AFileSystem not found",
+        "Spark lacks its S3 client: add --packages org.apache.hadoop:hadoop-aws:VERSION, with the "
+        "version of its Hadoop",
+    ),
+    (
+        "Connection refused|UnknownHost|ConnectTimeout|Unable to execute HTTP request",
+        "the server does not answer: check the network and the endpoint",
+    ),
+)
+
 
 class Folder:
     """A folder that may not exist yet.
@@ -119,5 +148,13 @@ def _os_errors(what: str) -> Iterator[None]:
     try:
         yield
     except Py4JJavaError as error:
-        reason = error.java_exception.toString().strip().splitlines()[0]
-        raise OSError(f"{what}: {reason}") from error
+        raise OSError(f"{what}: {why(error)}") from error
+
+
+def why(error: Py4JJavaError) -> str:
+    """Say in one line why Hadoop failed, and first what to do about it where that is known."""
+    reason = error.java_exception.toString().strip().splitlines()[0]
+    for mark, remedy in _REMEDIES:
+        if re.search(mark, reason):
+            return f"{remedy} ({reason})"
+    return str(reason)

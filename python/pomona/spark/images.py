@@ -13,6 +13,7 @@ from pyspark.sql.functions import col, element_at, lit, split
 from pyspark.sql.utils import AnalysisException
 
 from pomona._images import IMAGE_EXTENSIONS
+from pomona.spark._storage import why
 
 if TYPE_CHECKING:
     from typing import Sequence
@@ -150,8 +151,7 @@ def _list_photos(spark: SparkSession, paths: list[str]) -> JavaObject:
     except AnalysisException as error:  # a path that does not exist
         raise FileNotFoundError(_first_line(str(error))) from error
     except Py4JJavaError as error:
-        reason = _first_line(error.java_exception.toString())
-        raise OSError(f"cannot list {', '.join(paths)}: {reason}") from error
+        raise OSError(f"cannot list {', '.join(paths)}: {why(error)}") from error
     return relation
 
 

@@ -1,0 +1,147 @@
+"""An S3 server on this machine: S3Proxy, which keeps its objects in memory."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import http.client
+import os
+import re
+import socket
+import sys
+from contextlib import suppress
+from email.utils import formatdate
+from pathlib import Path
+from urllib.parse import quote, unquote
+
+import pytest
+from services import Service, free_port, wait_until
+
+#: Made by make: the class paths of the server, and of the S3 client of this environment's Spark.
+SERVER_JARS = Path(sys.prefix).parent / "s3proxy.classpath"
+CLIENT_JARS = Path(sys.prefix) / "s3.classpath"
+
+USER, PASSWORD = "pomona", "orchard"
+
+_CONFIGURATION = """\
+s3proxy.endpoint=http://127.0.0.1:{port}
+s3proxy.authorization=aws-v2-or-v4
+s3proxy.identity={user}
+s3proxy.credential={password}
+jclouds.provider=transient
+jclouds.identity=unused
+jclouds.credential=unused
+"""
+
+# Without a configuration it writes down every step.
+_LOGGING = """\
+<configuration>
+  <appender name="console" class="ch.qos.logback.core.ConsoleAppender">
+    <encoder><pattern>%d %level %msg%n</pattern></encoder>
+  </appender>
+  <root level="WARN"><appender-ref ref="console"/></root>
+</configuration>
+"""
+
+
+def class_path(file: Path) -> str:
+    """Read a class path that Maven wrote; "" where make has not been run."""
+    if not file.exists():
+        return ""
+    jars = file.read_text()
+    gone = [jar for jar in jars.split(":") if not Path(jar).exists()]
+    assert not gone, f"Maven's store has lost {gone[0]}: delete {file} and run make again"
+    return jars
+
+
+class S3Server:
+    """The server and, for a test's own steps, a client."""
+
+    def __init__(self, folder: Path) -> None:
+        jars = class_path(SERVER_JARS)
+        if not jars:
+            pytest.skip("needs an S3 server: make test-spark installs it")
+        self.port = free_port()
+        configuration, logging = folder / "s3proxy.conf", folder / "logback.xml"
+        configuration.write_text(
+            _CONFIGURATION.format(port=self.port, user=USER, password=PASSWORD)
+        )
+        logging.write_text(_LOGGING)
+        java = Path(os.environ["JAVA_HOME"], "bin/java")
+        command = [str(java), "-Xmx512m", f"-Dlogback.configurationFile={logging}", "-cp", jars]
+        command += ["org.gaul.s3proxy.Main", "--properties", str(configuration)]
+        self.service = Service(command, folder / "s3proxy.log", dict(os.environ))
+        self.service.wait_for(lambda: answers(self.port), "answer")
+
+    def create(self, bucket: str) -> None:
+        self._request("PUT", f"/{bucket}")
+
+    def put(self, bucket: str, key: str, content: bytes) -> None:
+        self._request("PUT", f"/{bucket}/{quote(key)}", content)
+
+    def delete(self, bucket: str, key: str) -> None:
+        self._request("DELETE", f"/{bucket}/{quote(key)}")
+
+    def get(self, bucket: str, key: str) -> bytes:
+        return self._request("GET", f"/{bucket}/{quote(key)}")
+
+    def keys(self, bucket: str, prefix: str) -> list[str]:
+        """The names of all objects below a prefix; a folder that was made on its own ends in /."""
+        found: list[str] = []
+        while True:
+            start = quote(found[-1], safe="") if found else ""
+            listing = self._request(
+                "GET",
+                f"/{bucket}",
+                query=f"?prefix={quote(prefix, safe='')}&marker={start}&encoding-type=url",
+            ).decode()
+            found += [unquote(key) for key in re.findall("<Key>(.*?)</Key>", listing)]
+            if "<IsTruncated>true" not in listing:
+                return found
+
+    def _request(self, method: str, path: str, body: bytes = b"", query: str = "") -> bytes:
+        # Signed as S3 did at first, which takes one line.
+        date = formatdate(usegmt=True)
+        signed = hmac.new(PASSWORD.encode(), f"{method}\n\n\n{date}\n{path}".encode(), hashlib.sha1)
+        signature = base64.b64encode(signed.digest()).decode()
+        headers = {"Date": date, "Authorization": f"AWS {USER}:{signature}"}
+        connection = http.client.HTTPConnection("127.0.0.1", self.port)
+        try:
+            connection.request(method, path + query, body, headers)
+            response = connection.getresponse()
+            content = response.read()
+        finally:
+            connection.close()
+        assert response.status < 300, content.decode()
+        return content
+
+
+class Door:
+    """A way to the server that can be shut, as if the server had died.
+
+    The server's memory is its disk, so it stays: here, whoever talks to it is cut off in the middle
+    of a word and then refused, until the door opens again.
+    """
+
+    def __init__(self, server: S3Server, folder: Path) -> None:
+        self.port = free_port()
+        self._target = server.port
+        self._log = folder / "door.log"
+        self.open()
+
+    def open(self) -> None:
+        relay = Path(__file__).with_name("relay.py")
+        command = [sys.executable, str(relay), str(self.port), str(self._target)]
+        self._relay = Service(command, self._log, dict(os.environ))
+        self._relay.wait_for(lambda: answers(self.port), "open")
+
+    def shut(self) -> None:
+        self._relay.kill()
+        wait_until(lambda: not answers(self.port), "the door to shut")
+
+
+def answers(port: int) -> bool:
+    with suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+        return True
+    return False

@@ -1,0 +1,286 @@
+"""Photos and results on S3, through the `s3a` client that belongs to each Spark's Hadoop."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import sys
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Callable, Iterator
+
+import numpy as np
+import pytest
+from pyspark.ml import PipelineModel
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.utils import AnalysisException
+from s3 import CLIENT_JARS, PASSWORD, USER, Door, S3Server, class_path
+from services import Service, wait_until
+
+import photos
+from conftest import JAVA_OPTIONS
+from pomona import Featurizer
+from pomona.cli import main
+from pomona.spark import features
+
+# PySpark's vectors, with NumPy 1.19 and later.
+pytestmark = pytest.mark.filterwarnings("ignore:tostring:DeprecationWarning")
+
+PHOTOS = 600
+#: Eight tasks make as many chunks on two cores.
+CHUNKS = 8
+#: The bucket that only a door leads to, and whose client waits less than a minute for it to open.
+BEHIND_DOOR = "behind-door"
+#: As that, with a client that is as patient as it is by itself.
+PATIENT = "patient"
+#: The bucket that we have a wrong key to.
+LOCKED = "locked"
+
+# A Spark of its own, with the chunks that this process has.
+RUN = """
+import sys
+from pomona.cli import main
+from pomona.spark import features
+features.CHUNK_PHOTOS_PER_CORE = int(sys.argv[1])
+sys.exit(main(["run", *sys.argv[2:]]))
+"""
+
+
+class S3:
+    """The server with the photos in it, and how to get there."""
+
+    def __init__(self, server: S3Server, door: Door, contents: dict[str, bytes]) -> None:
+        self.server = server
+        self.door = door
+        #: The photos by URI.
+        self.contents = contents
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """Settings of Hadoop."""
+        address = "http://127.0.0.1:{}".format
+        return {
+            "fs.s3a.endpoint": address(self.server.port),
+            "fs.s3a.endpoint.region": "us-east-1",
+            "fs.s3a.path.style.access": "true",
+            "fs.s3a.access.key": USER,
+            "fs.s3a.secret.key": PASSWORD,
+            f"fs.s3a.bucket.{LOCKED}.secret.key": "not this one",
+            f"fs.s3a.bucket.{PATIENT}.endpoint": address(self.door.port),
+            f"fs.s3a.bucket.{BEHIND_DOOR}.endpoint": address(self.door.port),
+            # These make minutes of retries seconds.
+            f"fs.s3a.bucket.{BEHIND_DOOR}.attempts.maximum": "2",
+            f"fs.s3a.bucket.{BEHIND_DOOR}.retry.limit": "2",
+        }
+
+    def finished_chunks(self, bucket: str, output: str) -> int:
+        keys = self.server.keys(bucket, f"{output}/features/_pomona/")
+        return sum("/chunk-" in key and key.endswith("/_SUCCESS") for key in keys)
+
+
+@pytest.fixture(scope="module")
+def s3(
+    spark: SparkSession, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[S3]:
+    server = S3Server(tmp_path_factory.mktemp("s3"))
+    door = Door(server, tmp_path_factory.mktemp("door"))
+    try:
+        for bucket in ("fruits", BEHIND_DOOR, PATIENT, LOCKED):
+            server.create(bucket)
+        contents = {}
+        root = some_photos(tmp_path_factory)
+        for path in sorted(root.rglob("*.jpg"))[:PHOTOS]:
+            key = f"Rep1/Test/{path.parent.name}/{path.name}"
+            contents[f"s3a://fruits/{key}"] = path.read_bytes()
+            server.put("fruits", key, path.read_bytes())
+        server.put("fruits", "tiny.onnx", tiny_model.read_bytes())
+        storage = S3(server, door, contents)
+        hadoop = spark.sparkContext._jsc.hadoopConfiguration()
+        for name, value in storage.settings.items():
+            hadoop.set(name, value)
+        yield storage
+    finally:
+        server.service.kill()
+        door.shut()
+
+
+@pytest.fixture(autouse=True)
+def chunks(monkeypatch: pytest.MonkeyPatch) -> int:
+    """Small chunks, so that a run has a middle; the setting's value."""
+    photos_per_core = PHOTOS // CHUNKS // 2
+    monkeypatch.setattr(features, "CHUNK_PHOTOS_PER_CORE", photos_per_core)
+    return photos_per_core
+
+
+def test_a_run_from_s3_to_s3(
+    s3: S3, spark: SparkSession, tiny_model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.warns(UserWarning, match="Rep1//Test' has doubled slashes"):
+        assert run("s3a://fruits/Rep1//Test", "s3a://fruits/out") == 0
+    assert f"{PHOTOS} photos, 0 errors; {PHOTOS} featurized now" in capsys.readouterr().out
+    check_features(s3, spark.read.parquet("s3a://fruits/out/features"), tiny_model)
+    projected = spark.read.parquet("s3a://fruits/out/pca")
+    assert projected.select("path").distinct().count() == PHOTOS
+    assert len(PipelineModel.load("s3a://fruits/out/pca_model").stages) > 0
+    assert json.loads(s3.server.get("fruits", "out/summary.json"))["k"] == 3
+    left = s3.server.keys("fruits", "out/")
+    assert not [key for key in left if "chunk-" in key or "_temporary" in key]
+
+    s3.server.put("fruits", "Rep1/Test/New/new.jpg", next(iter(s3.contents.values())))
+    try:
+        assert run("s3a://fruits/Rep1/Test", "s3a://fruits/out") == 0
+    finally:
+        s3.server.delete("fruits", "Rep1/Test/New/new.jpg")
+    assert f"{PHOTOS + 1} photos, 0 errors; 1 featurized now" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("role", ["images", "output", "model"])
+@pytest.mark.parametrize(
+    ("uri", "hint"),
+    [
+        (f"s3a://{LOCKED}/key", "access denied: check the credentials"),
+        ("s3a://no-such-bucket/key", "there is no such bucket: check its name"),
+        ("s3://fruits/key", "write s3a://"),
+    ],
+)
+def test_what_s3_refuses_is_one_line_that_says_where_and_what_to_do(
+    s3: S3, capsys: pytest.CaptureFixture[str], role: str, uri: str, hint: str
+) -> None:
+    given = {"images": "s3a://fruits/Rep1/Test", "output": "s3a://fruits/refused"}
+    assert run(**{**given, role: uri}) == 1
+    message = capsys.readouterr().err
+    assert message.startswith("pomona: ")
+    assert message.count("\n") == 1
+    assert uri in message
+    assert hint in message
+
+
+def test_a_prefix_that_is_not_there_is_named(s3: S3, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("s3a://fruits/Tset", "s3a://fruits/nothing") == 1
+    assert "does not exist: s3a://fruits/Tset" in capsys.readouterr().err
+
+
+def test_a_server_that_dies_ends_the_run_and_the_next_run_goes_on(
+    s3: S3, spark: SparkSession, tiny_model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = f"s3a://{BEHIND_DOOR}/out"
+    with ThreadPoolExecutor(1) as pool:
+        going = pool.submit(run, "s3a://fruits/Rep1/Test", output)
+        wait_for(going, lambda: s3.finished_chunks(BEHIND_DOOR, "out"), "finish a chunk")
+        s3.door.shut()
+        try:
+            assert going.result() == 1
+        finally:
+            s3.door.open()
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert message.startswith("pomona: ")
+    assert "Connection refused" in message
+
+    done = s3.finished_chunks(BEHIND_DOOR, "out")
+    assert 0 < done < CHUNKS
+    assert run("s3a://fruits/Rep1/Test", output) == 0
+    assert f"{PHOTOS} photos, 0 errors; " in capsys.readouterr().out
+    check_features(s3, spark.read.parquet(f"{output}/features"), tiny_model)
+    summary = json.loads(s3.server.get(BEHIND_DOOR, "out/summary.json"))
+    assert 0 < summary["featurized"] < PHOTOS
+
+
+def test_a_server_that_is_away_for_a_moment_is_waited_for(
+    s3: S3, spark: SparkSession, tiny_model: Path
+) -> None:
+    output = f"s3a://{PATIENT}/out"
+    with ThreadPoolExecutor(1) as pool:
+        going = pool.submit(run, "s3a://fruits/Rep1/Test", output)
+        wait_for(going, lambda: s3.finished_chunks(PATIENT, "out"), "finish a chunk")
+        s3.door.shut()
+        s3.door.open()
+        assert going.result() == 0
+    check_features(s3, spark.read.parquet(f"{output}/features"), tiny_model)
+
+
+def test_a_driver_killed_on_s3_leaves_the_set_before_or_none(
+    s3: S3,
+    spark: SparkSession,
+    tiny_model: Path,
+    tmp_path: Path,
+    chunks: int,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    images, output = "s3a://fruits/Rep1/Test", "s3a://fruits/killed"
+    written = f"{output}/features"
+
+    first = start_process(s3, tmp_path / "first.log", chunks, arguments(images, output))
+    try:
+        first.wait_for(lambda: s3.finished_chunks("fruits", "killed") >= 2, "finish two chunks")
+    finally:
+        first.kill()
+    assert finished_sets(s3) == []
+    with pytest.raises(AnalysisException):
+        spark.read.parquet(written)
+
+    assert run(images, output) == 0
+    summary = json.loads(s3.server.get("fruits", "killed/summary.json"))
+    assert summary["photos"] == PHOTOS
+    assert 0 < summary["featurized"] < PHOTOS
+    check_features(s3, spark.read.parquet(written), tiny_model)
+
+    command = [*arguments(images, output), "--no-resume"]
+    again = start_process(s3, tmp_path / "again.log", chunks, command)
+    try:
+        again.wait_for(lambda: s3.finished_chunks("fruits", "killed") >= 2, "finish two chunks")
+    finally:
+        again.kill()
+    check_features(s3, spark.read.parquet(written), tiny_model)
+    assert "killed/summary.json" not in finished_sets(s3), "the run is not finished"
+
+
+def run(images: str, output: str, model: str = "s3a://fruits/tiny.onnx") -> int:
+    return main(["run", *arguments(images, output, model)])
+
+
+def arguments(images: str, output: str, model: str = "s3a://fruits/tiny.onnx") -> list[str]:
+    return ["--images", images, "--output", output, "--model", model, "--components", "3"]
+
+
+def start_process(s3: S3, log: Path, chunks: int, command: list[str]) -> Service:
+    """Start `pomona run` in a process that can be killed."""
+    options = ["--master", "local[2]", "--driver-class-path", class_path(CLIENT_JARS)]
+    options += ["--driver-java-options", JAVA_OPTIONS, "--conf", "spark.ui.enabled=false"]
+    for name, value in s3.settings.items():
+        options += ["--conf", f"spark.hadoop.{name}={value}"]
+    submit = " ".join(map(shlex.quote, [*options, "pyspark-shell"]))
+    env = {**os.environ, "PYSPARK_SUBMIT_ARGS": submit}
+    return Service([sys.executable, "-c", RUN, str(chunks), *command], log, env)
+
+
+def finished_sets(s3: S3) -> list[str]:
+    """Names of objects that tell a reader that something is finished."""
+    keys = s3.server.keys("fruits", "killed/")
+    return [key for key in keys if key in ("killed/features/_SUCCESS", "killed/summary.json")]
+
+
+def wait_for(going: Future[int], condition: Callable[[], int], what: str) -> None:
+    def met() -> int:
+        assert not going.done(), f"the run was over before it could {what}"
+        return condition()
+
+    wait_until(met, f"the run to {what}")
+
+
+def check_features(s3: S3, table: DataFrame, model: Path) -> None:
+    rows = table.toPandas().sort_values("path")
+    assert list(rows["path"]) == sorted(s3.contents)
+    assert list(rows["label"]) == [path.split("/")[-2] for path in rows["path"]]
+    expected = Featurizer(model).featurize([s3.contents[path] for path in rows["path"]])
+    np.testing.assert_allclose(np.stack(rows["features"]), expected, rtol=1e-6)
+
+
+def some_photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Real photos where there are some, else rendered ones."""
+    real = os.environ.get("POMONA_PHOTOS")
+    if real:
+        return Path(real) / "fruits-360-100x100" / "Test"
+    folder = tmp_path_factory.mktemp("rendered")
+    photos.render(folder, classes=12, per_class=PHOTOS // 12, size=48)
+    return folder
