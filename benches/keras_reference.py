@@ -14,6 +14,11 @@ SIZE = (224, 224)
 BATCH = 32
 
 
+def network():
+    """Return the network with random weights."""
+    return tf.keras.applications.MobileNetV2(weights=None, include_top=False, pooling="avg")
+
+
 def prepare(photos):
     """Return the network's input, float32 `[n, height, width, 3]`."""
     return np.stack([prepare_one(photo) for photo in photos])
@@ -29,11 +34,11 @@ def main():
     args = arguments(__doc__)
     tf.config.threading.set_intra_op_parallelism_threads(cores())
     tf.config.threading.set_inter_op_parallelism_threads(cores())
-    network = tf.keras.applications.MobileNetV2(weights=None, include_top=False, pooling="avg")
-    network.load_weights(args.model)
+    model = network()
+    model.load_weights(args.model)
 
     def featurize(photos):
-        return network.predict(prepare(photos), batch_size=BATCH, verbose=0)
+        return model.predict(prepare(photos), batch_size=BATCH, verbose=0)
 
     measure(featurize, photos_in(args.photos), args.seconds)
 

@@ -20,7 +20,7 @@ PHOTOS = 64
 def main() -> None:
     folder, weights = sys.argv[1:]
     tf.keras.utils.set_random_seed(SEED)
-    network = tf.keras.applications.MobileNetV2(weights=None, include_top=False, pooling="avg")
+    network = keras_reference.network()
     for layer in network.layers:
         if isinstance(layer, tf.keras.layers.BatchNormalization):
             layer.momentum = 0.0

@@ -1,0 +1,191 @@
+"""Whole jobs on Spark: Pomona beside the reference notebook's, and beside a plain loop."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from harness import (
+    MODEL,
+    REFERENCE_PYTHON,
+    ROOT,
+    WEIGHTS,
+    WORK,
+    busy,
+    command,
+    plural,
+    run,
+    verdict,
+)
+
+PYTHON = ROOT / ".venv/py37/bin/python"
+CORES = 2
+GROWTH = (1, 4, 16)
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One way to features on disk, or in memory."""
+
+    title: str
+    python: Path
+    script: str
+    model: Path
+
+
+POMONA, KERAS, LOOP = "pomona", "keras", "loop"
+CONTENDERS = {
+    POMONA: Contender("Pomona's `featurize_udf`", PYTHON, "spark_featurize.py", MODEL),
+    KERAS: Contender(
+        "the reference notebook's Keras `pandas_udf`, TensorFlow 2.11",
+        REFERENCE_PYTHON,
+        "spark_keras.py",
+        WEIGHTS,
+    ),
+    LOOP: Contender(
+        "`pomona.Featurizer(threads=2)` in a plain loop, no Spark", PYTHON, "loop.py", MODEL
+    ),
+}
+RATIOS = {KERAS: 2.8, LOOP: 0.8}
+"""What Pomona has to reach, as a multiple of a contender's images a second."""
+
+WORKER_MB = 300
+LINEAR = 0.9
+"""Cost is linear if no size is slower than this share of the images a second of any other."""
+
+
+Round = dict[str, dict[str, float]]
+"""What each contender did."""
+
+
+def measure(photos: Path, rounds: int, job_photos: int, growth_photos: int) -> list[str]:
+    """Measure everything and return it as lines of Markdown."""
+    with tempfile.TemporaryDirectory(dir=WORK) as folder:
+        job = copies(photos, job_photos, Path(folder, "job"))
+        results, breakdowns = [], []
+        for _ in range(rounds):
+            results.append(measure_round(job))
+            breakdowns.append(run(command(PYTHON, "spark_breakdown.py", MODEL, job), CORES))
+        sizes = [
+            copies(photos, growth_photos * factor, Path(folder, f"{factor}x")) for factor in GROWTH
+        ]
+        growth = run(command(PYTHON, "spark_growth.py", MODEL, "1", *sizes), CORES)
+
+    count = round(median(r[LOOP]["images_per_second"] * r[LOOP]["seconds"] for r in results))
+    share = median(
+        r[LOOP]["images_per_second"] / r[LOOP]["images_per_cpu_second"] / CORES for r in results
+    )
+    return [
+        *ratio_table(results, growth),
+        "",
+        *contender_table(results),
+        "",
+        *loss_table(results, breakdowns),
+        "",
+        *growth_table(growth),
+        "",
+        f"{count:,} photos (copies of a few hundred) to Parquet in a fresh application on {CORES} "
+        "cores, its start excluded; medians of "
+        f"{plural(rounds, 'interleaved round')}. The loop writes nothing. Growth: `write_features` "
+        "in one application that has done a job before; what each job costs by itself is in its "
+        "time.",
+        *busy(share),
+    ]
+
+
+def copies(photos: Path, count: int, target: Path) -> Path:
+    """Copy `count` photos, those of `photos` over and over, with the folders that they are in."""
+    originals = sorted(photos.rglob("*.jpg"))
+    for index in range(count):
+        again, which = divmod(index, len(originals))
+        original = originals[which]
+        folder = target / f"{again:03}" / original.parent.name
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(original, folder / original.name)
+    return target
+
+
+def measure_round(photos: Path) -> Round:
+    results = {}
+    for key, contender in CONTENDERS.items():
+        arguments = (contender.python, contender.script, contender.model, photos)
+        result = results[key] = run(command(*arguments), CORES)
+        print(
+            f"{contender.title:62}{result['images_per_second']:7.1f} images/s"
+            f"{result['peak_mb']:7.0f} MB",
+            flush=True,
+        )
+    return results
+
+
+def ratio_table(rounds: list[Round], growth: dict[str, Any]) -> list[str]:
+    lines = [
+        "| Pomona on Spark compared with | must | measured | by processor time | |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for key, must in RATIOS.items():
+        by_clock, by_cpu = (
+            median(r[POMONA][unit] / r[key][unit] for r in rounds)
+            for unit in ("images_per_second", "images_per_cpu_second")
+        )
+        holds = verdict(by_clock >= must)
+        title = CONTENDERS[key].title
+        lines.append(f"| {title} | >= {must}x | {by_clock:.2f}x | {by_cpu:.2f}x | {holds} |")
+    peak = max(growth["peak_mb"], *(r[POMONA]["peak_mb"] for r in rounds))
+    holds = verdict(peak <= WORKER_MB)
+    lines.append(
+        f"| peak memory of a Python worker | <= {WORKER_MB} MB | {peak:.0f} MB | | {holds} |"
+    )
+    by_clock, by_cpu = (
+        median(slowest_share(jobs, unit) for jobs in growth["rounds"])
+        for unit in ("seconds", "cpu_seconds")
+    )
+    what = f"slowest of {', '.join(f'{factor}x' for factor in GROWTH)} photos to the fastest"
+    holds = verdict(by_clock >= LINEAR)
+    lines.append(f"| {what} | >= {LINEAR}x | {by_clock:.2f}x | {by_cpu:.2f}x | {holds} |")
+    return lines
+
+
+def slowest_share(jobs: list[dict[str, float]], unit: str) -> float:
+    rates = [job["photos"] / job[unit] for job in jobs]
+    return min(rates) / max(rates)
+
+
+def contender_table(rounds: list[Round]) -> list[str]:
+    lines = ["| | images/s | peak memory of a Python process |", "| --- | --- | --- |"]
+    for key, contender in CONTENDERS.items():
+        rate = median(r[key]["images_per_second"] for r in rounds)
+        peak = max(r[key]["peak_mb"] for r in rounds)
+        lines.append(f"| {contender.title} | {rate:.0f} | {peak:.0f} MB |")
+    return lines
+
+
+def loss_table(rounds: list[Round], breakdowns: list[dict[str, float]]) -> list[str]:
+    """Tell what fills the time between the loop's and the job's."""
+    loop, job = (median(r[key]["seconds"] for r in rounds) for key in (LOOP, POMONA))
+    parts = {part: median(b[part] for b in breakdowns) for part in breakdowns[0]}
+    rest = job - loop - sum(parts.values())
+    rows = {
+        "the plain loop": loop,
+        **parts,
+        "rest: the JVM's share of the cores while the model works, the last task alone": rest,
+    }
+    return [
+        "| Where the job's time goes | seconds | share |",
+        "| --- | --- | --- |",
+        *(f"| {what} | {seconds:.2f} | {seconds / job:.1%} |" for what, seconds in rows.items()),
+        f"| the whole job on Spark | {job:.2f} | 100% |",
+    ]
+
+
+def growth_table(growth: dict[str, Any]) -> list[str]:
+    lines = ["| photos | seconds | images/s |", "| --- | --- | --- |"]
+    for jobs in zip(*growth["rounds"]):
+        seconds = median(job["seconds"] for job in jobs)
+        count = jobs[0]["photos"]
+        lines.append(f"| {count:,} | {seconds:.1f} | {count / seconds:.0f} |")
+    return lines
