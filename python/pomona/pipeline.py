@@ -180,14 +180,13 @@ def run(
 
     context = spark.sparkContext
     seconds: dict[str, float] = {}
-    # From here on the output is not finished.
-    summary_file = home / "summary.json"
-    summary_file.delete()
-
     # The photos keep the settings of the session that lists them: one may vanish before it is read.
     may_vanish = settings(spark, spark_sql_files_ignoreMissingFiles="true")
     with _timed(seconds, "list"), described(context, "list the photos"), may_vanish:
         photos = read_images(spark, images, label=label)
+    # From here on the output is not finished.
+    summary_file = home / "summary.json"
+    summary_file.delete()
     with _timed(seconds, "features"):
         written = write_features(
             photos,

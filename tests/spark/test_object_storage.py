@@ -6,9 +6,9 @@ import json
 import os
 import shlex
 import sys
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Callable, Iterator
+from typing import Iterator
 
 import numpy as np
 import pytest
@@ -30,10 +30,15 @@ pytestmark = pytest.mark.filterwarnings("ignore:tostring:DeprecationWarning")
 PHOTOS = 600
 #: Eight tasks make as many chunks on two cores.
 CHUNKS = 8
-#: The bucket that only a door leads to, and whose client waits less than a minute for it to open.
+#: How often the SDK tries, which makes seconds. By itself it tries 20 times, for minutes, and also
+#: with a wrong key: some SDKs take that for a clock that is off.
+ATTEMPTS = 4
+#: The bucket that only a door leads to, with a client that soon gives up.
 BEHIND_DOOR = "behind-door"
 #: As that, with a client that is as patient as it is by itself.
 PATIENT = "patient"
+#: The bucket of runs that are killed.
+KILLED = "killed"
 #: The bucket that we have a wrong key to.
 LOCKED = "locked"
 
@@ -69,13 +74,13 @@ class S3:
             f"fs.s3a.bucket.{LOCKED}.secret.key": "not this one",
             f"fs.s3a.bucket.{PATIENT}.endpoint": address(self.door.port),
             f"fs.s3a.bucket.{BEHIND_DOOR}.endpoint": address(self.door.port),
-            # These make minutes of retries seconds.
-            f"fs.s3a.bucket.{BEHIND_DOOR}.attempts.maximum": "2",
+            "fs.s3a.attempts.maximum": str(ATTEMPTS),
+            f"fs.s3a.bucket.{PATIENT}.attempts.maximum": "20",
             f"fs.s3a.bucket.{BEHIND_DOOR}.retry.limit": "2",
         }
 
-    def finished_chunks(self, bucket: str, output: str) -> int:
-        keys = self.server.keys(bucket, f"{output}/features/_pomona/")
+    def finished_chunks(self, bucket: str) -> int:
+        keys = self.server.keys(bucket, "out/features/_pomona/")
         return sum("/chunk-" in key and key.endswith("/_SUCCESS") for key in keys)
 
 
@@ -86,7 +91,7 @@ def s3(
     server = S3Server(tmp_path_factory.mktemp("s3"))
     door = Door(server, tmp_path_factory.mktemp("door"))
     try:
-        for bucket in ("fruits", BEHIND_DOOR, PATIENT, LOCKED):
+        for bucket in ("fruits", BEHIND_DOOR, PATIENT, KILLED, LOCKED):
             server.create(bucket)
         contents = {}
         root = some_photos(tmp_path_factory)
@@ -105,7 +110,7 @@ def s3(
         door.shut()
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def chunks(monkeypatch: pytest.MonkeyPatch) -> int:
     """Small chunks, so that a run has a middle; the setting's value."""
     photos_per_core = PHOTOS // CHUNKS // 2
@@ -156,29 +161,30 @@ def test_what_s3_refuses_is_one_line_that_says_where_and_what_to_do(
     assert hint in message
 
 
-def test_a_prefix_that_is_not_there_is_named(s3: S3, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("s3a://fruits/Tset", "s3a://fruits/nothing") == 1
+def test_a_prefix_that_is_not_there_is_named_and_the_output_left_alone(
+    s3: S3, capsys: pytest.CaptureFixture[str]
+) -> None:
+    s3.server.put("fruits", "earlier/summary.json", b"{}")
+    assert run("s3a://fruits/Tset", "s3a://fruits/earlier") == 1
     assert "does not exist: s3a://fruits/Tset" in capsys.readouterr().err
+    assert s3.server.keys("fruits", "earlier/") == ["earlier/summary.json"]
 
 
 def test_a_server_that_dies_ends_the_run_and_the_next_run_goes_on(
-    s3: S3, spark: SparkSession, tiny_model: Path, capsys: pytest.CaptureFixture[str]
+    s3: S3, spark: SparkSession, tiny_model: Path, chunks: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = f"s3a://{BEHIND_DOOR}/out"
     with ThreadPoolExecutor(1) as pool:
-        going = pool.submit(run, "s3a://fruits/Rep1/Test", output)
-        wait_for(going, lambda: s3.finished_chunks(BEHIND_DOOR, "out"), "finish a chunk")
-        s3.door.shut()
-        try:
-            assert going.result() == 1
-        finally:
-            s3.door.open()
+        shut = pool.submit(shut_after_a_chunk, s3, BEHIND_DOOR)
+        code = run("s3a://fruits/Rep1/Test", output)
+        shut.result()
+    s3.door.open()
+    assert code == 1
     message = capsys.readouterr().err.splitlines()[-1]
     assert message.startswith("pomona: ")
     assert "Connection refused" in message
 
-    done = s3.finished_chunks(BEHIND_DOOR, "out")
-    assert 0 < done < CHUNKS
+    assert 0 < s3.finished_chunks(BEHIND_DOOR) < CHUNKS
     assert run("s3a://fruits/Rep1/Test", output) == 0
     assert f"{PHOTOS} photos, 0 errors; " in capsys.readouterr().out
     check_features(s3, spark.read.parquet(f"{output}/features"), tiny_model)
@@ -187,52 +193,54 @@ def test_a_server_that_dies_ends_the_run_and_the_next_run_goes_on(
 
 
 def test_a_server_that_is_away_for_a_moment_is_waited_for(
-    s3: S3, spark: SparkSession, tiny_model: Path
+    s3: S3, spark: SparkSession, tiny_model: Path, chunks: int
 ) -> None:
     output = f"s3a://{PATIENT}/out"
     with ThreadPoolExecutor(1) as pool:
-        going = pool.submit(run, "s3a://fruits/Rep1/Test", output)
-        wait_for(going, lambda: s3.finished_chunks(PATIENT, "out"), "finish a chunk")
-        s3.door.shut()
-        s3.door.open()
-        assert going.result() == 0
+        opened = pool.submit(lambda: (shut_after_a_chunk(s3, PATIENT), s3.door.open()))
+        code = run("s3a://fruits/Rep1/Test", output)
+        opened.result()
+    assert code == 0
     check_features(s3, spark.read.parquet(f"{output}/features"), tiny_model)
 
 
 def test_a_driver_killed_on_s3_leaves_the_set_before_or_none(
-    s3: S3,
-    spark: SparkSession,
-    tiny_model: Path,
-    tmp_path: Path,
-    chunks: int,
-    capsys: pytest.CaptureFixture[str],
+    s3: S3, spark: SparkSession, tiny_model: Path, tmp_path: Path, chunks: int
 ) -> None:
-    images, output = "s3a://fruits/Rep1/Test", "s3a://fruits/killed"
+    images, output = "s3a://fruits/Rep1/Test", f"s3a://{KILLED}/out"
     written = f"{output}/features"
 
     first = start_process(s3, tmp_path / "first.log", chunks, arguments(images, output))
     try:
-        first.wait_for(lambda: s3.finished_chunks("fruits", "killed") >= 2, "finish two chunks")
+        first.wait_for(lambda: s3.finished_chunks(KILLED) >= 2, "finish two chunks")
     finally:
         first.kill()
-    assert finished_sets(s3) == []
+    assert visible(s3) == []
     with pytest.raises(AnalysisException):
         spark.read.parquet(written)
 
     assert run(images, output) == 0
-    summary = json.loads(s3.server.get("fruits", "killed/summary.json"))
+    summary = json.loads(s3.server.get(KILLED, "out/summary.json"))
     assert summary["photos"] == PHOTOS
     assert 0 < summary["featurized"] < PHOTOS
     check_features(s3, spark.read.parquet(written), tiny_model)
 
+    before = visible(s3)
     command = [*arguments(images, output), "--no-resume"]
     again = start_process(s3, tmp_path / "again.log", chunks, command)
     try:
-        again.wait_for(lambda: s3.finished_chunks("fruits", "killed") >= 2, "finish two chunks")
+        again.wait_for(lambda: s3.finished_chunks(KILLED), "finish a chunk")
+        assert visible(s3) == before
+        again.wait_for(
+            lambda: s3.server.keys(KILLED, "out/features/_temporary/"), "publish the features"
+        )
     finally:
         again.kill()
+    assert "out/features/_SUCCESS" not in visible(s3)
+    check_features(s3, features.read_features(spark, written), tiny_model)
+
+    assert run(images, output) == 0
     check_features(s3, spark.read.parquet(written), tiny_model)
-    assert "killed/summary.json" not in finished_sets(s3), "the run is not finished"
 
 
 def run(images: str, output: str, model: str = "s3a://fruits/tiny.onnx") -> int:
@@ -254,22 +262,19 @@ def start_process(s3: S3, log: Path, chunks: int, command: list[str]) -> Service
     return Service([sys.executable, "-c", RUN, str(chunks), *command], log, env)
 
 
-def finished_sets(s3: S3) -> list[str]:
-    """Names of objects that tell a reader that something is finished."""
-    keys = s3.server.keys("fruits", "killed/")
-    return [key for key in keys if key in ("killed/features/_SUCCESS", "killed/summary.json")]
+def visible(s3: S3) -> list[str]:
+    """The objects that readers of the features take for theirs, and the mark of a finished set."""
+    keys = s3.server.keys(KILLED, "out/features/")
+    return [key for key in keys if key.count("/") == 2 and not key.endswith("/")]
 
 
-def wait_for(going: Future[int], condition: Callable[[], int], what: str) -> None:
-    def met() -> int:
-        assert not going.done(), f"the run was over before it could {what}"
-        return condition()
-
-    wait_until(met, f"the run to {what}")
+def shut_after_a_chunk(s3: S3, bucket: str) -> None:
+    wait_until(lambda: s3.finished_chunks(bucket), "the run to finish a chunk")
+    s3.door.shut()
 
 
 def check_features(s3: S3, table: DataFrame, model: Path) -> None:
-    rows = table.toPandas().sort_values("path")
+    rows = table.select("path", "label", "features").toPandas().sort_values("path")
     assert list(rows["path"]) == sorted(s3.contents)
     assert list(rows["label"]) == [path.split("/")[-2] for path in rows["path"]]
     expected = Featurizer(model).featurize([s3.contents[path] for path in rows["path"]])

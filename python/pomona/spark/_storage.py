@@ -19,12 +19,12 @@ _S3_SCHEMES = ("s3", "s3a", "s3n")
 # What to do about an error of Hadoop's, by a mark in it: classes differ from version to version.
 _REMEDIES = (
     (
-        "AccessDenied|AccessControl|Forbidden",
-        "access denied: check the credentials and what they may do there",
-    ),
-    (
         "NoAuthWithAWS|NoAwsCredentials|Unable to load (AWS )?credentials",
         "there are no credentials: give the job a role, or keys",
+    ),
+    (
+        "AccessDenied|AccessControl|Forbidden",
+        "access denied: check the credentials and what they may do there",
     ),
     (
         r"UnknownStore|NoSuchBucket|[Bb]ucket (\S+ )?does not exist",
