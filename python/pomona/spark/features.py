@@ -256,7 +256,7 @@ def write_features(
                     listing = run.list_photos(photos)
                     plan = plan_some(photos, listing, col("done").isNull(), chunk_photos)
             with ExitStack() as stack:
-                if progress:
+                if progress and plan.chunks:
                     stack.enter_context(_progress_line(plan.photos, done, failed))
                 for number, chunk in enumerate(plan.chunks, 1):
                     which = f"chunk {number} of {len(plan.chunks)}"
