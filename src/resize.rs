@@ -184,6 +184,13 @@ fn to_pixel(sum: i32) -> u8 {
     (sum >> PRECISION_BITS).clamp(0, u8::MAX.into()) as u8
 }
 
+#[inline(always)]
+fn add_weighted<const N: usize>(sums: &mut [i32; N], values: &[u8], weight: i32) {
+    for (sum, &value) in sums.iter_mut().zip(values) {
+        *sum += i32::from(value) * weight;
+    }
+}
+
 /// Rows that the pass over the width takes at once: their pixels of one column, three channels
 /// each, fill but one lane of two vector registers.
 const BAND: usize = 5;
@@ -222,9 +229,7 @@ impl WithSimd for Columns<'_> {
             for ((start, weights), at) in weights.iter().zip((0..).step_by(CHANNELS)) {
                 let mut sums = [HALF; 16];
                 for (column, &weight) in band[start..].iter().zip(weights) {
-                    for (sum, &value) in sums.iter_mut().zip(column) {
-                        *sum += i32::from(value) * weight;
-                    }
+                    add_weighted(&mut sums, column, weight);
                 }
                 let bytes = sums.map(to_pixel);
                 for (row, pixel) in target
@@ -265,10 +270,7 @@ impl WithSimd for Rows<'_> {
             for (index, block) in blocks.iter_mut().enumerate() {
                 let mut sums = [HALF; LANES];
                 for (from, &weight) in source.chunks_exact(stride).zip(weights) {
-                    let from = &from[index * LANES..][..LANES];
-                    for (sum, &value) in sums.iter_mut().zip(from) {
-                        *sum += i32::from(value) * weight;
-                    }
+                    add_weighted(&mut sums, &from[index * LANES..][..LANES], weight);
                 }
                 for (byte, &sum) in block.iter_mut().zip(&sums) {
                     *byte = to_pixel(sum);

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 from typing import Callable
 
@@ -19,6 +20,21 @@ def photos_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("rendered")
     photos.render(folder, classes=4, per_class=8)
     return folder
+
+
+@pytest.fixture
+def folder(photos_folder: Path, tmp_path: Path) -> Path:
+    """Photos that a test may add to: two classes of eight."""
+    copy = tmp_path / "photos"
+    for label in sorted(photos_folder.iterdir())[:2]:
+        shutil.copytree(label, copy / label.name)
+    return copy
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> Path:
+    """A file of features to write."""
+    return tmp_path / "features.parquet"
 
 
 @pytest.fixture(scope="session")

@@ -24,20 +24,6 @@ from pomona.local import Summary
 
 
 @pytest.fixture
-def folder(photos_folder: Path, tmp_path: Path) -> Path:
-    """Photos that a test may add to: two classes of eight."""
-    copy = tmp_path / "photos"
-    for label in sorted(photos_folder.iterdir())[:2]:
-        shutil.copytree(label, copy / label.name)
-    return copy
-
-
-@pytest.fixture
-def output(tmp_path: Path) -> Path:
-    return tmp_path / "features.parquet"
-
-
-@pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A place for models, empty."""
     path = tmp_path / "home"

@@ -22,20 +22,6 @@ from pomona.local import NoImagesError, featurize_folder
 from pomona.models.store import sha256_of
 
 
-@pytest.fixture
-def folder(photos_folder: Path, tmp_path: Path) -> Path:
-    """Photos that a test may add to: two classes of eight."""
-    copy = tmp_path / "photos"
-    for label in sorted(photos_folder.iterdir())[:2]:
-        shutil.copytree(label, copy / label.name)
-    return copy
-
-
-@pytest.fixture
-def output(tmp_path: Path) -> Path:
-    return tmp_path / "features.parquet"
-
-
 def errors_of(output: Path) -> dict[str, str]:
     """Map the names of the photos that failed to the reasons."""
     rows = pq.read_table(output).to_pylist()

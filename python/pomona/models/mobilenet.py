@@ -337,32 +337,30 @@ class _Conversion:
         )
 
     def _convolution(self, builder: GraphBuilder, call: Call, value: Value) -> Value:
-        config = call.config
-        names = [*CONVOLUTION, "bias"] if config["use_bias"] else CONVOLUTION
-        variables = self._variables.read(call.path, names)
-        result = builder.convolve(
-            value,
-            _filters_first(variables["kernel"]),
-            variables.get("bias"),
-            stride=_pair(config["strides"]),
-            dilation=_pair(config.get("dilation_rate", (1, 1))),
-            same=_is_same(config),
-            groups=config.get("groups", 1),
-        )
-        return _activation(builder, call, result)
+        return self._convolved(builder, call, value, _filters_first, call.config.get("groups", 1))
 
     def _depthwise(self, builder: GraphBuilder, call: Call, value: Value) -> Value:
+        return self._convolved(builder, call, value, _depthwise_filters_first, value.channels)
+
+    def _convolved(
+        self,
+        builder: GraphBuilder,
+        call: Call,
+        value: Value,
+        filters_first: Callable[[NDArray[np.float64]], NDArray[np.float64]],
+        groups: int,
+    ) -> Value:
         config = call.config
         names = [*CONVOLUTION, "bias"] if config["use_bias"] else CONVOLUTION
         variables = self._variables.read(call.path, names)
         result = builder.convolve(
             value,
-            _depthwise_filters_first(variables["kernel"]),
+            filters_first(variables["kernel"]),
             variables.get("bias"),
             stride=_pair(config["strides"]),
             dilation=_pair(config.get("dilation_rate", (1, 1))),
             same=_is_same(config),
-            groups=value.channels,
+            groups=groups,
         )
         return _activation(builder, call, result)
 
