@@ -10,11 +10,12 @@ import json
 import sys
 import tempfile
 import time
+from typing import Iterator
 
 import numpy as np
 import pandas as pd
 from common import cores, paths_in
-from pyspark.sql.functions import PandasUDFType, lit, pandas_udf
+from pyspark.sql.functions import lit, pandas_udf
 from spark_common import application
 
 import pomona
@@ -27,9 +28,8 @@ def main():
     spark = application()
     parts = {}
 
-    parts["JVM: listing the photos"] = seconds(lambda: read_images(spark, folder))
-    photos = read_images(spark, folder)
-    first, reading = (seconds(lambda: discard(photos)) for _ in range(2))
+    parts["JVM: listing the photos"], photos = timed(lambda: read_images(spark, folder))
+    first, reading = seconds_to_discard(photos), seconds_to_discard(photos)
     parts["JVM: its first job"] = first - reading
     parts["JVM: reading the photos"] = reading
 
@@ -38,16 +38,15 @@ def main():
     few = spark.range(cores(), numPartitions=cores()).select(lit(bytearray(photo)).alias("content"))
     made_up = features_udf(dim)
     parts["Python: starting the workers"] = cost_of_first(few.select(made_up("content")))
-    shipping = seconds(lambda: featurize_udf(model))
-    featurize = featurize_udf(model)
+    shipping, featurize = timed(lambda: featurize_udf(model))
     sessions = cost_of_first(few.select(featurize("content")))
     parts["Python: shipping the model, starting its sessions"] = shipping + sessions
 
     features = photos.select("path", "label", made_up("content").alias("features"))
-    through_python = seconds(lambda: discard(features))
+    through_python = seconds_to_discard(features)
     parts["Arrow and pandas: photos to Python, features back"] = through_python - reading
     with tempfile.TemporaryDirectory() as output:
-        written = seconds(lambda: features.write.parquet(f"{output}/features"))
+        written, _ = timed(lambda: features.write.parquet(f"{output}/features"))
     parts["JVM: writing Parquet"] = written - through_python
     print(json.dumps(parts))
 
@@ -55,29 +54,29 @@ def main():
 def features_udf(dim):
     """Return a UDF that does all that Pomona's does but for the model."""
 
-    def make_up(batches):
+    def make_up(batches: Iterator[pd.Series]) -> Iterator[pd.Series]:
         random = np.random.default_rng()
         for photos in batches:
             contents = photos.tolist()
             yield pd.Series(list(random.random((len(contents), dim), dtype=np.float32)))
 
-    return pandas_udf(make_up, "array<float>", PandasUDFType.SCALAR_ITER)
+    return pandas_udf(make_up, "array<float>")
 
 
 def cost_of_first(frame):
-    first, second = (seconds(lambda: discard(frame)) for _ in range(2))
-    return first - second
+    return seconds_to_discard(frame) - seconds_to_discard(frame)
 
 
-def discard(frame):
-    """Compute all rows and write none."""
-    frame.write.format("noop").mode("overwrite").save()
+def seconds_to_discard(frame):
+    """Compute all rows, write none and return how long that took."""
+    seconds, _ = timed(lambda: frame.write.format("noop").mode("overwrite").save())
+    return seconds
 
 
-def seconds(action):
+def timed(action):
     start = time.perf_counter()
-    action()
-    return time.perf_counter() - start
+    result = action()
+    return time.perf_counter() - start, result
 
 
 if __name__ == "__main__":

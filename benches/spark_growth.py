@@ -1,10 +1,10 @@
 """How images a second change with the number of photos: `write_features` in one warm application.
 
-Usage: spark_growth.py MODEL ROUNDS FOLDER...
+Usage: spark_growth.py MODEL TINY FOLDER...
 
 An application starts once, whatever it has to do: so a job beforehand, on the first folder, starts
-Java's compiler, the workers and their sessions. What each job costs by itself (listing, planning,
-publishing) stays in its time.
+the workers and their sessions and warms Java up. Then jobs on TINY, a folder with hardly a photo,
+take turns with the others, and tell what a job costs by itself: listing, planning, publishing.
 """
 
 import json
@@ -18,11 +18,12 @@ from pomona.spark import read_images, write_features
 
 
 def main():
-    model, rounds, *folders = sys.argv[1:]
+    model, tiny, *folders = sys.argv[1:]
     spark = application()
     write(spark, model, folders[0])
-    results = [[write(spark, model, folder) for folder in folders] for _ in range(int(rounds))]
-    print(json.dumps({"rounds": results, "peak_mb": worker_peak_mb()}))
+    pairs = [(write(spark, model, tiny), write(spark, model, folder)) for folder in folders]
+    tiny_jobs, jobs = zip(*pairs)
+    print(json.dumps({"tiny_jobs": tiny_jobs, "jobs": jobs, "peak_mb": worker_peak_mb()}))
 
 
 def write(spark, model, folder):
