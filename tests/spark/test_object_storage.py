@@ -28,8 +28,8 @@ from pomona.spark import features
 pytestmark = pytest.mark.filterwarnings("ignore:tostring:DeprecationWarning")
 
 PHOTOS = 600
-#: Eight tasks make as many chunks on two cores.
-CHUNKS = 8
+#: Of two of the eight tasks each, one for either core.
+CHUNKS = 4
 #: How often the SDK tries, which makes seconds. By itself it tries 20 times, for minutes, and also
 #: with a wrong key: some SDKs take that for a clock that is off.
 ATTEMPTS = 4
