@@ -232,7 +232,10 @@ def _run(args: argparse.Namespace) -> int:
             "pomona run needs PySpark. A cluster has its own: start the command with spark-submit "
             "there. On this machine, install it and Java: pip install 'pyspark==3.5.*'"
         ) from error
+    from py4j.protocol import Py4JJavaError
+
     from pomona import pipeline
+    from pomona.spark._storage import with_remedy
 
     found = SparkSession.getActiveSession()
     # Spark's own progress bar would draw over ours.
@@ -255,6 +258,10 @@ def _run(args: argparse.Namespace) -> int:
             standardize=args.standardize,
             resume=not args.no_resume,
         )
+    except Py4JJavaError as error:
+        raise _CommandError(
+            f"Spark failed: {with_remedy(_cause(str(error)))}; {args.unfinished}"
+        ) from error
     finally:
         if found is None:
             spark.stop()

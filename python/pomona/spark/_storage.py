@@ -153,8 +153,12 @@ def _os_errors(what: str) -> Iterator[None]:
 
 def why(error: Py4JJavaError) -> str:
     """Say in one line why Hadoop failed, and first what to do about it where that is known."""
-    reason = error.java_exception.toString().strip().splitlines()[0]
+    return with_remedy(error.java_exception.toString().strip().splitlines()[0])
+
+
+def with_remedy(reason: str) -> str:
+    """Put before an error of Hadoop's what to do about it, where that is known."""
     for mark, remedy in _REMEDIES:
         if re.search(mark, reason):
             return f"{remedy} ({reason})"
-    return str(reason)
+    return reason
