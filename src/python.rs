@@ -344,10 +344,16 @@ fn image_of(image: &Bound<'_, PyAny>, index: usize) -> PyResult<Option<PyBackedB
 mod _native {
     #[pymodule_export]
     use super::{Featurizer, load_image};
+    use numpy::PyArray2;
     use pyo3::prelude::*;
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        // The bridge to numpy is built on first use, by Python code in which a signal's handler may
+        // raise; the bridge panics then. Built here, it can't be in the middle of a batch.
+        let py = module.py();
+        py.import("numpy")?;
+        PyArray2::<f32>::zeros(py, [0, 0], false);
         module.add("__version__", env!("CARGO_PKG_VERSION"))
     }
 }

@@ -20,6 +20,8 @@ PRELUDE = f"""
 import os, pickle, signal, sys, threading, time
 sys.path.insert(0, {str(TESTS)!r})
 import numpy as np
+# Tests that run in the background inherit signals that are ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 """
 
 # What the tests of a running process share.
@@ -416,6 +418,18 @@ class TestPools:
 
 
 class TestSignals:
+    def test_the_first_batch_runs_no_python_that_a_signal_could_interrupt(self) -> None:
+        # The bridge to numpy asks for numpy's version when it is built, and panics if it can't.
+        run(
+            """
+            def interrupted(version):
+                raise KeyboardInterrupt
+
+            np.lib.NumpyVersion = interrupted
+            assert pomona.Featurizer(MODEL).featurize(PHOTOS).shape == (8, 16)
+            """
+        )
+
     @pytest.mark.parametrize("threads", [1, 3])
     def test_ctrl_c_ends_a_call_long_before_its_end_and_the_next_one_works(
         self, threads: int
