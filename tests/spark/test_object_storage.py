@@ -28,6 +28,10 @@ from pomona.spark import features
 pytestmark = pytest.mark.filterwarnings("ignore:tostring:DeprecationWarning")
 
 PHOTOS = 600
+ALL = "s3a://fruits/Rep1/Test"
+#: Enough for a run that is disturbed.
+SOME_PHOTOS = 160
+SOME = "s3a://fruits/Rep1/Some"
 #: Of two of the eight tasks each, one for either core.
 CHUNKS = 4
 #: How often the SDK tries, which makes seconds. By itself it tries 20 times, for minutes, and also
@@ -96,9 +100,11 @@ def s3(
         contents = {}
         root = some_photos(tmp_path_factory)
         for path in sorted(root.rglob("*.jpg"))[:PHOTOS]:
-            key = f"Rep1/Test/{path.parent.name}/{path.name}"
-            contents[f"s3a://fruits/{key}"] = path.read_bytes()
-            server.put("fruits", key, path.read_bytes())
+            contents[f"{ALL}/{path.parent.name}/{path.name}"] = path.read_bytes()
+        for uri, content in list(contents.items())[:: PHOTOS // SOME_PHOTOS + 1]:
+            contents[uri.replace(ALL, SOME)] = content
+        for uri, content in contents.items():
+            server.put("fruits", uri.split("/", 3)[3], content)
         server.put("fruits", "tiny.onnx", tiny_model.read_bytes())
         storage = S3(server, door, contents)
         hadoop = spark.sparkContext._jsc.hadoopConfiguration()
