@@ -75,7 +75,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3, help="of one process")
     parser.add_argument("--seconds", type=float, default=5.0, help="of each contender in a round")
     parser.add_argument("--soak", type=int, default=50_000, help="photos of the memory test")
-    parser.add_argument("--spark-rounds", type=int, default=3)
+    parser.add_argument("--spark-rounds", type=int, default=2)
     parser.add_argument("--spark-photos", type=int, default=6_000, help="of a job on Spark")
     parser.add_argument(
         "--growth-photos", type=int, default=1_200, help="of the smallest of jobs that grow"
