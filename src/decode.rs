@@ -149,20 +149,15 @@ impl Decoder {
             jpeg,
             pixels,
         } = self;
-        let DecodeOptions {
-            max_pixels: _,
-            apply_exif,
-            allow_trailing,
-        } = *options;
-        let bytes = extent::checked(format, bytes, allow_trailing)?;
+        let bytes = extent::checked(format, bytes, options.allow_trailing)?;
         let (size, orientation) = match format {
             Format::Jpeg => jpeg.decode_into(bytes, options, pixels)?,
             _ => still::decode_into(format, bytes, options, pixels)?,
         };
-        match orientation {
-            Some(orientation) if apply_exif => Ok(turn(pixels, size, orientation)),
-            _ => Ok(size),
-        }
+        Ok(match orientation {
+            Some(orientation) => turn(pixels, size, orientation),
+            None => size,
+        })
     }
 }
 

@@ -116,7 +116,9 @@ impl Decompressor {
         } else {
             decompress(turbo, bytes, size, PixelFormat::RGB, pixels)?;
         }
-        Ok((size, orientation(bytes)))
+        // Where there is no EXIF, finding that out is a scan of the whole file.
+        let orientation = options.apply_exif.then(|| orientation(bytes)).flatten();
+        Ok((size, orientation))
     }
 }
 
