@@ -84,7 +84,7 @@ test-python: .venv/dev/.pomona $(MATRIX:%=.venv/%/.pomona) $(KERAS2:%=.venv/%/.i
 	.venv/dev/bin/pytest --ignore tests/spark
 
 test-spark: $(MATRIX:%=test-%) ## Run the Spark tests on every Spark of the matrix
-	$(if $(LEFT_OUT),@echo '*** WARNING: not tested, for want of their Python: $(LEFT_OUT)')
+	@if [ -n "$(LEFT_OUT)" ]; then echo '*** WARNING: not tested, for want of their Python: $(LEFT_OUT)'; fi
 
 $(MATRIX:%=test-%): test-%: .venv/%/.pomona .venv/%/s3.classpath .venv/s3proxy.classpath
 	$(call on_spark,$*) .venv/$*/bin/python -m pytest tests/spark
