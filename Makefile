@@ -19,6 +19,7 @@ PYTHON_py37 := 3.7 3.8 3.9
 PYTHON_py37-keras := 3.7 3.8 3.9
 PYTHON_spark35 := 3.11 3.12
 PYTHON_spark4 := 3.12 3.11 3.13
+PYTHON_aws := 3.11 3.12 3.13
 
 # The Sparks that the tests run on: 3.1.2 (EMR 6.4.0), 3.5 (EMR 7) and 4, where there is a Python for them.
 find_python = $(shell python/tools/find_python.sh $(PYTHON_$(1)) 2>/dev/null)
