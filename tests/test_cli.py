@@ -20,6 +20,8 @@ import pytest
 import pomona
 from pomona import cli, models
 from pomona.cli import main
+from pomona.cli._errors import cause
+from pomona.cli.run import describe
 from pomona.local import Summary
 
 
@@ -525,7 +527,7 @@ JAVA_STACK = "\tat org.apache.spark.Some.method(Some.scala:1)\n"
     ],
 )
 def test_of_a_message_of_spark_s_only_the_cause_is_told(message: str, told: str) -> None:
-    assert cli._cause(message) == told
+    assert cause(message) == told
 
 
 def test_a_run_on_spark_ends_with_a_summary() -> None:
@@ -542,7 +544,7 @@ def test_a_run_on_spark_ends_with_a_summary() -> None:
         seconds={"list": 1.26, "features": 36.0},
         output="s3://fruits/out",
     )
-    assert cli._describe_run(summary).splitlines() == [
+    assert describe(summary).splitlines() == [
         "2 photos failed:",
         "  a.jpg: empty: 0 bytes",
         "  b.jpg: cut",

@@ -1,0 +1,99 @@
+"""`pomona featurize`: photos to a Parquet file of features, on this machine."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from pomona._images import IMAGE_EXTENSIONS, one_line
+from pomona.cli._arguments import add_model_option, positive
+from pomona.cli._errors import SOME_PHOTOS_FAILED, CommandError
+from pomona.cli._terminal import count, describe_errors, show, size
+
+if TYPE_CHECKING:
+    import argparse
+
+    from pomona.local import Summary
+
+
+def add(verbs: Any, common: argparse.ArgumentParser) -> None:
+    """Declare the verb."""
+    endings = " ".join(ending[1:] for ending in IMAGE_EXTENSIONS)
+    verb = verbs.add_parser(
+        "featurize",
+        parents=[common],
+        help="photos to a Parquet file of features, on this machine",
+        description="Write the features of photos to a Parquet file, on this machine, without "
+        f"Spark. Folders are searched to the bottom for files ending in {endings}; hidden files "
+        "are passed over. Each row has the photo's path, its folder's name as label, its features, "
+        "or the error that kept it from having any.",
+        epilog="example: pomona featurize fruits -o features.parquet",
+    )
+    verb.add_argument("images", nargs="+", metavar="IMAGES", help="folders of photos, or photos")
+    verb.add_argument(
+        "-o", "--output", required=True, metavar="FEATURES.parquet", help="the file to write"
+    )
+    add_model_option(verb)
+    verb.add_argument(
+        "--threads",
+        type=positive,
+        metavar="N",
+        help="threads (default: one for each core that this process may use)",
+    )
+    verb.add_argument(
+        "--strict",
+        action="store_true",
+        help=f"end with exit code {SOME_PHOTOS_FAILED} if any photo failed; the file is "
+        "written all the same",
+    )
+    verb.add_argument("--overwrite", action="store_true", help="replace the file if it exists")
+    verb.add_argument(
+        "--apply-exif", action="store_true", help="turn photos as their EXIF orientation says"
+    )
+    verb.add_argument(
+        "--allow-trailing", action="store_true", help="accept photos with bytes behind their end"
+    )
+    verb.add_argument(
+        "--max-pixels", type=positive, metavar="N", help="refuse photos with more pixels than this"
+    )
+    verb.set_defaults(command=_featurize, unfinished="{output} was not written")
+
+
+def _featurize(args: argparse.Namespace) -> int:
+    from pomona.local import featurize_folder
+
+    try:
+        summary = featurize_folder(
+            args.images,
+            args.output,
+            model=args.model,
+            threads=args.threads or len(os.sched_getaffinity(0)),
+            apply_exif=args.apply_exif,
+            allow_trailing=args.allow_trailing,
+            max_pixels=args.max_pixels,
+            overwrite=args.overwrite,
+        )
+    except FileExistsError as error:
+        raise CommandError(f"{args.output} exists already; --overwrite replaces it") from error
+    show(_describe(summary))
+    failed = summary.errors or summary.unreadable
+    return SOME_PHOTOS_FAILED if args.strict and failed else 0
+
+
+def _describe(summary: Summary) -> str:
+    lines = describe_errors(summary.errors, summary.first_errors)
+    if summary.unreadable:
+        lines.append(f"{count(len(summary.unreadable), 'folder')} could not be listed:")
+        lines += [f"  {one_line(path)}: {one_line(why)}" for path, why in summary.unreadable]
+    if summary.others:
+        lines.append(f"{count(summary.others, 'other file')} passed over")
+    lines.append(
+        f"{count(summary.images, 'photo')}, {count(len(summary.labels), 'label')}, "
+        f"{count(summary.errors, 'error')}: {summary.seconds:.1f} s, "
+        f"{summary.images_per_second:,.1f} images/s"
+    )
+    lines.append(
+        f"{one_line(summary.output)}: {summary.dim:,} features a photo, "
+        + size(summary.output_bytes)
+    )
+    return "\n".join(lines)

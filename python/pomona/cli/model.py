@@ -1,0 +1,164 @@
+"""`pomona model`: get, make and look into models."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+from pomona._images import one_line
+from pomona.cli._arguments import DEFAULT_MODEL, height_and_width, numbers
+from pomona.cli._errors import USAGE
+from pomona.cli._terminal import show, size
+from pomona.models.store import BUILT_IN_NAMES
+
+if TYPE_CHECKING:
+    import argparse
+
+
+def add(verbs: Any, common: argparse.ArgumentParser) -> None:
+    """Declare the verb."""
+    group = verbs.add_parser(
+        "model",
+        help="get, make and look into models",
+        description="Get, make and look into models. They live in $POMONA_HOME, by default the "
+        "user's cache folder.",
+    )
+    actions = group.add_subparsers(title="commands", metavar="COMMAND")
+    group.set_defaults(command=lambda _: group.print_help(sys.stderr) or USAGE, unfinished="")
+
+    pull = actions.add_parser(
+        "pull",
+        parents=[common],
+        help="fetch a model's published weights and convert them",
+        description="Fetch a model's published weights and convert them.",
+        epilog=f"example: pomona model pull {DEFAULT_MODEL}",
+    )
+    pull.add_argument(
+        "name",
+        nargs="?",
+        default=DEFAULT_MODEL,
+        metavar="NAME",
+        help=f"{' or '.join(BUILT_IN_NAMES)} (default: {DEFAULT_MODEL})",
+    )
+    pull.add_argument("--weights", metavar="FILE", help="the published weights, downloaded before")
+    pull.add_argument("--force", action="store_true", help="fetch it again if it is there")
+    pull.set_defaults(command=_model_pull, unfinished="the same command goes on where it stopped")
+
+    convert = actions.add_parser(
+        "convert",
+        parents=[common],
+        help="make a model of your own weights",
+        description="Make a model of Keras MobileNetV2 weights (.h5, .keras) or of an ONNX "
+        "classifier.",
+        epilog="example: pomona model convert mine.h5 -o mine.onnx",
+    )
+    convert.add_argument("weights", metavar="WEIGHTS", help="an .h5, .keras or .onnx file")
+    convert.add_argument(
+        "-o",
+        "--output",
+        metavar="FILE.onnx",
+        help="the model to write (default: keep it under its --name with the pulled models)",
+    )
+    convert.add_argument("--name", metavar="NAME", help="the model's name (default: the file's)")
+    convert.add_argument(
+        "--input-size",
+        type=height_and_width,
+        metavar="N | HxW",
+        help="size of the images in pixels, where the file leaves it open (default: 224)",
+    )
+    convert.add_argument(
+        "--output-tensor",
+        metavar="NAME",
+        help="the tensor of an ONNX file that holds the features",
+    )
+    for option, meaning in (("--mean", "is subtracted from"), ("--std", "then divides")):
+        convert.add_argument(
+            option,
+            type=numbers,
+            metavar="N | R,G,B",
+            help=f"what {meaning} the pixels, which are 0 to 255",
+        )
+    convert.add_argument("--license", metavar="TEXT", help="the weights' licence, to be noted")
+    convert.set_defaults(command=_model_convert, unfinished="no model was written")
+
+    info = actions.add_parser(
+        "info",
+        parents=[common],
+        help="what a model expects and gives",
+        description="Show what a model expects and gives, and where it came from.",
+        epilog=f"example: pomona model info {DEFAULT_MODEL}",
+    )
+    info.add_argument("model", metavar="MODEL", help="a model's name or file")
+    info.add_argument("--json", action="store_true", help="print JSON")
+    info.set_defaults(command=_model_info, unfinished="nothing was shown")
+
+    listing = actions.add_parser(
+        "list",
+        parents=[common],
+        help="the models there are",
+        description="List the models that were pulled and those that can be.",
+    )
+    listing.set_defaults(command=_model_list, unfinished="nothing was shown")
+
+
+def _model_pull(args: argparse.Namespace) -> int:
+    from pomona import models
+
+    path = models.pull(args.name, weights=args.weights, force=args.force)
+    show(_describe_model(models.info(path)))
+    return 0
+
+
+def _model_convert(args: argparse.Namespace) -> int:
+    from pomona import models
+
+    path = models.convert(
+        args.weights,
+        args.output,
+        name=args.name,
+        input_size=args.input_size,
+        output_tensor=args.output_tensor,
+        mean=args.mean,
+        std=args.std,
+        license=args.license,
+    )
+    show(_describe_model(models.info(path)))
+    return 0
+
+
+def _model_info(args: argparse.Namespace) -> int:
+    from pomona import models
+
+    facts = models.info(args.model)
+    show(json.dumps(facts, indent=2) if args.json else _describe_model(facts))
+    return 0
+
+
+def _describe_model(facts: dict[str, Any]) -> str:
+    height, width = facts["input_size"]
+    lines = {
+        "name": facts["name"],
+        "file": f"{facts['path']} ({size(facts['file_size'])})",
+        "sha256": facts["sha256"],
+        "images": f"{height} x {width} pixels, resized {facts['resize']}",
+        "features": f"{facts['dim']:,} a photo",
+        "parameters": f"{facts['parameters']:,}",
+        "source": facts["source"],
+        "license": facts["license"],
+    }
+    return "\n".join(f"{name:11} {one_line(value)}" for name, value in lines.items())
+
+
+def _model_list(args: argparse.Namespace) -> int:
+    from pomona.models.store import home, names
+
+    present = names()
+    lines = [f"models in {one_line(str(home()))}:"]
+    lines += [f"  {name}" for name in present] or ["  none yet"]
+    missing = [name for name in BUILT_IN_NAMES if name not in present]
+    if missing:
+        lines.append("to be had with `pomona model pull NAME`:")
+        lines += [f"  {name}" for name in missing]
+    show("\n".join(lines))
+    return 0
