@@ -6,6 +6,7 @@ import os
 import shutil
 import warnings
 from pathlib import Path
+from random import Random
 
 import pytest
 from py4j.protocol import Py4JJavaError
@@ -13,7 +14,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.functions import col, input_file_name, lit, regexp_extract, spark_partition_id
 
 from pomona._images import IMAGE_EXTENSIONS
-from pomona.spark import read_images
+from pomona.spark import read_images, sample_images
 from pomona.spark.images import BYTES_PER_TASK, PHOTOS_PER_TASK, TASKS_PER_CORE
 
 HOSTILE_NAMES = [
@@ -211,8 +212,19 @@ def test_many_small_photos_make_tasks_of_some_hundreds(spark: SparkSession, tmp_
     sizes = task_sizes(read_images(spark, tmp_path))
 
     assert sum(sizes) == 10_000
-    assert max(sizes) <= PHOTOS_PER_TASK
-    assert len(sizes) == -(-10_000 // max(sizes))
+    assert PHOTOS_PER_TASK // 2 < max(sizes) <= PHOTOS_PER_TASK
+
+
+@pytest.mark.parametrize("number", [801, 3_000, 6_100])
+def test_all_cores_have_work_to_the_end(spark: SparkSession, tmp_path: Path, number: int) -> None:
+    random = Random(number)
+    for photo in range(number):
+        (tmp_path / f"{photo}.jpg").write_bytes(b"x" * random.randint(1, 15_000))
+
+    sizes = task_sizes(read_images(spark, tmp_path))
+
+    assert len(sizes) % spark.sparkContext.defaultParallelism == 0
+    assert min(sizes) > 0.9 * max(sizes)
 
 
 def test_few_photos_still_keep_every_core_busy(spark: SparkSession, tmp_path: Path) -> None:
@@ -292,3 +304,32 @@ def test_content_is_not_read_where_it_is_not_used(spark: SparkSession, tmp_path:
     rows = read_images(spark, tmp_path).select("length", input_file_name()).collect()
 
     assert sorted(row.length for row in rows) == [1, 3 * 1024**3]
+
+
+def test_a_sample_has_a_few_photos_of_each_label_and_reads_no_other(
+    spark: SparkSession, folder: Path
+) -> None:
+    photos = read_images(spark, folder)
+    sample = {row.label: row.path for row in sample_images(photos).collect()}
+    assert set(sample) == {label.name for label in folder.iterdir()}
+    # Spark can read no file of more than 2 GiB, and says so when it is asked to.
+    for path in folder.glob("*/*.jpg"):
+        if f"file:{path}" not in sample.values():
+            os.truncate(path, 2**31)
+    rows = sample_images(photos).collect()
+    assert {row.path for row in rows} == set(sample.values())
+    assert all(row.content.startswith(b"\xff\xd8") for row in rows)
+
+
+def test_a_sample_keeps_labels_and_takes_all_where_there_are_few(
+    spark: SparkSession, folder: Path
+) -> None:
+    odd = next(folder.glob("*/*.jpg")).with_name("[odd] name, {1}.jpg")
+    odd.write_bytes(next(folder.glob("*/*.jpg")).read_bytes())
+    photos = read_images(spark, folder, label=lit("fruit"))
+    sample = sample_images(photos, per_label=99)
+    assert sample.columns == photos.columns
+    assert sample.count() == 17
+    assert {row.label for row in sample.select("label").collect()} == {"fruit"}
+    with pytest.raises(ValueError, match="per_label is 0"):
+        sample_images(photos, 0)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pomona.spark.features import read_features, write_features
-    from pomona.spark.images import read_images
+    from pomona.spark.images import read_images, sample_images
     from pomona.spark.pca import fit_pca
     from pomona.spark.transformer import ImageFeaturizer
     from pomona.spark.udf import featurize_struct_udf, featurize_udf, register
@@ -27,6 +27,7 @@ __all__ = [
     "read_features",
     "read_images",
     "register",
+    "sample_images",
     "write_features",
 ]
 
@@ -38,6 +39,7 @@ _MODULES = {
     "read_features": "features",
     "read_images": "images",
     "register": "udf",
+    "sample_images": "images",
     "write_features": "features",
 }
 _SPARK = (

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import warnings
 from typing import TYPE_CHECKING
 
 from py4j.protocol import Py4JJavaError
-from pyspark.sql import Column, DataFrame, SparkSession
-from pyspark.sql.functions import col, element_at, lit, split
+from pyspark.sql import Column, DataFrame, SparkSession, Window
+from pyspark.sql.functions import (
+    broadcast,
+    col,
+    element_at,
+    lit,
+    row_number,
+    split,
+    xxhash64,
+)
 from pyspark.sql.utils import AnalysisException
 
 from pomona._images import IMAGE_EXTENSIONS
+from pomona.spark._session import session_of
 from pomona.spark._storage import why
 
 if TYPE_CHECKING:
@@ -49,9 +59,10 @@ def read_images(
     the session has ``spark.sql.files.ignoreMissingFiles`` set.
 
     Photos are packed into tasks of a few seconds by number and size: at most `PHOTOS_PER_TASK`
-    small photos or `BYTES_PER_TASK` bytes each, and at least `TASKS_PER_CORE` tasks for each core
-    that the application has now. There is no need to ``repartition``, which would move all bytes
-    over the network. The session's configuration stays as it is.
+    small photos or `BYTES_PER_TASK` bytes each, at least `TASKS_PER_CORE` tasks for each core that
+    the application has now, and the same number for each core, so that all end together. There is
+    no need to ``repartition``, which would move all bytes over the network. The session's
+    configuration stays as it is.
 
     Parameters
     ----------
@@ -92,11 +103,11 @@ def read_images(
     >>> photos.groupBy("label").count().show()  # doctest: +SKIP
     """
     if isinstance(label, Column):
-        labels = label
+        labels = label.cast("string")
     elif label == "parent":
         labels = element_at(split("path", "/"), -2)
     elif label is None:
-        labels = lit(None)
+        labels = lit(None).cast("string")
     else:
         raise ValueError(f'label is {label!r}: it must be "parent", a Column or None')
 
@@ -114,8 +125,51 @@ def read_images(
     empty = _empty_photos(spark, relation)
     if empty is not None:
         photos = photos.union(empty)
-    label_column = labels.cast("string").alias("label")
-    return photos.select("path", label_column, "length", "modificationTime", "content")
+    return photos.select("path", labels.alias("label"), "length", "modificationTime", "content")
+
+
+def sample_images(photos: DataFrame, per_label: int = 1) -> DataFrame:
+    """Take a few photos of each label, to look at.
+
+    Only these are read: ``dropDuplicates`` and filters would read the bytes of every photo.
+
+    Parameters
+    ----------
+    photos : DataFrame
+        What `read_images` returned, or any rows of it.
+    per_label : int, default 1
+        Photos of each label; all where there are fewer. The choice looks random and is the same
+        whenever the names of the files are.
+
+    Returns
+    -------
+    DataFrame
+        The columns of `read_images`, in no order.
+
+    Raises
+    ------
+    FileNotFoundError
+        If a photo is gone by now, or there are none.
+    ValueError
+        If `per_label` is below 1.
+
+    Examples
+    --------
+    >>> examples = sample_images(photos, 6).orderBy("label").toPandas()  # doctest: +SKIP
+    """
+    if per_label < 1:
+        raise ValueError(f"per_label is {per_label}, it must be at least 1")
+    name = element_at(split("path", "/"), -1)
+    place = row_number().over(Window.partitionBy("label").orderBy(xxhash64(name), "path"))
+    ranked = photos.select("path", "label", place.alias("place"))
+    chosen = ranked.where(col("place") <= per_label).select("path", "label").collect()
+    if not chosen:
+        raise FileNotFoundError("there are no photos to take a sample of")
+    spark = session_of(photos)
+    labels = spark.createDataFrame(chosen, "path string, label string")
+    sample = read_images(spark, [row.path for row in chosen], label=None).drop("label")
+    columns = ["path", "label", "length", "modificationTime", "content"]
+    return sample.join(broadcast(labels), "path").select(columns)
 
 
 def _clean(path: str) -> str:
@@ -137,22 +191,44 @@ def _list_photos(spark: SparkSession, paths: list[str]) -> JavaObject:
     # from the session of the query. So a clone of the caller's session (same credentials, catalog
     # and settings) makes the scan: the sizes hold for it alone, wherever the DataFrame goes.
     session = spark._jsparkSession.cloneSession()
-    least_tasks = TASKS_PER_CORE * spark.sparkContext.defaultParallelism
-    session.conf().set("spark.sql.files.minPartitionNum", str(least_tasks))
-    session.conf().set("spark.sql.files.maxPartitionBytes", str(BYTES_PER_TASK))
-    # What a file counts in addition to its own bytes.
-    session.conf().set("spark.sql.files.openCostInBytes", str(BYTES_PER_TASK // PHOTOS_PER_TASK))
     try:
         literal = [_escape_if_it_exists(spark, path) for path in paths]
         relation = _relation(spark, session, literal, _name_pattern())
-        if relation.location().allFiles().isEmpty():
+        photos = relation.location().allFiles().size()
+        if not photos:
             others = _relation(spark, session, literal, "*").location().allFiles()
             raise FileNotFoundError(_explain_no_photos(paths, others))
     except AnalysisException as error:  # a path that does not exist
         raise FileNotFoundError(_first_line(str(error))) from error
     except Py4JJavaError as error:
         raise OSError(f"cannot list {', '.join(paths)}: {why(error)}") from error
+    cores = spark.sparkContext.defaultParallelism
+    for name, value in _task_sizes(photos, relation.location().sizeInBytes(), cores).items():
+        session.conf().set(f"spark.sql.files.{name}", str(value))
     return relation
+
+
+def _task_sizes(photos: int, size: int, cores: int) -> dict[str, int]:
+    """Choose Spark's settings that pack photos into tasks, as many for each core.
+
+    Parameters
+    ----------
+    photos : int
+        How many.
+    size : int
+        Bytes of all of them.
+    cores : int
+        Cores that the application has.
+    """
+    # What Spark counts for a file in addition to its bytes.
+    open_cost = BYTES_PER_TASK // PHOTOS_PER_TASK
+    total = size + photos * open_cost
+    # Spark closes a task before the file that would be too much. Room for almost one more keeps
+    # what is left over by that from becoming a task by itself, which one core does alone.
+    room = min(max(0, size // photos - 1), BYTES_PER_TASK // 2)
+    rounds = max(TASKS_PER_CORE, math.ceil(total / (BYTES_PER_TASK - room) / cores))
+    limit = total // (rounds * cores) + room
+    return {"openCostInBytes": open_cost, "maxPartitionBytes": limit, "minPartitionNum": 1}
 
 
 def _relation(spark: SparkSession, session: JavaObject, paths: list[str], names: str) -> JavaObject:
