@@ -20,6 +20,7 @@ mod error;
 mod featurizer;
 mod fork;
 pub mod model;
+pub mod peak;
 #[cfg(feature = "python")]
 mod python;
 pub mod resize;

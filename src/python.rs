@@ -15,7 +15,7 @@ use pyo3::types::{PyByteArray, PyBytes, PyDict, PyMemoryView, PyString, PyTuple}
 
 use crate::decode::{DEFAULT_MAX_PIXELS, DecodeOptions, Decoder};
 use crate::resize::{CHANNELS, Resizer, Size};
-use crate::{Error, Features, ImageError, Options};
+use crate::{Error, Features, ImageError, Options, peak};
 
 mod exceptions {
     pyo3::import_exception!(pomona._errors, ImageError);
@@ -298,6 +298,22 @@ fn load(
     Ok((resized, size))
 }
 
+#[pyfunction]
+fn multiply_adds(py: Python<'_>, threads: usize, seconds: f64) -> PyResult<u64> {
+    let threads = positive("threads", threads)?;
+    let duration = Duration::try_from_secs_f64(seconds).map_err(|_| Error::InvalidOption {
+        name: "seconds",
+        expected: "a time",
+        found: seconds.to_string(),
+    })?;
+    Ok(py.detach(|| peak::multiply_adds(threads, duration)))
+}
+
+#[pyfunction]
+fn vectors() -> &'static str {
+    peak::vectors()
+}
+
 fn positive(name: &'static str, value: usize) -> Result<NonZeroUsize, Error> {
     NonZeroUsize::new(value).ok_or_else(|| Error::InvalidOption {
         name,
@@ -343,7 +359,7 @@ fn image_of(image: &Bound<'_, PyAny>, index: usize) -> PyResult<Option<PyBackedB
 #[pymodule]
 mod _native {
     #[pymodule_export]
-    use super::{Featurizer, load_image};
+    use super::{Featurizer, load_image, multiply_adds, vectors};
     use numpy::PyArray2;
     use pyo3::prelude::*;
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from pomona._errors import ImageError
 
-__all__ = ["Featurizer", "__version__", "load_image"]
+__all__ = ["Featurizer", "__version__", "load_image", "multiply_adds", "vectors"]
 
 __version__: str
 
@@ -169,3 +169,30 @@ def load_image(
     ImageError
         If the image can't be read.
     """
+
+def multiply_adds(threads: int, seconds: float) -> int:
+    """Do float32 multiply-adds as fast as the processor can, and count them.
+
+    Divided by the processor time that they took, they are the peak that no float32 model exceeds.
+    Threads that share a core share its units. Ctrl-C is not noticed: keep it short.
+
+    Parameters
+    ----------
+    threads : int
+        Threads that are at it together.
+    seconds : float
+        How long, on the clock.
+
+    Returns
+    -------
+    int
+        The multiply-adds of all threads.
+
+    Raises
+    ------
+    ValueError
+        If there is no thread or the time is not one.
+    """
+
+def vectors() -> str:
+    """Name the vectors that :func:`multiply_adds` computes with: AVX-512, AVX2 or SSE2."""
