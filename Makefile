@@ -36,6 +36,11 @@ WHEEL_SOURCES := Cargo.toml Cargo.lock pyproject.toml LICENSE $(shell find src p
 # Real photos for the tests that want them; those skip by name without.
 export POMONA_PHOTOS ?= $(abspath $(wildcard ../shared/data))
 
+# The EMR release whose wheelhouse to build, and those that the tests install.
+EMR ?= 6.4.0
+wheelhouse_of = target/wheelhouse/emr-$(patsubst emr-%,%,$(1))/SHA256SUMS
+TESTED_WHEELHOUSES := $(foreach release,6.4.0 7.14.0,$(call wheelhouse_of,$(release)))
+
 DEMO := demo
 IMAGES ?= $(DEMO)/photos
 DEMO_VENV := $(firstword $(MATRIX))
@@ -52,7 +57,7 @@ on_spark = PATH="$(CURDIR)/.venv/$(1)/bin:$$PATH" SPARK_LOCAL_IP=127.0.0.1 \
 class_path = mvn --quiet --batch-mode -f tests/spark/s3.xml -P $(1) dependency:build-classpath \
 	-Dstyle.color=never -DincludeScope=runtime -Dmdep.regenerateFile -Dmdep.outputFile=$(CURDIR)/$@
 
-.PHONY: help setup build wheel lint test test-rust test-python test-spark bench demo clean system vendor maven
+.PHONY: help setup build wheel wheelhouse lock lint test test-rust test-python test-spark bench demo clean system vendor maven
 
 help: ## Print this help
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -65,6 +70,12 @@ build: .venv/dev/.pomona ## Build Pomona and install it into .venv/dev
 
 wheel: $(WHEEL) ## Build the wheel for every Linux with glibc 2.24, in target/wheels
 	@ls -sh $(WHEEL)
+
+wheelhouse: $(call wheelhouse_of,$(EMR)) ## Build what the nodes of EMR=6.4.0 install (any 6.x, 7.x), for S3
+	@du -sh $(<D)
+
+lock: .venv/build/.installed ## Resolve the wheels of EMR's nodes anew, in bootstrap/locks
+	@for wanted in bootstrap/locks/*.in; do .venv/build/bin/python python/tools/wheelhouse.py lock "$$wanted"; done
 
 lint: .venv/dev/.pomona ## Check formatting, lints, types and shell scripts
 	cargo fmt --check
@@ -80,7 +91,7 @@ test: test-rust test-python test-spark ## Run every test
 test-rust: .venv/build/.installed | system vendor ## Run the tests of the Rust core
 	cargo test --locked --release
 
-test-python: .venv/dev/.pomona $(MATRIX:%=.venv/%/.pomona) $(KERAS2:%=.venv/%/.installed) ## Run the Python tests, those of the wheel and of the README
+test-python: .venv/dev/.pomona $(MATRIX:%=.venv/%/.pomona) $(KERAS2:%=.venv/%/.installed) .venv/aws/.installed $(TESTED_WHEELHOUSES) ## Run the Python tests, those of the wheel and of the README
 	export POMONA_KERAS2_PYTHON="$(KERAS2:%=$(CURDIR)/.venv/%/bin/python)"
 	.venv/dev/bin/pytest --ignore tests/spark
 
@@ -136,6 +147,10 @@ $(WHEEL): $(WHEEL_SOURCES) .venv/build/.installed | system vendor
 		--target x86_64-unknown-linux-gnu --compatibility manylinux_2_17 --out "$$built"
 	.venv/build/bin/python -m wheel tags --remove --platform-tag $(PLATFORM)_x86_64 "$$built"/*.whl
 	mv "$$built"/*.whl $@
+
+# All of it or nothing; pip fetches again only what its cache has lost.
+target/wheelhouse/emr-%/SHA256SUMS: $(WHEEL) $(wildcard bootstrap/locks/*.txt) bootstrap/check/photo.jpg tests/data/tiny.onnx python/tools/wheelhouse.py
+	.venv/build/bin/python python/tools/wheelhouse.py build emr-$* $(WHEEL) $(@D)
 
 $(DEMO)/photos: .venv/$(DEMO_VENV)/.installed
 	@rm -rf $@.tmp
