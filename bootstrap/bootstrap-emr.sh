@@ -8,7 +8,7 @@
 #   --target  by default /opt/pomona: every user of the cluster can read it, whoever runs the job
 #
 # The environment is TARGET/venv, a link that is set once what it points at is complete and has featurized
-# the photo; so a run after one that was cut off, or a second one, is fine. Spark's configuration names
+# the photo; so a second run is fine, also after one that was cut off. Spark's configuration names
 # TARGET/venv/bin/python. Neither the node's own Python nor the PySpark that EMR brings is touched, and nothing
 # comes from the internet. Runs as user hadoop; only making TARGET takes sudo. Amazon Linux 2 has bash 4.2.
 set -euo pipefail
@@ -193,30 +193,30 @@ explain_pip() {
   esac
 }
 
-# try VENV: load all that comes with compiled parts, and featurize the photo with the models.
-try() {
-  doing="trying $1 on a photo"
-  MPLCONFIGDIR=$work logged "$1/bin/python" -I - "$1/check/photo.jpg" "$1/check/model.onnx" ${model:+"$work/${model##*/}"} <<'PYTHON'
+# works VENV: all that has compiled parts can be loaded, and the photo has features.
+works() {
+  doing="trying $1"
+  MPLCONFIGDIR=$work logged "$1/bin/python" -I -c \
+    'import matplotlib.pyplot, numpy, pandas, pyarrow.parquet, sklearn.manifold, pomona' &&
+    featurizes "$1" "$1/check/model.onnx"
+}
+
+# featurizes VENV MODEL
+featurizes() {
+  doing="featurizing a photo with ${2##*/}"
+  logged "$1/bin/python" -I - "$1/check/photo.jpg" "$2" <<'PYTHON'
 import sys
 
-import matplotlib.pyplot
 import numpy
-import pandas
-import pyarrow.parquet
-import sklearn.manifold
-
 import pomona
 
-photo, *models = sys.argv[1:]
-with open(photo, "rb") as file:
-    content = file.read()
-for model in models:
-    featurizer = pomona.Featurizer(model)
-    features = featurizer.featurize([content])
-    if features.shape != (1, featurizer.dim) or not numpy.isfinite(features).all():
-        sys.exit(f"{model} made {features} of {photo}: not {featurizer.dim} finite numbers")
-    print(f"{featurizer.model_name}: {featurizer.dim} features;", end=" ")
-print(f"Pomona {pomona.__version__}, Python {sys.version.split()[0]}, numpy {numpy.__version__}")
+with open(sys.argv[1], "rb") as file:
+    photo = file.read()
+featurizer = pomona.Featurizer(sys.argv[2])
+features = featurizer.featurize([photo])
+if features.shape != (1, featurizer.dim) or not numpy.isfinite(features).all():
+    sys.exit(f"{features} is not {featurizer.dim} finite numbers")
+print(f"{featurizer.dim} features of a photo by model {featurizer.model_name}")
 PYTHON
 }
 
@@ -225,32 +225,48 @@ main() {
   make_target
   say "wheelhouse $wheelhouse, target $target"
   fetch "$wheelhouse/SHA256SUMS" "$work/SHA256SUMS"
-  if [ -n "$model" ]; then fetch "$model" "$work/${model##*/}"; fi
 
-  if cmp -s "$work/SHA256SUMS" "$target/venv/SHA256SUMS" && try "$target/venv"; then
-    say "$target/venv is as it should be: nothing to do"
+  if is_there && works "$target/venv"; then
+    say "$target/venv is as it should be: $(cat "$log")"
   else
-    fetch "$wheelhouse/requirements.txt" "$work/requirements.txt"
-    verify "$work" requirements.txt
-    find_python "$(field python)"
-    say "$("$python" -V) at $python"
-    require_space
-    fetch "$wheelhouse/" "$work/wheels" --recursive
-    verify "$work/wheels"
-    say "fetched and checked; installing"
-    build "$work/wheels"
-    try "$unfinished" || fail "it does not work on this node; what it said is above" "send that to whoever made the wheelhouse"
+    install_wheelhouse
   fi
-  say "tried on a photo: $(cat "$log")"
-
-  doing="setting it in place"
-  if [ -n "$model" ]; then mv "$work/${model##*/}" "$target/models/"; fi
-  if [ -n "$unfinished" ]; then
-    ln -s "envs/${unfinished##*/}" "$work/venv"
-    mv -T "$work/venv" "$target/venv"
-    unfinished=""
-  fi
+  if [ -n "$model" ]; then install_model; fi
   say "done in $SECONDS s: $target/venv/bin/python"
+}
+
+is_there() {
+  [ "$(cat "$work/SHA256SUMS")" = "$(cat "$target/venv/SHA256SUMS" 2>/dev/null)" ]
+}
+
+install_wheelhouse() {
+  fetch "$wheelhouse/requirements.txt" "$work/requirements.txt"
+  verify "$work" requirements.txt
+  find_python "$(field python)"
+  say "$("$python" -V) at $python"
+  require_space
+  fetch "$wheelhouse/" "$work/wheels" --recursive
+  verify "$work/wheels"
+  say "fetched and checked; installing"
+  build "$work/wheels"
+  works "$unfinished" ||
+    fail "the new environment does not work on this node; what it said is above" "check that the wheelhouse is for this EMR release"
+  say "$("$unfinished/bin/python" -I -m pip list --format freeze | tr '\n' ' ')"
+  say "$(cat "$log")"
+
+  doing="setting $target/venv"
+  ln -s "envs/${unfinished##*/}" "$work/venv"
+  mv -T "$work/venv" "$target/venv"
+  unfinished=""
+}
+
+install_model() {
+  local name=${model##*/}
+  fetch "$model" "$work/$name"
+  featurizes "$target/venv" "$work/$name" ||
+    fail "$model does not work; what it said is above" "see what \`pomona model info $name\` says of the file, and upload one that works"
+  say "$(cat "$log")"
+  mv "$work/$name" "$target/models/$name"
 }
 
 main "$@"
