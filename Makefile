@@ -41,6 +41,12 @@ EMR ?= 6.4.0
 wheelhouse_of = target/wheelhouse/emr-$(patsubst emr-%,%,$(1))/SHA256SUMS
 TESTED_WHEELHOUSES := $(foreach release,6.4.0 7.14.0,$(call wheelhouse_of,$(release)))
 
+# What the commands for a cluster are told; DRY_RUN=1 prints their calls of AWS and makes none.
+RELEASE ?= emr-$(EMR:emr-%=%)
+emr = PYTHONPATH=python/tools python3 -m emr $(1) $(foreach name,BUCKET KEY SUBNET MY_IP REGION RELEASE INSTANCE \
+	WORKERS TASKS IDLE MODEL OUTPUT ARGS DRY_RUN ALLOW_REGION EVERY \
+	$(if $(filter file,$(origin IMAGES)),,IMAGES),$(if $($(name)),'$(name)=$($(name))'))
+
 DEMO := demo
 IMAGES ?= $(DEMO)/photos
 DEMO_VENV := $(firstword $(MATRIX))
@@ -57,7 +63,7 @@ on_spark = PATH="$(CURDIR)/.venv/$(1)/bin:$$PATH" SPARK_LOCAL_IP=127.0.0.1 \
 class_path = mvn --quiet --batch-mode -f tests/spark/s3.xml -P $(1) dependency:build-classpath \
 	-Dstyle.color=never -DincludeScope=runtime -Dmdep.regenerateFile -Dmdep.outputFile=$(CURDIR)/$@
 
-.PHONY: help setup build wheel wheelhouse lock lint test test-rust test-python test-spark bench demo clean system vendor maven
+.PHONY: help setup build wheel wheelhouse lock lint test test-rust test-python test-spark bench demo emr-up emr-run emr-down clean system vendor maven
 
 help: ## Print this help
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -107,6 +113,15 @@ bench: .venv/dev/.pomona .venv/py37/.pomona .venv/py37-keras/.installed ## Measu
 demo: .venv/$(DEMO_VENV)/.pomona $(filter $(DEMO)/photos,$(IMAGES)) ## Photos to features to PCA on Spark; IMAGES=folder for your own
 	@export PYSPARK_SUBMIT_ARGS="--driver-java-options '$(JAVA_OPTIONS)' pyspark-shell"
 	$(call on_spark,$(DEMO_VENV)) .venv/$(DEMO_VENV)/bin/python python/tools/demo.py "$(IMAGES)" $(DEMO)/output
+
+emr-up: $(if $(filter-out 0,$(DRY_RUN)),,$(call wheelhouse_of,$(RELEASE))) ## Start a cluster: BUCKET=… KEY=… SUBNET=… MY_IP=… (bootstrap/README.md)
+	@$(call emr,up)
+
+emr-run: ## Run the job on it, to the end: BUCKET=…
+	@$(call emr,run)
+
+emr-down: ## End it, and say what still costs money: BUCKET=…
+	@$(call emr,down)
 
 clean: ## Remove everything that make has made
 	rm -rf target .venv $(DEMO) python/pomona/lib

@@ -1,0 +1,114 @@
+"""The commands: up, run, down."""
+
+from __future__ import annotations
+
+import sys
+from typing import Callable, Sequence
+
+from emr import account, cluster, guide
+from emr.aws import FILLED, Aws
+from emr.configuration import configurations
+from emr.errors import AwsError, Stop
+from emr.settings import Settings
+
+NEEDED = {
+    "up": ("BUCKET", "KEY", "SUBNET", "MY_IP"),
+    "run": ("BUCKET",),
+    "down": ("BUCKET",),
+}
+
+
+def up(aws: Aws, settings: Settings) -> None:
+    """Make what a cluster needs, start it, and say how to reach it."""
+    if not settings.dry_run:
+        account.check_files(settings)
+    configuration = configurations(settings)
+    number = account.identity(aws)
+    aws.say("A second cluster is not started.")
+    found = cluster.find(aws, settings)
+    if found and not settings.dry_run:
+        _join(aws, settings, found[0])
+        return
+    aws.script('if [ -n "$CLUSTER" ]; then echo "$CLUSTER runs already"; exit; fi')
+    account.check_release(aws, settings)
+    account.check_key(aws, settings)
+    vpc, public = account.check_subnet(aws, settings)
+    account.make_bucket(aws, settings, number)
+    aws.say("The settings of Spark, YARN, Livy and JupyterHub.")
+    aws.write(FILLED / "emr.json", configuration)
+    account.upload(aws, settings)
+    account.make_roles(aws, settings, number)
+    network = account.make_network(aws, settings, vpc, public=public)
+    new = cluster.create(aws, settings, network)
+    cluster.wait_until_ready(aws, settings, new)
+    guide.connect(aws, settings, new)
+
+
+def _join(aws: Aws, settings: Settings, running: str) -> None:
+    """Let the user's present address into the cluster that runs, and say how to reach it."""
+    aws.say(f"{running} runs already: nothing is started or uploaded.")
+    group = aws.text(
+        "PRIMARY_GROUP",
+        *("emr", "describe-cluster", "--cluster-id", running),
+        query="Cluster.Ec2InstanceAttributes.EmrManagedMasterSecurityGroup",
+    )
+    account.open_ssh(aws, settings, group)
+    cluster.wait_until_ready(aws, settings, running)
+    guide.connect(aws, settings, running)
+
+
+def run(aws: Aws, settings: Settings) -> None:
+    """Run the job on the cluster, to its end."""
+    cluster.run(aws, settings, cluster.running(aws, settings))
+    aws.say(f"The results are in {settings.output_uri}: features, pca, pca_model, summary.json.")
+    aws.remark(f"The cluster still runs, and costs money: make emr-down BUCKET={settings.BUCKET}")
+
+
+def down(aws: Aws, settings: Settings) -> None:
+    """End the cluster, and say what still costs money."""
+    if not cluster.end(aws, settings):
+        aws.say(f"No cluster {settings.cluster_name} runs in {aws.region}: there is none to end.")
+    guide.costs(aws, settings)
+
+
+VERBS: dict[str, Callable[[Aws, Settings], None]] = {"up": up, "run": run, "down": down}
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run a command and return its exit code."""
+    verb, *words = arguments or [""]
+    if verb not in VERBS:
+        print(f"usage: python -m emr {'|'.join(VERBS)} NAME=VALUE …", file=sys.stderr)
+        return 2
+    try:
+        settings = Settings.of(words, NEEDED[verb])
+    except Stop as stop:
+        print(f"emr-{verb}: {stop}.", file=sys.stderr)
+        return 2
+    aws = Aws(settings.REGION, dry_run=settings.dry_run)
+    aws.begin(f"make emr-{verb}")
+    try:
+        VERBS[verb](aws, settings)
+    except (Stop, AwsError) as error:
+        _tell(aws, f"emr-{verb}: {error}.")
+        return 1
+    except KeyboardInterrupt:
+        _tell(aws, f"emr-{verb}: interrupted.")
+        return 130
+    return 0
+
+
+def _tell(aws: Aws, text: str) -> None:
+    """Say what happened, and what there is now that was not before."""
+    sys.stdout.flush()
+    print(f"\n{text}", file=sys.stderr)
+    if aws.made:
+        print("Made before that, and still there:", file=sys.stderr)
+    for made in aws.made:
+        print(f"  {made}", file=sys.stderr)
+    if not any("COSTS MONEY" in made or "money" in made for made in aws.made):
+        print("Nothing was started that costs money.", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

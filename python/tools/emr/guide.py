@@ -1,0 +1,119 @@
+"""How to reach a cluster, and what costs money once it has ended."""
+
+from __future__ import annotations
+
+from emr.account import SERVICE_POLICY, TAG
+from emr.aws import Aws
+from emr.settings import Settings
+
+SOCKS_PORT = 8157
+#: MG emr-web-interfaces; Hadoop 3's own port for HDFS.
+PAGES = (
+    ("JupyterHub", "https", 9443),
+    ("Spark history", "http", 18080),
+    ("YARN", "http", 8088),
+    ("Livy", "http", 8998),
+    ("HDFS", "http", 9870),
+)
+
+
+def connect(aws: Aws, settings: Settings, cluster: str) -> None:
+    """Print the way into a cluster."""
+    aws.say("How to reach it.")
+    host = aws.text(
+        "PRIMARY",
+        *("emr", "describe-cluster", "--cluster-id", cluster),
+        query="Cluster.MasterPublicDnsName",
+    )
+    key = settings.KEY or "KEY"
+    lines = [
+        f"Cluster {cluster} ({settings.cluster_name}), {settings.RELEASE} in {aws.region}.",
+        "",
+        "A tunnel, in a terminal of its own (it says nothing and stays open):",
+        f"  ssh -i ~/.ssh/{key}.pem -N -D {SOCKS_PORT} hadoop@{host}",
+        "",
+        "A browser that goes through it:",
+        f"  google-chrome --user-data-dir=/tmp/emr --proxy-server=socks5://127.0.0.1:{SOCKS_PORT} "
+        f"https://{host}:9443",
+        "  (Firefox: FoxyProxy with SOCKS5 127.0.0.1, that port, and its DNS through the proxy.)",
+        "",
+        *(f"  {name + ':':15}{scheme}://{host}:{port}" for name, scheme, port in PAGES),
+        "",
+        "JupyterHub's certificate is its own, hence the browser's warning. The first login is",
+        "jovyan / jupyter: change it. Open fruits_on_emr.ipynb with the kernel PySpark.",
+        "",
+        f"The job: make emr-run BUCKET={settings.BUCKET} REGION={aws.region}",
+        f"The end: make emr-down BUCKET={settings.BUCKET} REGION={aws.region}",
+        f"Without work for {int(settings.IDLE):,} s it ends by itself.",
+    ]
+    aws.page(lines)
+
+
+def costs(aws: Aws, settings: Settings) -> None:
+    """Look for what costs money without a cluster, and print how to be rid of it."""
+    aws.say("What still costs money in this region.")
+    lines: list[str] = []
+    with aws.allowed_to_fail():
+        other = aws.answer("emr", "list-clusters", "--active", query="Clusters[].[Id,Name]") or []
+        lines += [f"Cluster {name} ({key}) runs: it costs money." for key, name in other]
+    with aws.allowed_to_fail():
+        tagged = ("--filters", f"Name=tag:{TAG},Values=true")
+        disks = aws.answer("ec2", "describe-volumes", *tagged, query="Volumes[].VolumeId") or []
+        lines += [
+            f"Disk {disk} is left; if it is no running cluster's: aws ec2 delete-volume "
+            f"--volume-id {disk} --region {aws.region}"
+            for disk in disks
+        ]
+        if not disks:
+            lines.append("No disk is left: those of a cluster go with it.")
+    with aws.allowed_to_fail():
+        free = "Addresses[?AssociationId==null].[PublicIp,AllocationId]"
+        for address, key in aws.answer("ec2", "describe-addresses", query=free) or []:
+            lines.append(
+                f"Elastic IP {address} is used by nothing and costs money: aws ec2 "
+                f"release-address --allocation-id {key} --region {aws.region}"
+            )
+    with aws.allowed_to_fail():
+        there = ("--filter", "Name=state,Values=available")
+        gateways = aws.answer(
+            "ec2", "describe-nat-gateways", *there, query="NatGateways[].NatGatewayId"
+        )
+        lines += [f"NAT gateway {key} costs money by the hour." for key in gateways or []]
+    with aws.allowed_to_fail():
+        summary = ("s3", "ls", settings.uri, "--recursive", "--summarize", "--human-readable")
+        total = aws.raw(*summary).decode(errors="replace").splitlines()[-2:]
+        size = ", ".join(line.strip() for line in total) or "its objects"
+        lines.append(f"S3 takes money for what is in {settings.uri}: {size}.")
+    aws.page(removal(aws, settings) if aws.dry_run else [*lines, "", *removal(aws, settings)])
+
+
+def removal(aws: Aws, settings: Settings) -> list[str]:
+    """Return how to remove all that emr-up makes."""
+    nodes, service = settings.nodes_role, settings.service_role
+    region = f"--region {aws.region}"
+    groups = (
+        "$(aws ec2 describe-security-groups --filters "
+        f"'Name=group-name,Values={settings.cluster_name}-*' "
+        f"--query 'SecurityGroups[].GroupId' --output text {region})"
+    )
+    rules = (
+        "$(aws ec2 describe-security-group-rules --filters Name=group-id,Values=$GROUP "
+        f"--query 'SecurityGroupRules[?!IsEgress].SecurityGroupRuleId' --output text {region})"
+    )
+    return [
+        "To remove the photos, the results and the bucket (nothing brings them back):",
+        f"  aws s3 rb s3://{settings.BUCKET} --force {region}",
+        "To remove the rest, which is free:",
+        f"  aws iam remove-role-from-instance-profile --instance-profile-name {nodes} "
+        f"--role-name {nodes}",
+        f"  aws iam delete-instance-profile --instance-profile-name {nodes}",
+        f"  aws iam delete-role-policy --role-name {nodes} --policy-name nodes-access",
+        f"  aws iam delete-role --role-name {nodes}",
+        f"  aws iam detach-role-policy --role-name {service} --policy-arn {SERVICE_POLICY}",
+        f"  aws iam delete-role-policy --role-name {service} --policy-name emr-pass-role",
+        f"  aws iam delete-role --role-name {service}",
+        "The security groups name each other, so their rules go first:",
+        f"  for GROUP in {groups}; do aws ec2 revoke-security-group-ingress --group-id $GROUP "
+        f"--security-group-rule-ids {rules} {region}; done",
+        f"  for GROUP in {groups}; do aws ec2 delete-security-group --group-id $GROUP {region}; done",
+    ]
