@@ -1,0 +1,585 @@
+"""Pictures of a run: its photos, its classes, the variance curve and the first two components.
+
+Each function takes what the package returns and gives a matplotlib `Figure` that is legible with 2
+classes and with 141, and for people who do not tell red from green. Figures belong to no window
+and to no pyplot, unless they are drawn into one of pyplot's: ``figure=plt.figure()``, which is what
+a PySpark kernel's ``%matplot plt`` shows. `to_png` makes a file's content of any of them.
+
+Needs matplotlib: ``pip install 'pomona[report]'``.
+"""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, Iterable, Mapping, Sequence, TypeVar
+
+import numpy as np
+
+from pomona import ImageError, load_image
+
+try:
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator, PercentFormatter
+except ImportError as error:
+    raise ImportError(
+        f"pomona.plots cannot import {error.name}, which it needs: pip install 'pomona[report]'",
+        name=error.name,
+    ) from error
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from numpy.typing import ArrayLike, NDArray
+
+#: Dots per inch of every figure: a figure of 9 inches fills a notebook's page at 1,080 pixels.
+DPI = 120
+
+#: Classes up to which a scatter has their names at their places; more have numbers and a list.
+NAMED_CLASSES = 12
+
+# Okabe and Ito's palette for all kinds of colour vision (2008), without its black and its yellow,
+# which is too pale for dots on white.
+_BLUE, _VERMILION = "#0072b2", "#d55e00"
+_PALETTE = (_BLUE, _VERMILION, "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
+# As many as share no divisor with the colours would be best; what counts is that neighbours differ
+# in both.
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+_INK, _MUTED, _FAINT, _GREY = "#222222", "#6e6e6e", "#d9d9d9", 0xD9
+
+#: Shares of the variance that people ask about, marked beside the chosen one.
+_LANDMARKS = (0.5, 0.8, 0.9, 0.99)
+# The part of a variance curve that says anything ends here.
+_CURVE_ENDS = 0.999
+
+# Of a contact sheet, about, in inches.
+_SHEET_WIDTH = 11.2
+# Of lists and of names above photos, in points.
+_SMALL = 7.5
+
+_POINTS_PER_INCH = 72
+# Of DejaVu Sans, matplotlib's font: its width a character and its height a line, in ems.
+_CHARACTER, _LINE = 0.62, 1.25
+_NO_LABEL = "(no label)"
+# Of moving texts off each other; those of 141 classes come apart in about 100.
+_STEPS = 500
+
+_T = TypeVar("_T")
+
+
+def variance_curve(curve: ArrayLike, k: int, *, figure: Figure | None = None) -> Figure:
+    """Draw the share of the variance that components explain, with the chosen number marked.
+
+    Parameters
+    ----------
+    curve
+        Share of the variance of the first 1, 2, 3 … components: `pomona.spark.pca.PCA.curve`, or
+        ``variance_curve`` of a ``summary.json``. What follows 99.9 % is left out.
+    k
+        Components that were chosen.
+    figure
+        A figure to draw into instead of a new one.
+
+    Raises
+    ------
+    ValueError
+        The curve does not go as far as `k`.
+
+    Examples
+    --------
+    >>> variance_curve([0.5, 0.75, 0.875, 1.0], k=3).axes[0].get_title(loc="left")
+    '3 of 4 components explain 87.5 % of the variance'
+    """
+    shares = np.asarray(curve, dtype=np.float64)
+    if not 1 <= k <= shares.size:
+        raise ValueError(f"{k} components are not on a curve of {shares.size}")
+    figure = _page(figure, 9, 4.8)
+    axes = _axes(figure, left=0.8, right=0.3, top=0.5, bottom=0.6)
+    last = min(shares.size, max(int(np.searchsorted(shares, _CURVE_ENDS)) + 1, round(1.1 * k)))
+    components = np.arange(1, last + 1)
+    axes.plot(components, shares[:last], color=_BLUE, linewidth=2)
+    axes.fill_between(components, shares[:last], color=_BLUE, alpha=0.08, linewidth=0)
+    axes.set_xlim(0, last * 1.02)
+    axes.set_ylim(0, 1.04)
+
+    chosen = float(shares[k - 1])
+    axes.plot([k, k, 0], [0, chosen, chosen], color=_VERMILION, linewidth=1, linestyle="--")
+    axes.plot([k], [chosen], "o", color=_VERMILION, markersize=8, gid="chosen")
+    left = k > last / 2
+    axes.annotate(
+        f"{_number(k, 'component', 'components')}: {_percent(chosen)}",
+        (k, chosen),
+        xytext=(-10 if left else 10, -18),
+        textcoords="offset points",
+        ha="right" if left else "left",
+        color=_VERMILION,
+        fontweight="bold",
+    )
+    for share in _LANDMARKS:
+        number = int(np.searchsorted(shares, share)) + 1
+        # The text of the chosen one takes the room below it.
+        if number > last or chosen - 0.1 < share < chosen + 0.03:
+            continue
+        axes.plot([number], [shares[number - 1]], "o", color=_BLUE, markersize=4)
+        axes.annotate(
+            f"{share * 100:.0f} %: {number:,}",
+            (number, shares[number - 1]),
+            xytext=(7, -9),
+            textcoords="offset points",
+            color=_MUTED,
+            fontsize=8,
+        )
+    axes.set_xlabel("components")
+    axes.set_ylabel("share of the variance")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
+    axes.grid(color=_FAINT, linewidth=0.5)
+    _title(axes, f"{k:,} of {shares.size:,} components explain {_percent(chosen)} of the variance")
+    return figure
+
+
+def class_balance(counts: Mapping[str | None, int], *, figure: Figure | None = None) -> Figure:
+    """Draw how many photos each class has, the largest first.
+
+    Classes with less than half of the median stand out: a classifier will know them least.
+
+    Parameters
+    ----------
+    counts
+        Photos of each label: ``dict(photos.groupBy("label").count().collect())``.
+    figure
+        A figure to draw into instead of a new one.
+
+    Raises
+    ------
+    ValueError
+        There is no class.
+
+    Examples
+    --------
+    >>> class_balance({"Apple": 164, "Pear": 120}).axes[0].get_title(loc="left")
+    '284 photos in 2 classes'
+    """
+    if not counts:
+        raise ValueError("no class to draw")
+    named = [(_name(label), number) for label, number in counts.items()]
+    ordered = sorted(named, key=lambda one: (-one[1], one[0].casefold()))
+    few = float(np.median([number for _, number in ordered])) / 2
+    most = max(1, ordered[0][1])
+    columns = _columns(ordered, 48)
+    names_width = _inches(max(len(_short(name, 28)) for name, _ in ordered), 8) + 0.2
+    width = max(7.5, len(columns) * (names_width + 2.2))
+    height = max(2.4, 0.19 * len(columns[0]) + 0.9)
+    figure = _page(figure, width, height)
+    share = width / len(columns)
+    for number, column in enumerate(columns):
+        axes = _axes(
+            figure,
+            left=share * number + names_width,
+            right=width - share * (number + 1) + 0.5,
+            top=0.6,
+            bottom=0.15,
+        )
+        places = range(len(column))
+        numbers = [one for _, one in column]
+        colours = [_VERMILION if one < few else _BLUE for one in numbers]
+        axes.barh(places, numbers, color=colours, height=0.72)
+        axes.set_yticks(places)
+        axes.set_yticklabels([_short(name, 28) for name, _ in column], fontsize=8)
+        # The last column has its bars as high as those of the others.
+        axes.set_ylim(len(columns[0]) - 0.4, -0.6)
+        axes.set_xlim(0, most)
+        axes.set_xticks([])
+        axes.tick_params(length=0)
+        for side in ("top", "right", "bottom"):
+            axes.spines[side].set_visible(False)
+        for place, one in zip(places, numbers):
+            axes.text(one, place, f" {one:,}", va="center", fontsize=8, color=_INK, clip_on=False)
+    photos = _number(sum(number for _, number in ordered), "photo", "photos")
+    title = f"{photos} in {_number(len(ordered), 'class', 'classes')}"
+    if any(number < few for _, number in ordered):
+        title += "; orange: less than half of the median"
+    _title(figure.axes[0], title)
+    return figure
+
+
+def contact_sheet(
+    photos: Iterable[bytes], labels: Iterable[str | None], *, figure: Figure | None = None
+) -> Figure:
+    """Draw photos as the model sees them before it resizes them, class by class.
+
+    Parameters
+    ----------
+    photos
+        Encoded photos; a few of each class, as from `pomona.spark.sample_images`. All of them are
+        held as thumbnails.
+    labels
+        Their labels. Classes stand in the order in which they come up.
+    figure
+        A figure to draw into instead of a new one.
+
+    Returns
+    -------
+    Figure
+        A photo that cannot be read is a grey square that says so.
+
+    Raises
+    ------
+    ValueError
+        There are no photos, or more or fewer labels than photos.
+    """
+    images, names = list(photos), [_name(label) for label in labels]
+    _check_lengths("photos", len(images), len(names))
+    classes: dict[str, list[bytes]] = {}
+    for image, name in zip(images, names):
+        classes.setdefault(name, []).append(image)
+
+    side, gap, margin = 100 / DPI, 0.06, 0.15
+    # A strip for each class, with its name above, and as many strips side by side as make a page.
+    most = max(len(each) for each in classes.values())
+    abreast = min(most, int(_SHEET_WIDTH / (side + gap)))
+    strip_width = abreast * (side + gap) + 0.15
+    beside = min(len(classes), max(1, int(_SHEET_WIDTH / strip_width)))
+    name_length = int((strip_width - 0.1) / _inches(1, _SMALL))
+    headings = {name: _wrapped(name, name_length) for name in classes}
+    heading = 0.2 + 0.13 * max(text.count("\n") for text in headings.values())
+    strip_height = heading + -(-most // abreast) * (side + gap) + 0.1
+    width = margin + beside * strip_width
+    height = 0.5 + -(-len(classes) // beside) * strip_height
+    figure = _page(figure, width, height)
+    axes = _axes(figure, left=0, right=0, top=0, bottom=0)
+    axes.axis("off")
+
+    sheet = np.full((round(height * DPI), round(width * DPI), 3), 255, np.uint8)
+    for number, (name, members) in enumerate(classes.items()):
+        row, column = divmod(number, beside)
+        x, y = margin + column * strip_width, 0.5 + row * strip_height + heading
+        axes.text(x, y - 0.04, headings[name], fontsize=_SMALL, color=_INK, va="bottom")
+        for place, image in enumerate(members):
+            down, across = divmod(place, abreast)
+            left, top = x + across * (side + gap), y + down * (side + gap)
+            if not _paste(sheet, image, round(left * DPI), round(top * DPI), round(side * DPI)):
+                axes.text(
+                    left + side / 2,
+                    top + side / 2,
+                    "cannot\nbe read",
+                    ha="center",
+                    va="center",
+                    fontsize=7,
+                )
+    # The axes count in inches, and a pixel of the sheet is one of the figure.
+    axes.imshow(sheet, extent=(0, width, height, 0), aspect="auto", interpolation="nearest")
+    many = _number(len(images), "photo", "photos")
+    title = f"{many} of {_number(len(classes), 'class', 'classes')}"
+    axes.text(margin, 0.3, title, fontsize=11, fontweight="bold", color=_INK)
+    return figure
+
+
+def components_scatter(
+    points: Iterable[ArrayLike],
+    labels: Iterable[str | None],
+    explained: ArrayLike | None = None,
+    *,
+    figure: Figure | None = None,
+) -> Figure:
+    """Draw photos on the first two principal components, coloured by class.
+
+    Colours and shapes repeat when classes are many, so each class also has its name at its middle,
+    or from `NAMED_CLASSES` on a number that a list beside the picture explains.
+
+    Parameters
+    ----------
+    points
+        For each photo its components, two or more: the column ``pca``.
+    labels
+        Their labels.
+    explained
+        Share of the variance of each component (`PCA.explained_variance_ratio`), for the axes.
+    figure
+        A figure to draw into instead of a new one.
+
+    Raises
+    ------
+    ValueError
+        There are no photos, more or fewer labels than photos, or one component only.
+    """
+    names = np.array([_name(label) for label in labels], dtype=object)
+    rows = [np.asarray(point, dtype=np.float64)[:2] for point in points]
+    _check_lengths("points", len(rows), len(names))
+    places = np.stack(rows)
+    if places.shape[1] < 2:
+        raise ValueError("a scatter needs two components and there is one: fit the PCA with k >= 2")
+    classes = sorted(set(names), key=str.casefold)
+    listed = len(classes) > NAMED_CLASSES
+    columns = _columns(classes, 47)
+    list_width = 0.0
+    if listed:
+        list_width = sum(_inches(max(map(len, map(_listed, c))) + 9, 7) for c in columns) + 0.2
+    size = 8.0
+    figure = _page(figure, size + 1 + list_width, size)
+    axes = _axes(figure, left=0.8, right=0.2 + list_width, top=0.5, bottom=0.6)
+    axes.set_axisbelow(True)
+    axes.grid(color=_FAINT, linewidth=0.5)
+
+    area = float(np.clip(12_000 / len(places), 5, 26))
+    styles = [
+        (_PALETTE[number % len(_PALETTE)], _MARKERS[number % len(_MARKERS)])
+        for number in range(len(classes))
+    ]
+    middles = []
+    for name, (colour, marker) in zip(classes, styles):
+        of_class = places[names == name]
+        middles.append(np.median(of_class, axis=0))
+        axes.scatter(
+            of_class[:, 0],
+            of_class[:, 1],
+            s=area,
+            c=colour,
+            marker=marker,
+            alpha=0.7,
+            # Without an edge, a small cross is less than a pixel wide and is not drawn.
+            edgecolors="face",
+            linewidths=0.4,
+        )
+    low, high = places.min(axis=0), places.max(axis=0)
+    margin = np.maximum(0.05 * (high - low), 1e-9)
+    axes.set_xlim(low[0] - margin[0], high[0] + margin[0])
+    axes.set_ylim(low[1] - margin[1], high[1] + margin[1])
+
+    texts = (
+        [str(n) for n in range(1, len(classes) + 1)] if listed else [_short(n, 24) for n in classes]
+    )
+    _label_middles(axes, np.stack(middles), texts, [colour for colour, _ in styles])
+    if listed:
+        _list_classes(figure, columns, styles, list_width)
+    for axis, number in ((axes.xaxis, 0), (axes.yaxis, 1)):
+        share = (
+            ""
+            if explained is None
+            else f", {_percent(np.asarray(explained)[number])} of the variance"
+        )
+        axis.set_label_text(f"component {number + 1}{share}")
+    many = _number(len(places), "photo", "photos")
+    title = f"{many} of {_number(len(classes), 'class', 'classes')} on the first two components"
+    _title(axes, title)
+    return figure
+
+
+def to_png(figure: Figure) -> bytes:
+    """Render a figure as a PNG file, `DPI` dots per inch.
+
+    Examples
+    --------
+    >>> to_png(class_balance({"Apple": 164}))[1:4]
+    b'PNG'
+    """
+    buffer = io.BytesIO()
+    # Without the name and the version of the software, the same figure is the same bytes.
+    figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def _page(figure: Figure | None, width: float, height: float) -> Figure:
+    """Prepare a figure of a size in inches."""
+    if figure is None:
+        figure = Figure()
+    figure.clear()
+    figure.set_size_inches(width, height)
+    figure.set_dpi(DPI)
+    figure.set_facecolor("white")
+    return figure
+
+
+def _axes(figure: Figure, *, left: float, right: float, top: float, bottom: float) -> Axes:
+    """Add axes with margins in inches, which hold their texts whatever the size of the figure."""
+    width, height = figure.get_size_inches()
+    axes = figure.add_axes(
+        (left / width, bottom / height, 1 - (left + right) / width, 1 - (top + bottom) / height)
+    )
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    axes.tick_params(colors=_INK, labelsize=9)
+    return axes
+
+
+def _title(axes: Axes, text: str) -> None:
+    axes.set_title(text, loc="left", fontsize=11, fontweight="bold", color=_INK, pad=10)
+
+
+def _name(label: str | None) -> str:
+    return _NO_LABEL if label is None else str(label)
+
+
+def _short(name: str, length: int) -> str:
+    r"""Cut a name at a length, and keep matplotlib from reading a formula in it.
+
+    Examples
+    --------
+    >>> _short("Apple Red Delicious", 12), _short("2 $ a kilo", 12)
+    ('Apple Red D…', '2 \\$ a kilo')
+    """
+    short = name if len(name) <= length else f"{name[: length - 1].rstrip()}…"
+    return short.replace("$", r"\$")
+
+
+def _wrapped(name: str, length: int) -> str:
+    r"""Break a name into two lines at most, the second of them cut.
+
+    Examples
+    --------
+    >>> _wrapped("Apple Red Delicious 1", 12)
+    'Apple Red\nDelicious 1'
+    >>> _wrapped("apple_crimson_snow_1", 12)
+    'apple_\ncrimson_sno…'
+    """
+    if len(name) <= length:
+        return _short(name, length)
+    breaks = [place for place in range(1, length + 1) if name[place - 1] in " _-"]
+    place = breaks[-1] if breaks else length
+    return f"{_short(name[:place].rstrip(), length)}\n{_short(name[place:], length)}"
+
+
+def _number(number: int, one: str, many: str) -> str:
+    return f"{number:,} {one if number == 1 else many}"
+
+
+def _percent(share: float) -> str:
+    return f"{share * 100:.1f} %"
+
+
+def _inches(characters: int, size: float) -> float:
+    """Estimate the width of a text of a size in points."""
+    return characters * _CHARACTER * size / _POINTS_PER_INCH
+
+
+def _columns(items: Sequence[_T], most: int) -> list[Sequence[_T]]:
+    """Split a list into columns of even length, none longer than `most`."""
+    columns = -(-len(items) // most)
+    length = -(-len(items) // columns)
+    return [items[start : start + length] for start in range(0, len(items), length)]
+
+
+def _check_lengths(what: str, number: int, labels: int) -> None:
+    if not number:
+        raise ValueError(f"no {what} to draw")
+    if number != labels:
+        raise ValueError(f"{number:,} {what} have {labels:,} labels: each needs one")
+
+
+def _paste(sheet: NDArray[np.uint8], image: bytes, left: int, top: int, side: int) -> bool:
+    """Copy a photo into the middle of a square of a sheet; a grey square if it cannot be read."""
+    try:
+        thumbnail = _thumbnail(image, side)
+    except ImageError:
+        sheet[top : top + side, left : left + side] = _GREY
+        return False
+    height, width = thumbnail.shape[:2]
+    top, left = top + (side - height) // 2, left + (side - width) // 2
+    sheet[top : top + height, left : left + width] = thumbnail
+    return True
+
+
+def _thumbnail(image: bytes, side: int) -> NDArray[np.uint8]:
+    """Decode a photo to a size whose longer side is `side` pixels."""
+    pixels = load_image(image)
+    height, width = pixels.shape[:2]
+    scale = side / max(height, width)
+    size = max(1, round(height * scale)), max(1, round(width * scale))
+    return pixels if size == (height, width) else load_image(image, size=size)
+
+
+def _listed(name: str) -> str:
+    return _short(name, 26)
+
+
+def _list_classes(
+    figure: Figure,
+    columns: Sequence[Sequence[str]],
+    styles: Sequence[tuple[str, str]],
+    width: float,
+) -> None:
+    """List the numbers of the classes at the right of a figure, in `width` inches."""
+    total, height = figure.get_size_inches()
+    axes = figure.add_axes((1 - width / total, 0, width / total, 1))
+    axes.axis("off")
+    axes.set_xlim(0, width)
+    axes.set_ylim(height, 0)
+    x, number = 0.15, 0
+    for column in columns:
+        for row, name in enumerate(column):
+            y = 0.5 + row * 0.152
+            colour, marker = styles[number]
+            number += 1
+            axes.plot([x], [y], marker=marker, color=colour, markersize=5, markeredgewidth=0)
+            axes.text(
+                x + 0.36,
+                y,
+                str(number),
+                fontsize=7,
+                fontweight="bold",
+                ha="right",
+                va="center",
+                color=_INK,
+            )
+            axes.text(x + 0.42, y, _listed(name), fontsize=7, va="center", color=_INK)
+        x += _inches(max(map(len, map(_listed, column))) + 9, 7)
+
+
+def _label_middles(
+    axes: Axes, middles: NDArray[np.float64], texts: Sequence[str], colours: Sequence[str]
+) -> None:
+    """Write each class's text at its middle, moved aside where texts would overlap."""
+    size = 8 if len(texts) > NAMED_CLASSES else 9.5
+    page = np.array(axes.bbox.size) * _POINTS_PER_INCH / DPI
+    low = np.array([axes.get_xlim()[0], axes.get_ylim()[0]])
+    high = np.array([axes.get_xlim()[1], axes.get_ylim()[1]])
+    anchors = (middles - low) / (high - low) * page
+    halves = np.array([[len(text) * _CHARACTER * size, _LINE * size] for text in texts]) / 2
+    places = _spread(anchors, halves + 1.5, page)
+    for anchor, place, half, text, colour in zip(anchors, places, halves, texts, colours):
+        # A text that left its middle says where that is.
+        if (np.abs(anchor - place) > half).any():
+            line = np.stack([anchor, place]) / page * (high - low) + low
+            axes.plot(line[:, 0], line[:, 1], color=_MUTED, linewidth=0.7, zorder=3)
+        x, y = place / page * (high - low) + low
+        axes.text(
+            x,
+            y,
+            text,
+            ha="center",
+            va="center",
+            fontsize=size,
+            fontweight="bold",
+            color=_INK,
+            zorder=4,
+            bbox={
+                "boxstyle": "round,pad=0.15",
+                "facecolor": "white",
+                "edgecolor": colour,
+                "alpha": 0.85,
+                "linewidth": 1,
+            },
+        )
+
+
+def _spread(
+    anchors: NDArray[np.float64], halves: NDArray[np.float64], page: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Move boxes of half sizes `halves` off each other, as little as a few hundred steps find."""
+    # Boxes on one spot need a direction to leave it in: each its own, by the golden angle.
+    angles = np.arange(len(anchors)) * np.pi * (3 - np.sqrt(5))
+    places = anchors + np.stack([np.cos(angles), np.sin(angles)], axis=1) * 0.5
+    for _ in range(_STEPS):
+        apart = places[:, np.newaxis] - places[np.newaxis]
+        overlap = halves[:, np.newaxis] + halves[np.newaxis] - np.abs(apart)
+        touching: NDArray[np.bool_] = np.asarray((overlap > 0).all(axis=2))
+        np.fill_diagonal(touching, False)
+        if not touching.any():
+            break
+        # Each pair parts along the axis on which it overlaps least, half the way each.
+        along_x = overlap[..., 0] < overlap[..., 1]
+        push = np.where(
+            np.stack([along_x, ~along_x], axis=2) & touching[..., np.newaxis],
+            np.where(apart < 0, -overlap, overlap) / 2,
+            0,
+        )
+        places = np.clip(places + push.sum(axis=1), halves, page - halves)
+    return places
