@@ -24,7 +24,7 @@ from pyspark.sql.functions import col
 import pomona
 from pomona.spark._session import described, settings
 from pomona.spark._storage import Folder
-from pomona.spark.features import read_features, write_features
+from pomona.spark.features import prepare, read_features
 from pomona.spark.images import read_images
 from pomona.spark.pca import DEFAULT_VARIANCE, check_components, check_variance, fit_pca
 
@@ -184,18 +184,12 @@ def run(
     may_vanish = settings(spark, spark_sql_files_ignoreMissingFiles="true")
     with _timed(seconds, "list"), described(context, "list the photos"), may_vanish:
         photos = read_images(spark, images, label=label)
-    # From here on the output is not finished.
     summary_file = home / "summary.json"
-    summary_file.delete()
     with _timed(seconds, "features"):
-        written = write_features(
-            photos,
-            (home / "features").uri,
-            model=model,
-            resume=resume,
-            chunk_photos=chunk_photos,
-            progress=progress,
-        )
+        features_run = prepare(photos, (home / "features").uri, model=model, resume=resume)
+        # From here on the output is not finished.
+        summary_file.delete()
+        written = features_run.write(photos, chunk_photos=chunk_photos, progress=progress)
     with described(context, "read the features"):
         features = read_features(spark, written.uri)
         broken = features.where(col("error").isNotNull()).select("path", "error")

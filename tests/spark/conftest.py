@@ -81,6 +81,16 @@ def spark(
     session.stop()
 
 
+@pytest.fixture
+def other_model(tiny_model: Path, tmp_path: Path) -> Path:
+    """The tiny model with a comment, which makes it another file."""
+    comment = b"another"
+    copy = tmp_path / "other.onnx"
+    # Protobuf: field 6 (doc_string) of a length, and the text.
+    copy.write_bytes(tiny_model.read_bytes() + bytes([6 << 3 | 2, len(comment)]) + comment)
+    return copy
+
+
 def has_vector_module(java_home: Path) -> bool:
     listing = subprocess.run(
         [str(java_home / "bin/java"), "--list-modules"], stdout=subprocess.PIPE, check=True

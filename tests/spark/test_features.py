@@ -18,7 +18,7 @@ import pomona.spark.features
 from pomona.spark import read_images
 from pomona.spark._session import settings
 from pomona.spark._storage import Folder
-from pomona.spark.features import FeatureSet, read_features, write_features
+from pomona.spark.features import FeatureSet, prepare, read_features, write_features
 
 PHOTOS = 8
 
@@ -36,16 +36,6 @@ def images(photos_folder: Path, tmp_path: Path) -> Path:
         for photo in sorted(source.iterdir())[: PHOTOS // 2]:
             shutil.copy(str(photo), str(folder / label))
     return folder
-
-
-@pytest.fixture
-def other_model(tiny_model: Path, tmp_path: Path) -> Path:
-    """The tiny model with a comment, which makes it another file."""
-    comment = b"another"
-    copy = tmp_path / "other.onnx"
-    # Protobuf: field 6 (doc_string) of a length, and the text.
-    copy.write_bytes(tiny_model.read_bytes() + bytes([6 << 3 | 2, len(comment)]) + comment)
-    return copy
 
 
 class Job:
@@ -182,7 +172,7 @@ def test_a_killed_run_repeats_only_the_chunk_in_flight(
     job: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        kill_at(patch, pomona.spark.features._Run, "write_chunk", call=3)
+        kill_at(patch, pomona.spark.features.Run, "write_chunk", call=3)
         with pytest.raises(Killed):
             job.run()
     assert len(job.staged()) == 2
@@ -205,7 +195,7 @@ def test_a_photo_that_changes_after_a_kill_is_featurized_again(
     job: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        kill_at(patch, pomona.spark.features._Run, "publish")
+        kill_at(patch, pomona.spark.features.Run, "publish")
         with pytest.raises(Killed):
             job.run()
     one, other, *_ = photo_files(job.images)
@@ -218,19 +208,19 @@ def test_a_photo_that_changes_after_a_kill_is_featurized_again(
 
 
 @pytest.mark.parametrize(
-    ("owner", "name"),
-    [(Folder, "write_json"), (pomona.spark.features._Run, "_drop_replaced")],
+    ("owner", "name", "call"),
+    # The calls before that belong to the start of a run.
+    [(Folder, "write_json", 3), (pomona.spark.features.Run, "_drop_replaced", 2)],
     ids=["before the set is described", "before replaced files are deleted"],
 )
 def test_a_kill_while_publishing_loses_and_doubles_nothing(
-    job: Job, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str
+    job: Job, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, call: int
 ) -> None:
     job.run()
     before = read_features(job.spark, job.output).collect()
     shutil.copy(str(photo_files(job.images)[0]), str(job.images / "Pêche" / "new.jpg"))
     with monkeypatch.context() as patch:
-        # The first call belongs to the start of a run.
-        kill_at(patch, owner, name, call=2)
+        kill_at(patch, owner, name, call=call)
         with pytest.raises(Killed):
             job.run()
     assert not (job.output / "_SUCCESS").exists()
@@ -259,7 +249,7 @@ def test_features_of_two_models_do_not_mix(
         job.run(model=other_model)
 
     with monkeypatch.context() as patch:
-        kill_at(patch, pomona.spark.features._Run, "write_chunk", call=2)
+        kill_at(patch, pomona.spark.features.Run, "write_chunk", call=2)
         with pytest.raises(Killed):
             job.run(model=other_model, resume=False)
     # The finished set is there until the new one is.
@@ -272,6 +262,31 @@ def test_features_of_two_models_do_not_mix(
     assert result.photos == len(job.rows()) == PHOTOS
     (described,) = job.output.glob("_pomona/set-*.json")
     assert json.loads(described.read_text())["model_sha256"] == result.model_sha256
+
+
+@pytest.mark.parametrize("finished", [False, True])
+def test_a_run_that_another_one_takes_over_ends_and_leaves_it_alone(
+    job: Job, monkeypatch: pytest.MonkeyPatch, finished: bool
+) -> None:
+    write_chunk = pomona.spark.features.Run.write_chunk
+    others: list[pomona.spark.features.Run] = []
+
+    def write_chunk_and_be_taken_over(run: pomona.spark.features.Run, rows: DataFrame) -> None:
+        write_chunk(run, rows)
+        if not others:
+            others.append(prepare(job.photos(), job.output, model=job.model, resume=True))
+            if finished:
+                others[0].write(job.photos())
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pomona.spark.features.Run, "write_chunk", write_chunk_and_be_taken_over)
+        who = "another run" if finished else "application .* started .*"
+        with pytest.raises(OSError, match=f"^{who} has taken over .*this run ends"):
+            job.run()
+    if not finished:
+        others[0].write(job.photos())
+    assert len(job.rows()) == PHOTOS
+    assert job.run().featurized == 0
 
 
 def test_without_resume_every_photo_is_featurized_again(job: Job) -> None:
@@ -315,7 +330,7 @@ def test_photos_that_were_shuffled_resume_as_well(
     job: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        kill_at(patch, pomona.spark.features._Run, "write_chunk", call=4)
+        kill_at(patch, pomona.spark.features.Run, "write_chunk", call=4)
         with pytest.raises(Killed):
             job.run(photos=job.photos().repartition(4, "path"))
     done = job.spark.read.parquet(*[str(path.parent) for path in job.staged()]).count()

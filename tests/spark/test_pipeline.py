@@ -159,6 +159,17 @@ def test_broken_photos_are_counted_and_have_no_projection(
     assert not (output / "summary.json").exists()
 
 
+def test_a_run_that_is_refused_leaves_a_finished_output_as_it_is(
+    spark: SparkSession, photos_folder: Path, tiny_model: Path, other_model: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "results"
+    pipeline.run(spark, photos_folder, output, model=tiny_model, progress=False)
+    finished = (output / "summary.json").read_bytes()
+    with pytest.raises(pomona.ModelError, match="holds features of another model"):
+        pipeline.run(spark, photos_folder, output, model=other_model, progress=False)
+    assert (output / "summary.json").read_bytes() == finished
+
+
 def test_without_a_readable_photo_the_features_tell_why(
     spark: SparkSession, tiny_model: Path, tmp_path: Path
 ) -> None:

@@ -120,7 +120,12 @@ def _even_chunks(
         return []
     each = PHOTOS_PER_TASK if number is None else number / partitions
     chunks = max(1, math.ceil(partitions * each / chunk_photos))
+    # As many partitions for each core, if there are that many: the last task of a chunk keeps the
+    # other cores waiting.
+    cores = session_of(photos).sparkContext.defaultParallelism
     size = math.ceil(partitions / chunks)
+    if size > cores:
+        size = math.ceil(size / cores) * cores
     parts = [range(start, partitions)[:size] for start in range(0, partitions, size)]
     return [
         Chunk(part, round(part.stop * each) - round(part.start * each), wanted) for part in parts

@@ -6,6 +6,7 @@ Plain PySpark reads the folder: ``spark.read.parquet(OUTPUT)``. Readers skip nam
     OUTPUT/part-….parquet              the rows, in each file sorted by label and path
     OUTPUT/_SUCCESS                    there while the rows are a finished set
     OUTPUT/_pomona/set-000002.json     the files of the set and its model; the highest number counts
+    OUTPUT/_pomona/writer.json         the run that writes now, or that was killed
     OUTPUT/_pomona/<model's sha256>/   a run that has not finished
         chunk-…/                       rows of one Spark job; they count once _SUCCESS is there
 
@@ -35,9 +36,11 @@ from __future__ import annotations
 import functools
 import os
 import re
+import socket
 import uuid
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from threading import Event, Thread
 from typing import (
     TYPE_CHECKING,
@@ -72,12 +75,13 @@ from pyspark.sql.types import (
 
 from pomona import ModelError
 from pomona._progress import Progress
+from pomona.results import SET_FILE, STATE_FOLDER
 from pomona.spark._chunks import plan_all, plan_some
 from pomona.spark._model import ShippedModel, ship
 from pomona.spark._session import described, session_of, settings
 from pomona.spark._storage import Folder
 from pomona.spark.images import PHOTOS_PER_TASK
-from pomona.spark.udf import featurize_struct_udf
+from pomona.spark.udf import struct_udf_of
 
 if TYPE_CHECKING:
     from pyspark import Accumulator
@@ -111,11 +115,10 @@ SCHEMA = StructType(
     ]
 )
 
-_STATE = "_pomona"
 _SUCCESS = "_SUCCESS"
 _MODEL = "model.json"
+_WRITER = "writer.json"
 _MARK_SUCCESS = "mapreduce.fileoutputcommitter.marksuccessfuljobs"
-_SET = re.compile(r"set-(\d+)\.json")
 _SHA256 = re.compile("[0-9a-f]{64}")
 _PART = re.compile(r"part-.*\.parquet")
 #: What tells that a photo is still the one that was featurized.
@@ -184,8 +187,8 @@ def write_features(
     Afterwards ``spark.read.parquet(output)`` has one row for each photo of `photos` and no other:
     rows of photos that are gone are dropped, rows of photos that changed (in length or modification
     time) are replaced. Killed at any moment and called again, it repeats at most the chunk in
-    flight and ends with the same rows. The module's docstring tells how. Only one run at a time may
-    write to a folder.
+    flight and ends with the same rows. The module's docstring tells how. Of two runs at a time on
+    one folder, the one that began last goes on and the other ends with an error.
 
     Parameters
     ----------
@@ -220,7 +223,7 @@ def write_features(
     ValueError
         `photos` has no rows, or lacks a column.
     OSError
-        The folder cannot be read or written.
+        The folder cannot be read or written, or another run has begun to write to it.
 
     Examples
     --------
@@ -235,45 +238,18 @@ def write_features(
         )
     if chunk_photos is not None and chunk_photos < 1:
         raise ValueError(f"chunk_photos is {chunk_photos}, it must be at least 1")
-    spark = session_of(photos)
-    context = spark.sparkContext
-    if chunk_photos is None:
-        chunk_photos = CHUNK_PHOTOS_PER_CORE * context.defaultParallelism
-    done, failed = context.accumulator(0), context.accumulator(0)
-    shipped = ship(context, model)
-    featurize = featurize_struct_udf(model, photos=done, errors=failed)
-    run = _Run(spark, Folder(spark, os.fspath(output)), shipped, resume)
-
-    # Comparing a few photos should not take 200 tasks for each step, as without adaptive plans.
-    with settings(spark, spark_sql_adaptive_enabled="true"):
-        # Photos may vanish while a long run goes on; a file of features may not.
-        with settings(spark, spark_sql_files_ignoreMissingFiles="true"):
-            listing = None
-            if run.starts_anew:
-                plan = plan_all(photos, chunk_photos)
-            else:
-                with described(context, "compare photos with features"):
-                    listing = run.list_photos(photos)
-                    plan = plan_some(photos, listing, col("done").isNull(), chunk_photos)
-            with ExitStack() as stack:
-                if progress and plan.chunks:
-                    stack.enter_context(_progress_line(plan.photos, done, failed))
-                for number, chunk in enumerate(plan.chunks, 1):
-                    which = f"chunk {number} of {len(plan.chunks)}"
-                    with described(context, f"featurize {chunk.photos:,} photos, {which}"):
-                        result = chunk.of(photos).withColumn("result", featurize("content"))
-                        run.write_chunk(result.select("*", "result.features", "result.error"))
-        finished = run.publish(listing)
-    return FeatureSet(
-        uri=run.home.uri,
-        model_name=shipped.name,
-        model_sha256=shipped.sha256,
-        photos=finished.photos,
-        errors=finished.errors,
-        featurized=int(done.value),
-        vanished=0 if plan.listed is None else max(0, plan.listed - finished.photos),
-        files=finished.files,
+    return prepare(photos, output, model=model, resume=resume).write(
+        photos, chunk_photos=chunk_photos, progress=progress
     )
+
+
+def prepare(photos: DataFrame, output: PathLike, *, model: PathLike, resume: bool) -> Run:
+    """Begin a `write_features`, with all that can be refused before anything is touched.
+
+    Until `Run.write` is called, what the folder holds for readers stays as it is.
+    """
+    spark = session_of(photos)
+    return Run(spark, Folder(spark, os.fspath(output)), ship(spark.sparkContext, model), resume)
 
 
 def read_features(spark: SparkSession, uri: PathLike) -> DataFrame:
@@ -294,7 +270,7 @@ def read_features(spark: SparkSession, uri: PathLike) -> DataFrame:
     """
     home = Folder(spark, os.fspath(uri))
     names = home.sizes()
-    if _STATE not in names:
+    if STATE_FOLDER not in names:
         return spark.read.parquet(home.pattern)
     finished = _finished_set(home)
     if finished is None:
@@ -304,8 +280,13 @@ def read_features(spark: SparkSession, uri: PathLike) -> DataFrame:
     return _read(spark, [home / name for name in finished.files])
 
 
-class _Run:
-    """One call of `write_features`, on its folder."""
+class Run:
+    """One call of `write_features`, on its folder.
+
+    It makes itself the folder's writer. A run that is started while another one goes on takes over,
+    because nothing tells that one from one that was killed; the other ends with an error as soon as
+    it is about to add anything.
+    """
 
     def __init__(
         self, spark: SparkSession, home: Folder, model: ShippedModel, resume: bool
@@ -313,7 +294,7 @@ class _Run:
         self.spark = spark
         self.home = home
         self.model = model
-        self.state = home / _STATE
+        self.state = home / STATE_FOLDER
         self.staging = self.state / model.sha256
         #: The set that readers should use until this run publishes its own.
         self.current = _finished_set(home)
@@ -338,8 +319,55 @@ class _Run:
             for name in unfinished:
                 (self.state / name).delete()
         self._refuse_foreign_files()
+        self.writer = {
+            "run": uuid.uuid4().hex,
+            "application": spark.sparkContext.applicationId,
+            "host": socket.gethostname(),
+            "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        }
+        (self.state / _WRITER).write_json(self.writer)
         (self.staging / _MODEL).write_json({"name": model.name, "sha256": model.sha256})
         self._drop_what_does_not_count()
+
+    def write(
+        self, photos: DataFrame, *, chunk_photos: int | None = None, progress: bool = False
+    ) -> FeatureSet:
+        """Do it; all as for `write_features`."""
+        spark, context = self.spark, self.spark.sparkContext
+        if chunk_photos is None:
+            chunk_photos = CHUNK_PHOTOS_PER_CORE * context.defaultParallelism
+        done, failed = context.accumulator(0), context.accumulator(0)
+        featurize = struct_udf_of(context, self.model, done, failed)
+        # Comparing a few photos should not take 200 tasks for each step, as without adaptive plans.
+        with settings(spark, spark_sql_adaptive_enabled="true"):
+            # Photos may vanish while a long run goes on; a file of features may not.
+            with settings(spark, spark_sql_files_ignoreMissingFiles="true"):
+                listing = None
+                if self.starts_anew:
+                    plan = plan_all(photos, chunk_photos)
+                else:
+                    with described(context, "compare photos with features"):
+                        listing = self.list_photos(photos)
+                        plan = plan_some(photos, listing, col("done").isNull(), chunk_photos)
+                with ExitStack() as stack:
+                    if progress and plan.chunks:
+                        stack.enter_context(_progress_line(plan.photos, done, failed))
+                    for number, chunk in enumerate(plan.chunks, 1):
+                        which = f"chunk {number} of {len(plan.chunks)}"
+                        with described(context, f"featurize {chunk.photos:,} photos, {which}"):
+                            result = chunk.of(photos).withColumn("result", featurize("content"))
+                            self.write_chunk(result.select("*", "result.features", "result.error"))
+            finished = self.publish(listing)
+        return FeatureSet(
+            uri=self.home.uri,
+            model_name=self.model.name,
+            model_sha256=self.model.sha256,
+            photos=finished.photos,
+            errors=finished.errors,
+            featurized=int(done.value),
+            vanished=0 if plan.listed is None else max(0, plan.listed - finished.photos),
+            files=finished.files,
+        )
 
     @property
     def starts_anew(self) -> bool:
@@ -371,8 +399,15 @@ class _Run:
 
     def write_chunk(self, rows: DataFrame) -> None:
         """Write rows as a chunk; it counts when this returns."""
+        self._stop_if_taken_over()
         folder = self.staging / f"chunk-{uuid.uuid4().hex}"
-        rows.select(*SCHEMA.names).write.option(_MARK_SUCCESS, "true").parquet(folder.uri)
+        # Features hardly repeat: trying to find out costs a quarter of the writing.
+        (
+            rows.select(*SCHEMA.names)
+            .write.option(_MARK_SUCCESS, "true")
+            .option("parquet.enable.dictionary", "false")
+            .parquet(folder.uri)
+        )
         self.chunks.append(folder)
 
     def publish(self, listing: DataFrame | None) -> _Set:
@@ -383,6 +418,7 @@ class _Run:
         listing
             All photos; None if the chunks of this run are all rows there should be.
         """
+        self._stop_if_taken_over()
         with described(self.spark.sparkContext, "compare features with photos"):
             kept, rows = self._kept_files_and_new_rows(listing)
         if self.current is None or rows is not None or kept.keys() != self.current.files.keys():
@@ -391,6 +427,7 @@ class _Run:
             self._drop_replaced()
         (self.home / _SUCCESS).write_text("")
         self.staging.delete()
+        (self.state / _WRITER).delete()
         return self.current
 
     def _kept_files_and_new_rows(
@@ -437,6 +474,7 @@ class _Run:
         files = dict(kept)
         if rows is not None:
             files.update(self._add_files(rows, kept))
+        self._stop_if_taken_over()
         photos = errors = 0
         if files:
             with described(self.spark.sparkContext, "count the features"):
@@ -470,6 +508,17 @@ class _Run:
             if _PART.fullmatch(name) and name not in before
         }
 
+    def _stop_if_taken_over(self) -> None:
+        writer = None
+        if _WRITER in self.state.sizes():
+            writer = (self.state / _WRITER).read_json()
+        if writer == self.writer:
+            return
+        who = "another run"
+        if writer is not None:
+            who = "application {application} of {host}, started {started},".format_map(writer)
+        raise OSError(f"{who} has taken over {self.home.uri}: this run ends and leaves it to that")
+
     def _drop_what_does_not_count(self) -> None:
         """Delete what a run that was killed has left, and find the chunks it finished."""
         self._drop_replaced()
@@ -487,7 +536,7 @@ class _Run:
             if (_PART.fullmatch(name) and name not in files) or name == "_temporary":
                 (self.home / name).delete()
         for name in self.state.sizes():
-            match = _SET.fullmatch(name)
+            match = SET_FILE.fullmatch(name)
             if match and self.current and int(match.group(1)) < self.current.number:
                 (self.state / name).delete()
 
@@ -511,7 +560,7 @@ class _Run:
     def _refuse_foreign_files(self) -> None:
         names = self.home.sizes()
         foreign = [name for name in names if not name.startswith(("_", "."))]
-        if foreign and _STATE not in names:
+        if foreign and STATE_FOLDER not in names:
             raise FileExistsError(
                 f"{self.home.uri} holds {foreign[0]}, which Pomona did not write: choose another "
                 "output, or delete it"
@@ -523,8 +572,8 @@ class _Run:
 
 def _finished_set(home: Folder) -> _Set | None:
     """Return the set with the highest number whose description was written to its end."""
-    state = home / _STATE
-    names = [name for name in state.sizes() if _SET.fullmatch(name)]
+    state = home / STATE_FOLDER
+    names = [name for name in state.sizes() if SET_FILE.fullmatch(name)]
     for name in sorted(names, reverse=True):
         value = (state / name).read_json()
         if value is not None:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     import numpy as np
     from numpy.typing import NDArray
-    from pyspark import Accumulator
+    from pyspark import Accumulator, SparkContext
     from pyspark.sql import SparkSession
 
     from pomona import ImageError
@@ -125,10 +125,20 @@ def featurize_struct_udf(
     >>> table.select("path", "result.features", "result.error")  # doctest: +SKIP
     """
     context = active_context()
-    shipped, threads = ship(context, model), threads_per_task(context)
+    return struct_udf_of(context, ship(context, model), photos, errors)
+
+
+def struct_udf_of(
+    context: SparkContext,
+    model: ShippedModel,
+    photos: Accumulator[int] | None = None,
+    errors: Accumulator[int] | None = None,
+) -> UserDefinedFunction:
+    """Make a `featurize_struct_udf` of a model that the executors have already."""
+    threads = threads_per_task(context)
 
     def featurize_struct(batches):  # type: ignore[no-untyped-def]
-        return _frames(batches, shipped, threads, photos, errors)
+        return _frames(batches, model, threads, photos, errors)
 
     return _iterator_udf(featurize_struct, pd.DataFrame, _FEATURES_AND_ERROR)
 
