@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import json
 import re
 from contextlib import contextmanager
@@ -99,34 +100,43 @@ class Folder:
         with _os_errors(f"cannot list {self.uri}"):
             return int(self._files.getContentSummary(self._path).getLength())
 
+    def exists(self) -> bool:
+        """Whether there is a file or folder of this name."""
+        with _os_errors(f"cannot look for {self.uri}"):
+            return bool(self._files.exists(self._path))
+
     def delete(self) -> None:
         """Delete this file or folder with all that is in it; fine if it is not there."""
         with _os_errors(f"cannot delete {self.uri}"):
             self._files.delete(self._path, True)
 
-    def write_text(self, text: str) -> None:
+    def write_bytes(self, content: builtins.bytes) -> None:
         """Write this file at once: on an object store it appears whole or not at all."""
         with _os_errors(f"cannot write {self.uri}"):
             stream = self._files.create(self._path, True)
             try:
-                stream.write(bytearray(text.encode()))
+                stream.write(bytearray(content))
             finally:
                 stream.close()
+
+    def write_text(self, text: str) -> None:
+        """Write this file at once, as `write_bytes`."""
+        self.write_bytes(text.encode())
 
     def write_json(self, value: Any) -> None:
         """Write this file at once, as JSON."""
         self.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n")
 
+    def read_bytes(self) -> builtins.bytes:
+        """Read this file."""
+        with _os_errors(f"cannot read {self.uri}"):
+            return self._read()
+
     def read_json(self) -> Any | None:
         """Read the value in this file; None if a crash cut it short, as object stores never do."""
-        io = self._spark._jvm.org.apache.commons.io.IOUtils
         with _os_errors(f"cannot read {self.uri}"):
             try:
-                stream = self._files.open(self._path)
-                try:
-                    text = bytes(io.toByteArray(stream)).decode()
-                finally:
-                    stream.close()
+                text = self._read().decode()
             except Py4JJavaError as error:
                 # Hadoop's local file system keeps a checksum beside each file.
                 if error.java_exception.getClass().getSimpleName() == "ChecksumException":
@@ -136,6 +146,13 @@ class Folder:
             return json.loads(text)
         except ValueError:
             return None
+
+    def _read(self) -> builtins.bytes:
+        stream = self._files.open(self._path)
+        try:
+            return bytes(self._spark._jvm.org.apache.commons.io.IOUtils.toByteArray(stream))
+        finally:
+            stream.close()
 
 
 def _comparable(folder: Folder) -> str:

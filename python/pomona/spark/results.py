@@ -1,0 +1,164 @@
+"""The output folder of a run, wherever Spark's Hadoop reaches: S3, HDFS, a local disk."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Iterator, Sequence
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from pyspark.sql.functions import broadcast, coalesce, col, concat, count, lit, row_number, sha2
+from pyspark.sql.utils import AnalysisException
+from pyspark.sql.window import Window
+
+from pomona.results import BLOCK_ROWS, ClassCount, Results, Vectors, blocks_of, thumbnail
+from pomona.spark._session import described, settings
+from pomona.spark._storage import Folder
+from pomona.spark.features import read_features
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from pyspark.sql import DataFrame, SparkSession
+
+    from pomona.results import Through
+
+_BLOCK = "paths array<string>, labels array<string>, numbers binary"
+_PIXELS = "path string, height int, width int, pixels binary, reason string"
+
+
+class SparkResults(Results):
+    """An output folder that Spark reads.
+
+    Parameters
+    ----------
+    spark
+        Its settings and credentials are used.
+    uri
+        The folder.
+    """
+
+    def __init__(self, spark: SparkSession, uri: str) -> None:
+        self._spark = spark
+        self._home = Folder(spark, uri)
+        super().__init__(self._home.uri)
+
+    def read_json(self, name: str) -> Any | None:
+        """Read it with Hadoop."""
+        file = self._home / name
+        return file.read_json() if file.exists() else None
+
+    def folders(self, name: str) -> list[str]:
+        """List it with Hadoop."""
+        return sorted(each for each, size in (self._home / name).sizes().items() if size is None)
+
+    def write(self, name: str, content: bytes) -> None:
+        """Write it with Hadoop."""
+        (self._home / name).write_bytes(content)
+
+    def classes(self) -> list[ClassCount]:
+        """Count on the executors."""
+        with self._job("count the photos of each class"):
+            rows = self._table("features").groupBy("label").agg(count(lit(1)), count("error"))
+            return sorted(ClassCount(*row) for row in rows.collect())
+
+    def broken(self, limit: int) -> list[tuple[str, str, str]]:
+        """Sort on the executors."""
+        with self._job("list the photos that cannot be read"):
+            rows = self._table("features").where(col("error").isNotNull())
+            return [
+                tuple(row) for row in rows.select("path", "label", "error").sort("path").take(limit)
+            ]
+
+    def choose(self, quotas: dict[str, int], seed: int) -> list[str]:
+        """Rank on the executors; nothing but paths and labels moves."""
+        table = self._spark.createDataFrame(list(quotas.items()), "label string, quota int")
+        order = Window.partitionBy("label").orderBy(sha2(concat(lit(f"{seed} "), col("path")), 256))
+        with self._job("draw a sample"):
+            readable = self._table("features").where(col("error").isNull()).select("path", "label")
+            ranked = readable.withColumn("rank", row_number().over(order))
+            chosen = ranked.join(broadcast(table), "label").where(col("rank") <= col("quota"))
+            return [row.path for row in chosen.select("path").collect()]
+
+    def vectors(
+        self, column: str, *, paths: Sequence[str] | None = None, through: Through | None = None
+    ) -> Iterator[Vectors]:
+        """Pack blocks on the executors; what comes of `through`, or of `paths`, comes at once."""
+        table = self._table(column)
+        if paths is not None:
+            wanted = self._spark.createDataFrame([(path,) for path in paths], "path string")
+            table = table.join(broadcast(wanted), "path")
+
+        def blocks(frames: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+            found = (block for frame in frames for block in _blocks_of_frame(frame))
+            for block in found if through is None else through(found):
+                numbers = np.ascontiguousarray(block.matrix, np.float32).tobytes()
+                row = (block.paths, block.labels, numbers)
+                yield pd.DataFrame([row], columns=["paths", "labels", "numbers"])
+
+        packed = table.select("path", "label", col(column).alias("vector")).mapInPandas(
+            blocks, _BLOCK
+        )
+        with self._job(f"read {column}"):
+            rows = packed.collect() if through or paths is not None else packed.toLocalIterator()
+        for row in rows:
+            matrix = np.frombuffer(row.numbers, np.float32).reshape(len(row.paths), -1)
+            yield Vectors(row.paths, row.labels, matrix)
+
+    def photo(self, path: str) -> bytes:
+        """Read it with Hadoop."""
+        return Folder(self._spark, path).read_bytes()
+
+    def thumbnails(self, paths: Sequence[str], side: int) -> dict[str, NDArray[np.uint8] | str]:
+        """Decode on the executors; only small pixels come to the driver."""
+
+        def shrink(frames: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+            for frame in frames:
+                rows = [_shrunk(*row, side) for row in zip(frame["path"], frame["content"])]
+                yield pd.DataFrame(rows, columns=["path", "height", "width", "pixels", "reason"])
+
+        found: dict[str, NDArray[np.uint8] | str] = {}
+        with self._job("read photos for thumbnails"):
+            for row in self._contents(paths).mapInPandas(shrink, _PIXELS).toLocalIterator():
+                found[row.path] = row.reason or np.frombuffer(row.pixels, np.uint8).reshape(
+                    row.height, row.width, 3
+                )
+        for path in paths:
+            found.setdefault(path, "the photo is not there any more")
+        return found
+
+    @contextmanager
+    def _job(self, text: str) -> Iterator[None]:
+        # Adaptive plans: a few photos should not take 200 tasks a step.
+        adaptive = settings(self._spark, spark_sql_adaptive_enabled="true")
+        with described(self._spark.sparkContext, text), adaptive:
+            yield
+
+    def _contents(self, paths: Sequence[str]) -> DataFrame:
+        reader = self._spark.read.format("binaryFile")
+        files = [Folder(self._spark, path) for path in paths]
+        try:
+            photos = reader.load([file.pattern for file in files])
+        except AnalysisException:  # Spark refuses them all if one is not there
+            photos = reader.load([file.pattern for file in files if file.exists()])
+        return photos.select("path", "content")
+
+    def _table(self, name: str) -> DataFrame:
+        table = read_features(self._spark, (self._home / name).uri)
+        return table.withColumn("label", coalesce("label", lit("")))
+
+
+def _blocks_of_frame(frame: pd.DataFrame) -> Iterator[Vectors]:
+    paths, labels = frame["path"].tolist(), frame["label"].tolist()
+    for start in range(0, len(frame), BLOCK_ROWS):
+        part = slice(start, start + BLOCK_ROWS)
+        lists = pa.array(frame["vector"].iloc[part].tolist())
+        yield from blocks_of(paths[part], labels[part], lists)
+
+
+def _shrunk(path: str, content: bytes, side: int) -> tuple[str, int, int, bytes, str | None]:
+    pixels = thumbnail(content, side)
+    if isinstance(pixels, str):
+        return path, 0, 0, b"", pixels
+    height, width, _ = pixels.shape
+    return path, height, width, pixels.tobytes(), None
