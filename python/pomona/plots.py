@@ -113,17 +113,24 @@ def variance_curve(curve: ArrayLike, k: int, *, figure: Figure | None = None) ->
         color=_VERMILION,
         fontweight="bold",
     )
+    marked = [-1.0]
     for share in _LANDMARKS:
         number = int(np.searchsorted(shares, share)) + 1
-        # The text of the chosen one takes the room below it.
-        if number > last or chosen - 0.1 < share < chosen + 0.03:
+        # The text of the chosen one takes the room below it, and each text some of its own.
+        if number > last:
             continue
-        axes.plot([number], [shares[number - 1]], "o", color=_BLUE, markersize=4)
+        height = float(shares[number - 1])
+        if chosen - 0.1 < height < chosen + 0.03 or height - marked[-1] < 0.06:
+            continue
+        marked.append(height)
+        axes.plot([number], [height], "o", color=_BLUE, markersize=4)
+        at_the_end = number > 0.85 * last
         axes.annotate(
             f"{share * 100:.0f} %: {number:,}",
-            (number, shares[number - 1]),
-            xytext=(7, -9),
+            (number, height),
+            xytext=(-7, 2) if at_the_end else (7, -9),
             textcoords="offset points",
+            ha="right" if at_the_end else "left",
             color=_MUTED,
             fontsize=8,
         )
@@ -242,7 +249,7 @@ def contact_sheet(
     headings = {name: _wrapped(name, name_length) for name in classes}
     heading = 0.2 + 0.13 * max(text.count("\n") for text in headings.values())
     strip_height = heading + -(-most // abreast) * (side + gap) + 0.1
-    width = margin + beside * strip_width
+    width = max(margin + beside * strip_width, 3)
     height = 0.5 + -(-len(classes) // beside) * strip_height
     figure = _page(figure, width, height)
     axes = _axes(figure, left=0, right=0, top=0, bottom=0)
