@@ -1,0 +1,237 @@
+"""Execute a notebook in place, and keep of its outputs what is worth reading anywhere.
+
+Usage: python run_notebook.py NOTEBOOK [-o FILE] [--folder FOLDER] [--kernel NAME]
+                              [--set NAME=VALUE]… [--configure JSON]
+
+The notebook is saved with the sources it had: values given here hold for this run only. Nothing is
+saved if a cell fails, or if an output tells of the machine (a path, a host, an application's id).
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import re
+import socket
+import sys
+from pathlib import Path
+from typing import Any, Iterator, Mapping
+
+import nbformat
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+
+# A cell may start a cluster's session, or featurise some hundred photos on one core.
+TIMEOUT_SECONDS = 900
+
+PARAMETERS = "parameters"
+CONFIGURE = "%%configure"
+
+# What only means something where the notebook ran; hosts are those of one machine, or of a cluster.
+MACHINE = re.compile(
+    r"""
+    /(?:tmp|root|home|work|var|private|Users|mnt)/[\w.-]+   # folders of one machine
+    | \bfile:/                                             # any local file
+    | \bapplication_\d{10,}_\d+ | \bcontainer_\w*\d{10,}    # YARN
+    | \b\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?\b | \blocalhost\b  # addresses
+    | \bip-\d+-\d+-\d+-\d+\b | \bec2-[\w-]+\.
+    | \bAKIA[0-9A-Z]{16}\b | (?i:\btoken=)                  # keys
+    """,
+    re.VERBOSE,
+)
+
+# Lines that Java's side of Spark writes to standard error when it starts, with times in them.
+JAVA_LOG = re.compile(
+    r"\d\d/\d\d/\d\d \d\d:\d\d:\d\d (?:INFO|WARN) |Setting default log level |"
+    r"To adjust logging level |Using Spark's default log4j profile|WARNING: "
+)
+
+# Of sparkmagic: progress bars, and tables of sessions with ids and links of one day.
+WIDGET = "application/vnd.jupyter.widget-view+json"
+SESSION = re.compile("YARN Application ID|Current session configs|No active sessions")
+
+
+def execute(
+    notebook: Any,
+    folder: Path,
+    *,
+    kernel: str | None = None,
+    parameters: Mapping[str, str] | None = None,
+    configure: Mapping[str, Any] | None = None,
+) -> Any:
+    """Execute a notebook.
+
+    Parameters
+    ----------
+    notebook
+        A notebook of nbformat 4; it stays as it is.
+    folder
+        The working directory of its kernel.
+    kernel
+        A kernel's name instead of the notebook's own; ``python3`` is this Python.
+    parameters
+        Values for names that the cell tagged ``parameters`` assigns.
+    configure
+        Settings to add to those of the ``%%configure`` cell, or to put in their place.
+
+    Returns
+    -------
+    NotebookNode
+        The notebook with the outputs of this run and the sources that it had.
+
+    Raises
+    ------
+    CellExecutionError
+        A cell failed.
+    ValueError
+        There is no cell to give parameters or settings to.
+    """
+    running = copy.deepcopy(notebook)
+    if parameters:
+        cell = _only(running, f"tagged {PARAMETERS}", lambda it: PARAMETERS in _tags(it))
+        cell.source += "".join(f"\n{name} = {value!r}" for name, value in parameters.items())
+    if configure:
+        cell = _only(running, CONFIGURE, lambda it: it.source.startswith(CONFIGURE))
+        line, _, settings = cell.source.partition("\n")
+        cell.source = f"{line}\n{json.dumps(_merged(json.loads(settings), configure))}"
+    options = {} if kernel is None else {"kernel_name": kernel}
+    NotebookClient(
+        running,
+        timeout=TIMEOUT_SECONDS,
+        record_timing=False,
+        resources={"metadata": {"path": str(folder)}},
+        **options,
+    ).execute()
+    for cell, original in zip(running.cells, notebook.cells):
+        cell.source = original.source
+    return running
+
+
+def normalise(notebook: Any) -> None:
+    """Drop what differs from one run to the next without telling a reader anything."""
+    spec, language = notebook.metadata.kernelspec, notebook.metadata.language_info
+    language.pop("version", None)
+    notebook.metadata = nbformat.from_dict({"kernelspec": spec, "language_info": language})
+    for number, cell in enumerate(code_cells(notebook), 1):
+        cell.execution_count = number
+        cell.outputs = [output for output in _joined(cell.outputs) if not _is_of_the_moment(output)]
+        for output in cell.outputs:
+            if "execution_count" in output:
+                output.execution_count = number
+    for cell in notebook.cells:
+        cell.metadata = nbformat.from_dict({"tags": _tags(cell)} if _tags(cell) else {})
+
+
+def traces_of_machines(notebook: Any) -> list[str]:
+    """Find texts of a notebook's outputs that tell where it ran, each with its cell's id."""
+    host = re.compile(rf"\b{re.escape(socket.gethostname())}\b")
+    found = []
+    for cell in code_cells(notebook):
+        for text in (text for output in cell.outputs for text in _texts(output)):
+            for match in [*MACHINE.finditer(text), *host.finditer(text)]:
+                around = text[max(0, match.start() - 40) : match.end() + 40]
+                found.append(f"cell {cell.id}: {' '.join(around.split())}")
+    return found
+
+
+def code_cells(notebook: Any) -> list[Any]:
+    """List the cells that are code."""
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def _only(notebook: Any, what: str, matches: Any) -> Any:
+    cells = [cell for cell in code_cells(notebook) if matches(cell)]
+    if len(cells) != 1:
+        raise ValueError(f"{len(cells)} cells are {what}, there must be one")
+    return cells[0]
+
+
+def _tags(cell: Any) -> list[str]:
+    return list(cell.metadata.get("tags", []))
+
+
+def _merged(settings: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(settings)
+    for name, value in changes.items():
+        inner = merged.get(name)
+        both = isinstance(inner, dict) and isinstance(value, Mapping)
+        merged[name] = _merged(inner, value) if both else value
+    return merged
+
+
+def _joined(outputs: list[Any]) -> list[Any]:
+    """Join what arrived of a stream in pieces, without Java's log."""
+    joined: list[Any] = []
+    for output in outputs:
+        if output.output_type == "stream" and output.name == "stderr":
+            lines = output.text.splitlines(keepends=True)
+            output.text = "".join(line for line in lines if not JAVA_LOG.match(line))
+        last = joined[-1] if joined else None
+        if last is not None and output.output_type == last.output_type == "stream":
+            if output.name == last.name:
+                last.text += output.text
+                continue
+        joined.append(output)
+    return joined
+
+
+def _is_of_the_moment(output: Any) -> bool:
+    if output.output_type == "stream":
+        return not output.text.strip() or bool(SESSION.search(output.text))
+    data = output.get("data", {})
+    return WIDGET in data or any(SESSION.search(text) for text in _texts(output))
+
+
+def _texts(output: Any) -> Iterator[str]:
+    """Yield what can be read of an output; pictures are not."""
+    if output.output_type == "stream":
+        yield output.text
+    elif output.output_type == "error":
+        yield "\n".join([output.ename, output.evalue, *output.traceback])
+    else:
+        for kind, content in output.data.items():
+            if not kind.startswith("image/"):
+                yield content if isinstance(content, str) else json.dumps(content)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Execute and save."""
+    summary, _, details = (__doc__ or "").partition("\n\n")
+    parser = argparse.ArgumentParser(description=summary, epilog=details.split("\n\n")[-1])
+    parser.add_argument("notebook", type=Path)
+    parser.add_argument("-o", "--output", type=Path, help="where to save it (default: in place)")
+    parser.add_argument("--folder", type=Path, default=Path.cwd(), help="where to run it")
+    parser.add_argument("--kernel", help="a kernel instead of the notebook's own")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="a text for a parameter"
+    )
+    parser.add_argument("--configure", type=json.loads, metavar="JSON", help="session settings")
+    options = parser.parse_args(arguments)
+
+    notebook = nbformat.read(str(options.notebook), as_version=4)
+    parameters = dict(one.split("=", 1) for one in options.set)
+    try:
+        executed = execute(
+            notebook,
+            options.folder,
+            kernel=options.kernel,
+            parameters=parameters,
+            configure=options.configure,
+        )
+    except CellExecutionError as error:
+        print(f"{options.notebook}: a cell failed, nothing is saved\n{error}", file=sys.stderr)
+        return 1
+    normalise(executed)
+    traces = traces_of_machines(executed)
+    if traces:
+        print(f"{options.notebook}: not saved, its outputs tell of this machine:", file=sys.stderr)
+        print(*traces, sep="\n", file=sys.stderr)
+        return 1
+    text = json.dumps(executed, indent=1, ensure_ascii=False, sort_keys=True)
+    (options.output or options.notebook).write_text(f"{text}\n", encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
