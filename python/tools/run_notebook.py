@@ -155,8 +155,10 @@ def _merged(settings: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, A
     merged = dict(settings)
     for name, value in changes.items():
         inner = merged.get(name)
-        both = isinstance(inner, dict) and isinstance(value, Mapping)
-        merged[name] = _merged(inner, value) if both else value
+        if isinstance(inner, dict) and isinstance(value, Mapping):
+            merged[name] = _merged(inner, value)
+        else:
+            merged[name] = value
     return merged
 
 
@@ -168,11 +170,11 @@ def _joined(outputs: list[Any]) -> list[Any]:
             lines = output.text.splitlines(keepends=True)
             output.text = "".join(line for line in lines if not JAVA_LOG.match(line))
         last = joined[-1] if joined else None
-        if last is not None and output.output_type == last.output_type == "stream":
-            if output.name == last.name:
-                last.text += output.text
-                continue
-        joined.append(output)
+        both = last is not None and output.output_type == last.output_type == "stream"
+        if both and output.name == last.name:
+            last.text += output.text
+        else:
+            joined.append(output)
     return joined
 
 
