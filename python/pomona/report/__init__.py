@@ -1,0 +1,178 @@
+"""The report of a run: one page that opens anywhere, and its pictures as PNG files.
+
+`write_report` leaves in the run's output folder::
+
+    report/index.html        everything in one file: data, photos, script; it asks no network
+    report/classes.png  photos.png  variance.png  pca.png  tsne.png
+
+The page's plots are drawn by plotly.js, which the PyPI package of that name brings and the page
+carries along (4 MB, MIT): 20,000 points in two and three dimensions that turn and pan smoothly are
+the work of a library. Page, script and style are files beside this module; what they show comes as
+JSON and is only ever put into the page as text, so no label and no path can become markup, and the
+page's own policy (CSP) forbids it every request and every script but its own two.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Callable
+
+from pomona.report.content import SHEET_PHOTOS, Content, collect
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from pomona.results import Results
+
+#: Photos of a report, of which it holds thumbnails: 10 MB of them.
+SAMPLE_PHOTOS = 5000
+
+_PLACE = re.compile(r"\{\{(\w+)\}\}")
+_HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was written.
+
+    Attributes
+    ----------
+    uri
+        The page.
+    photos, of
+        Photos in its pictures, and photos of the set that have features.
+    bytes
+        Size of the page.
+    pictures
+        Names of the PNG files beside it.
+    """
+
+    uri: str
+    photos: int
+    of: int
+    bytes: int
+    pictures: list[str]
+
+
+def write_report(
+    results: Results,
+    *,
+    sample: int = SAMPLE_PHOTOS,
+    seed: int = 0,
+    progress: Callable[[str], None] = lambda _: None,
+) -> Report:
+    """Write the report of a run into its output folder.
+
+    Parameters
+    ----------
+    results
+        What the run left, from `pomona.results.LocalResults` or `pomona.spark.results.SparkResults`.
+    sample
+        Photos in the pictures: each class by its share. Counts are of all photos.
+    seed
+        Of the sample and of t-SNE: the same gives the same report.
+    progress
+        Is told what happens next.
+
+    Raises
+    ------
+    ImportError
+        Something of ``pip install 'pomona[report]'`` is missing.
+    ValueError
+        No photo of the run has features, or `sample` is below 1.
+    OSError
+        The output cannot be read or written.
+
+    Examples
+    --------
+    >>> from pomona.results import LocalResults
+    >>> write_report(LocalResults("results")).uri  # doctest: +SKIP
+    'results/report/index.html'
+    """
+    if sample < 1:
+        raise ValueError(f"a sample of {sample} photos makes no report: it must be at least 1")
+    plotly = _plotly()
+    content = collect(results, size=sample, seed=seed, progress=progress)
+    progress("drawing the pictures")
+    pictures = _pictures(content)
+    page = _page(content, plotly).encode()
+    for name, picture in pictures.items():
+        results.write(f"report/{name}", picture)
+    # Last: where the page is, all is there.
+    results.write("report/index.html", page)
+    return Report(
+        uri=f"{results.uri.rstrip('/')}/report/index.html",
+        photos=len(content.sample.paths),
+        of=content.data["sample"]["of"],
+        bytes=len(page),
+        pictures=sorted(pictures),
+    )
+
+
+def _page(content: Content, plotly: str) -> str:
+    """Put data, scripts and style into the template."""
+    script = _text("report.js")
+    # As JSON in a script element: nothing in it may look like the element's end.
+    data = json.dumps(content.data, separators=(",", ":")).replace("<", "\\u003c")
+    parts = {
+        "title": html.escape(f"Pomona report: {content.data['summary']['output']}"),
+        "hashes": " ".join(_hash(each) for each in (plotly, script)),
+        "style": _text("report.css"),
+        "data": data,
+        "plotly": plotly,
+        "script": script,
+    }
+    return _PLACE.sub(lambda match: parts[match.group(1)], _text("template.html"))
+
+
+def _pictures(content: Content) -> dict[str, bytes]:
+    """Draw the page's pictures for slides and mails."""
+    from pomona import plots
+
+    sample, summary = content.sample, content.data["summary"]
+    chosen = [row for sheet in content.data["sheets"] for row in sheet]
+    figures: dict[str, Figure] = {
+        "classes.png": plots.class_balance({each.label: each.photos for each in content.classes}),
+        "photos.png": plots.contact_sheet(
+            [content.thumbnails[row] or b"" for row in chosen],
+            [sample.labels[row] for row in chosen],
+        ),
+        "variance.png": plots.variance_curve(content.data["curve"], summary["k"]),
+    }
+    if sample.pca.shape[1] > 1:
+        figures["pca.png"] = plots.components_scatter(sample.pca[:, :2], sample.labels)
+    if content.flat is not None:
+        figures["tsne.png"] = _map(plots.components_scatter(content.flat, sample.labels))
+    return {name: plots.to_png(figure) for name, figure in figures.items()}
+
+
+def _map(figure: Figure) -> Figure:
+    """Take from a scatter what t-SNE's axes do not have: a meaning."""
+    axes = figure.axes[0]
+    axes.set(xlabel="", ylabel="", xticks=[], yticks=[])
+    axes.set_title("Photos that look alike are close (t-SNE)", loc="left", fontsize=11)
+    return figure
+
+
+def _plotly() -> str:
+    try:
+        from plotly.offline import get_plotlyjs
+    except ImportError as error:
+        raise ImportError(
+            f"the report needs {error.name}: pip install 'pomona[report]'", name=error.name
+        ) from error
+    return str(get_plotlyjs())
+
+
+def _hash(script: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
+
+
+def _text(name: str) -> str:
+    return (_HERE / name).read_text(encoding="utf-8")
