@@ -31,7 +31,7 @@ LEFT_OUT := $(filter-out $(MATRIX),py37 spark35 spark4)
 VERSION := $(shell sed -n '0,/^version = /s/^version = "\(.*\)"/\1/p' Cargo.toml)
 PLATFORM := manylinux_2_24
 WHEEL := target/wheels/pomona-$(VERSION)-cp37-abi3-$(PLATFORM)_x86_64.whl
-WHEEL_SOURCES := Cargo.toml Cargo.lock pyproject.toml LICENSE $(shell find src python/pomona -name '*.rs' -o -name '*.py' -o -name '*.pyi' -o -name py.typed)
+WHEEL_SOURCES := Cargo.toml Cargo.lock pyproject.toml LICENSE $(shell find src python/pomona -name '*.rs' -o -name '*.py' -o -name '*.pyi' -o -name '*.jpg' -o -name '*.json' -o -name py.typed)
 
 # Real photos for the tests that want them; those skip by name without.
 export POMONA_PHOTOS ?= $(abspath $(wildcard ../shared/data))

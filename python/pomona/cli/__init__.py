@@ -11,7 +11,7 @@ import traceback
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Iterator, Sequence
 
-from pomona.cli import featurize, model, run
+from pomona.cli import bench, featurize, model, report, run, similar
 from pomona.cli._arguments import DEFAULT_MODEL
 from pomona.cli._errors import (
     FAILED,
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
 #: A module for each verb, in the order of the help.
-_VERBS = (featurize, run, model)
+_VERBS = (featurize, run, report, similar, model, bench)
 
 _EPILOG = f"""\
 examples:
@@ -37,6 +37,9 @@ examples:
   pomona featurize fruits -o features.parquet   a folder to features, on this machine
   pomona run --images s3://bucket/Test --output s3://bucket/results
                                                 features and PCA, on Spark
+  pomona report results                         a page about a run, for a browser
+  pomona similar results new.jpg                the photos that look like one
+  pomona bench                                  how fast this machine is
 
 exit codes:
   0    done; photos that failed are counted in the summary

@@ -28,6 +28,14 @@ def positive(text: str) -> int:
     raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
 
 
+def above_zero(text: str) -> float:
+    """Read a number above 0."""
+    with suppress(ValueError):
+        if 0 < float(text) < float("inf"):
+            return float(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+
+
 def share(text: str) -> float:
     """Read a share: above 0 and up to 1."""
     with suppress(ValueError):

@@ -17,6 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from pomona._errors import ModelError
 from pomona._output import atomic_file
+from pomona.models.arithmetic import MULTIPLY_ADDS, multiply_adds
 
 if TYPE_CHECKING:
     from typing import Any, Mapping, Sequence, Tuple
@@ -59,18 +60,20 @@ def features_output(dim: int) -> onnx.ValueInfoProto:
 
 
 def write_model(model: onnx.ModelProto, path: pathlib.Path, metadata: Mapping[str, str]) -> None:
-    """Check a model and write it, whole or not at all.
+    """Check a model and write it, whole or not at all; note how much it computes.
 
     Raises
     ------
     ModelError
         If the graph is not valid ONNX.
     """
-    helper.set_model_props(model, dict(metadata))
     try:
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ModelError(f"the converted graph is not valid ONNX: {error}") from error
+    count = multiply_adds(model)
+    arithmetic = {} if count is None else {MULTIPLY_ADDS: str(count)}
+    helper.set_model_props(model, {**metadata, **arithmetic})
     with atomic_file(path) as file:
         file.write(model.SerializeToString(deterministic=True))
 
@@ -106,14 +109,16 @@ class _Convolution:
 class Value:
     """A tensor ``[n, channels, height, width]`` of the graph under construction.
 
-    ``name`` is empty while ``convolution`` is held back; ``pads`` is zero padding that the next
-    layer has to see.
+    ``name`` is empty while ``convolution`` is held back. ``scale``, a factor for each channel, and
+    then ``pads``, of zeros, are what the next layer still has to apply: a convolution does so for
+    nothing.
     """
 
     name: str
     channels: int
     height: int
     width: int
+    scale: NDArray[np.float64] | None = None
     pads: Pads = NO_PADS
     convolution: _Convolution | None = None
 
@@ -135,14 +140,16 @@ class GraphBuilder:
 
     def images(self) -> Value:
         """Return the pixels as float32 ``[n, 3, height, width]``, 0 to 255, RGB."""
-        pixels = self._node("Cast", [INPUT], to=TensorProto.FLOAT)
-        planes = self._node("Transpose", [pixels], perm=[0, 3, 1, 2])
-        return Value(planes, 3, self._height, self._width)
+        # Bytes are moved faster than the floats that they become.
+        planes = self._node("Transpose", [INPUT], perm=[0, 3, 1, 2])
+        pixels = self._node("Cast", [planes], to=TensorProto.FLOAT)
+        return Value(pixels, 3, self._height, self._width)
 
     def normalize(self, value: Value, mean: ArrayLike, std: ArrayLike) -> Value:
         """Return ``(value - mean) / std``, with one number or one a channel."""
         shifted = self.arithmetic("Sub", value, np.asarray(mean))
-        return self.arithmetic("Div", shifted, np.asarray(std))
+        divisor = np.asarray(std, np.float64).reshape(-1)
+        return replace(shifted, scale=np.broadcast_to(1 / divisor, value.channels))
 
     def arithmetic(
         self, operation: str, left: Value | NDArray[Any], right: Value | NDArray[Any]
@@ -222,9 +229,12 @@ class GraphBuilder:
             raise ModelError(
                 f"images of {self._height} x {self._width} pixels are too small for this network"
             )
+        if groups > 1:
+            self._scaled(value)
+        factor = 1.0 if value.scale is None else value.scale[:, None, None]
         convolution = _Convolution(
             source=self._written(value),
-            weight=weight.astype(np.float64),
+            weight=weight.astype(np.float64) * factor,
             bias=np.zeros(filters) if bias is None else bias.astype(np.float64),
             stride=stride,
             dilation=dilation,
@@ -332,9 +342,17 @@ class GraphBuilder:
             value.convolution = None
         return value.name
 
+    def _scaled(self, value: Value) -> str:
+        """Write the scale that is held back, if one is; return the tensor's name."""
+        name = self._written(value)
+        if value.scale is not None:
+            value.name = name = self._node("Mul", [name, self._per_channel(value.scale, value)])
+            value.scale = None
+        return name
+
     def _settled(self, value: Value) -> str:
         """Write all that is held back of a value; return the name of its tensor."""
-        name = self._written(value)
+        name = self._scaled(value)
         if value.pads != NO_PADS:
             top, left, bottom, right = value.pads
             border = np.array([0, 0, top, left, 0, 0, bottom, right], np.int64)

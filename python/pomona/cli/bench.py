@@ -1,0 +1,123 @@
+"""`pomona bench`: how fast this machine is, and how near to its limit."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from pomona._images import one_line
+from pomona.bench import BUILT_IN_PHOTOS, DEFAULT_SECONDS, measure
+from pomona.cli._arguments import above_zero, positive
+from pomona.cli._terminal import count, show
+
+if TYPE_CHECKING:
+    import argparse
+
+    from pomona.bench import Bench, Result
+
+#: Threads that had less of their processors than this were disturbed.
+_UNDISTURBED = 0.95
+
+
+def add(verbs: Any, common: argparse.ArgumentParser) -> None:
+    """Declare the verb."""
+    verb = verbs.add_parser(
+        "bench",
+        parents=[common],
+        help="images a second on this machine, and the share of its peak",
+        description="Measure how fast this machine turns photos into features: decoding, resizing "
+        "and the model, on one thread and on more, beside the multiply-adds that its processor can "
+        "do at most.",
+        epilog="example: pomona bench --model mobilenet_v2 --threads 1 2",
+    )
+    verb.add_argument(
+        "--model",
+        action="append",
+        metavar="MODEL",
+        help="a model's name or file; may be given several times (default: the built-in model that "
+        "is there, and its int8 version)",
+    )
+    verb.add_argument(
+        "--threads",
+        nargs="+",
+        type=positive,
+        metavar="N",
+        help="numbers of threads (default: 1, 2, 4 … to all that this process may use)",
+    )
+    verb.add_argument(
+        "--seconds",
+        type=above_zero,
+        default=DEFAULT_SECONDS,
+        metavar="S",
+        help=f"time for each model and number of threads (default: {DEFAULT_SECONDS:g})",
+    )
+    verb.add_argument(
+        "--images",
+        metavar="FOLDER",
+        help="photos to use (default: rendered fruit of 100 x 100 pixels, in the package)",
+    )
+    verb.add_argument("--json", action="store_true", help="print JSON")
+    verb.set_defaults(command=_bench, unfinished="nothing was measured to the end")
+
+
+def _bench(args: argparse.Namespace) -> int:
+    bench = measure(args.model, threads=args.threads, seconds=args.seconds, images=args.images)
+    show(json.dumps(asdict(bench), indent=2) if args.json else _describe(bench))
+    return 0
+
+
+def _describe(bench: Bench) -> str:
+    peaks = ", ".join(
+        f"{peak.multiply_adds_per_second / 1e9:,.1f} on {count(peak.threads, 'thread')}"
+        for peak in bench.peaks
+    )
+    own = bench.photos == str(BUILT_IN_PHOTOS)
+    folder = "rendered, 100 x 100 pixels" if own else one_line(bench.photos)
+    lines = [
+        f"processor  {bench.processor}, {bench.processors} for this process",
+        f"peak       {peaks}; billion float32 multiply-adds a second, {bench.vectors}",
+        f"photos     {bench.photo_count:,}, {folder}",
+        "",
+        *_table(bench.results),
+        "",
+        f"images/s   from bytes to features; median of {bench.rounds} rounds, slowest and fastest",
+        "alone      the same by processor time: as if nothing else ran on this machine",
+        "of peak    multiply-adds beside the float32 peak, by processor time; int8 may pass 100%",
+    ]
+    if bench.processor_share < _UNDISTURBED:
+        lines.append(
+            f"This machine is busy: threads had as little as {bench.processor_share:.0%} of their "
+            "processors. Go by `alone`, or measure again later."
+        )
+    unknown = sorted({result.model for result in bench.results if result.multiply_adds is None})
+    lines += [
+        f"{one_line(model)} does not say how much it computes; to have it counted: "
+        "pip install 'pomona[models]'"
+        for model in unknown
+    ]
+    return "\n".join(lines)
+
+
+def _table(results: list[Result]) -> list[str]:
+    head = ("model", "threads", "images/s", "from - to", "alone", "of peak", "times")
+    rows = [
+        (
+            one_line(result.model),
+            str(result.threads),
+            f"{result.images_per_second:,.1f}",
+            f"{result.lowest:,.1f} - {result.highest:,.1f}",
+            f"{result.images_per_second_undisturbed:,.1f}",
+            "unknown" if result.share_of_peak is None else f"{result.share_of_peak:.0%}",
+            f"{result.times_first_model:.2f}x",
+        )
+        for result in results
+    ]
+    # Without a second model there is nothing to compare.
+    columns = len(head) if len({result.path for result in results}) > 1 else len(head) - 1
+    table = [row[:columns] for row in (head, *rows)]
+    widths = [max(map(len, column)) for column in zip(*table)]
+    return [
+        "  ".join([row[0].ljust(widths[0])] + [c.rjust(w) for c, w in zip(row[1:], widths[1:])])
+        for row in table
+    ]
