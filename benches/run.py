@@ -78,7 +78,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--spark-rounds", type=int, default=2)
     parser.add_argument("--spark-photos", type=int, default=6_000, help="of a job on Spark")
     parser.add_argument(
-        "--growth-photos", type=int, default=1_200, help="of the smallest of jobs that grow"
+        "--growth-photos", type=int, default=2_400, help="of the smallest of jobs that grow"
     )
     parser.add_argument("--quick", action="store_true", help="one round of little of everything")
     args = parser.parse_args()
