@@ -89,12 +89,12 @@ def execute(
     """
     running = copy.deepcopy(notebook)
     if parameters:
-        cell = _only(running, f"tagged {PARAMETERS}", lambda it: PARAMETERS in _tags(it))
+        cell = _only(running, PARAMETERS, lambda it: PARAMETERS in _tags(it))
         cell.source += "".join(f"\n{name} = {value!r}" for name, value in parameters.items())
     if configure:
-        cell = _only(running, CONFIGURE, lambda it: it.source.startswith(CONFIGURE))
-        line, _, settings = cell.source.partition("\n")
-        cell.source = f"{line}\n{json.dumps(_merged(json.loads(settings), configure))}"
+        cell = _configure_cell(running)
+        settings = json.dumps(_merged(settings_of(running), configure))
+        cell.source = f"{CONFIGURE} -f\n{settings}"
     options = {} if kernel is None else {"kernel_name": kernel}
     NotebookClient(
         running,
@@ -111,7 +111,8 @@ def execute(
 def normalise(notebook: Any) -> None:
     """Drop what differs from one run to the next without telling a reader anything."""
     spec, language = notebook.metadata.kernelspec, notebook.metadata.language_info
-    language.pop("version", None)
+    for name in ("version", "nbconvert_exporter"):
+        language.pop(name, None)
     notebook.metadata = nbformat.from_dict({"kernelspec": spec, "language_info": language})
     for number, cell in enumerate(code_cells(notebook), 1):
         cell.execution_count = number
@@ -135,15 +136,25 @@ def traces_of_machines(notebook: Any) -> list[str]:
     return found
 
 
+def settings_of(notebook: Any) -> dict[str, Any]:
+    """Read the settings of the session in the ``%%configure`` cell."""
+    settings: dict[str, Any] = json.loads(_configure_cell(notebook).source.partition("\n")[2])
+    return settings
+
+
 def code_cells(notebook: Any) -> list[Any]:
     """List the cells that are code."""
     return [cell for cell in notebook.cells if cell.cell_type == "code"]
 
 
+def _configure_cell(notebook: Any) -> Any:
+    return _only(notebook, CONFIGURE, lambda it: it.source.startswith(CONFIGURE))
+
+
 def _only(notebook: Any, what: str, matches: Any) -> Any:
     cells = [cell for cell in code_cells(notebook) if matches(cell)]
     if len(cells) != 1:
-        raise ValueError(f"{len(cells)} cells are {what}, there must be one")
+        raise ValueError(f"{len(cells)} cells for {what}, there must be one")
     return cells[0]
 
 
@@ -169,10 +180,9 @@ def _joined(outputs: list[Any]) -> list[Any]:
         if output.output_type == "stream" and output.name == "stderr":
             lines = output.text.splitlines(keepends=True)
             output.text = "".join(line for line in lines if not JAVA_LOG.match(line))
-        last = joined[-1] if joined else None
-        both = last is not None and output.output_type == last.output_type == "stream"
-        if both and output.name == last.name:
-            last.text += output.text
+        name = output.get("name")
+        if name and joined and joined[-1].get("name") == name:
+            joined[-1].text += output.text
         else:
             joined.append(output)
     return joined

@@ -1,0 +1,236 @@
+"""The notebooks: what is committed, and what comes out when the local one is run."""
+
+from __future__ import annotations
+
+import ast
+import base64
+import io
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+import photos
+import run_notebook
+
+ROOT = Path(__file__).resolve().parents[2]
+LOCAL, ON_EMR = (ROOT / "notebooks" / f"fruits_{where}.ipynb" for where in ("local", "on_emr"))
+FIGURES = ["balance", "contact_sheet", "curve", "scatter"]
+PER_CLASS = 6
+
+pytestmark = [
+    # The kernel's sockets, and what Jupyter's own packages say of each other.
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings(
+        "ignore::DeprecationWarning:(jupyter|zmq|traitlets|nbclient|nbformat)"
+    ),
+]
+
+both = pytest.mark.parametrize("path", [LOCAL, ON_EMR], ids=lambda path: path.stem)
+
+
+def read(path: Path) -> Any:
+    return nbformat.read(str(path), as_version=4)
+
+
+def cell(notebook: Any, name: str) -> Any:
+    (found,) = [cell for cell in notebook.cells if cell.id == name]
+    return found
+
+
+def text(notebook: Any, name: str) -> str:
+    return "".join(output.get("text", "") for output in cell(notebook, name).outputs)
+
+
+def python(notebook: Any) -> str:
+    """The code of a notebook without its magics."""
+    sources = [cell.source for cell in run_notebook.code_cells(notebook)]
+    lines = [line for source in sources if source[:2] != "%%" for line in source.splitlines()]
+    return "\n".join(line for line in lines if not line.startswith("%"))
+
+
+@pytest.fixture(scope="module")
+def photo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A few photos of each of six classes, real ones if there are any, and a broken one."""
+    folder = tmp_path_factory.mktemp("laptop") / "fruits"
+    real = os.environ.get("POMONA_PHOTOS")
+    if real:
+        for label in sorted(Path(real, "fruits-360-100x100", "Test").iterdir()):
+            (folder / label.name).mkdir(parents=True)
+            for photo in sorted(label.iterdir())[:PER_CLASS]:
+                shutil.copy(photo, folder / label.name)
+    else:
+        photos.render(folder, classes=6, per_class=PER_CLASS)
+    photos.break_one(sorted(folder.glob("*/*.jpg")))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def executed(photo_folder: Path, tiny_model: Path) -> Any:
+    """The local notebook as it is after a run on the Spark of this environment."""
+    notebook = run_notebook.execute(
+        read(LOCAL),
+        photo_folder.parent,
+        parameters={"PHOTOS": photo_folder.name, "MODEL": str(tiny_model)},
+    )
+    run_notebook.normalise(notebook)
+    return notebook
+
+
+def test_the_local_notebook_ends_in_features_and_components_on_disk(
+    executed: Any, photo_folder: Path
+) -> None:
+    results = photo_folder.parent / "results"
+    features = pq.read_table(str(results / "features")).to_pydict()
+    assert len(features["path"]) == 6 * PER_CLASS + 1
+    assert sum(error is not None for error in features["error"]) == 1
+    pca = pq.read_table(str(results / "pca")).to_pydict()
+    assert len(set(pca["path"])) == len(pca["path"]) == 6 * PER_CLASS
+    assert set(pca["label"]) == {label.name for label in photo_folder.iterdir()}
+
+    matrix = np.array([each for each in features["features"] if each is not None], dtype=np.float64)
+    variances = np.linalg.eigvalsh(np.cov(matrix.T))[::-1]
+    k = int(np.argmax(np.cumsum(variances) / variances.sum() >= 0.95)) + 1
+    assert {len(each) for each in pca["pca"]} == {k}
+    assert text(executed, "fit").startswith(f"{k} of 16 components explain ")
+    assert (results / "pca_model" / "metadata").is_dir()
+
+
+def test_the_local_notebook_says_what_it_does(executed: Any) -> None:
+    count = 6 * PER_CLASS
+    assert f"{count + 1} photos, {count + 1} of them featurised now" in text(executed, "featurize")
+    assert f"{count} photos, each once" in text(executed, "check")
+    assert "truncated" in text(executed, "read_features")
+    assert [cell.id for cell in executed.cells] == [cell.id for cell in read(LOCAL).cells]
+    for name in FIGURES:
+        assert_picture(cell(executed, name))
+
+
+def test_the_local_notebook_can_be_shared_after_a_run(executed: Any) -> None:
+    assert run_notebook.traces_of_machines(executed) == []
+    streams = [output for cell in run_notebook.code_cells(executed) for output in cell.outputs]
+    assert {output.name for output in streams if output.output_type == "stream"} == {"stdout"}
+
+
+def assert_picture(cell: Any) -> None:
+    (output,) = [output for output in cell.outputs if "image/png" in output.get("data", {})]
+    image = Image.open(io.BytesIO(base64.b64decode(output.data["image/png"])))
+    assert min(image.size) > 200
+    assert len(image.convert("RGB").getcolors(maxcolors=1 << 24)) > 4
+
+
+@both
+def test_a_committed_notebook_has_the_outputs_of_a_whole_run(path: Path) -> None:
+    notebook = read(path)
+    cells = run_notebook.code_cells(notebook)
+    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
+    for name in FIGURES:
+        assert_picture(cell(notebook, name))
+    outputs = [output for cell in cells for output in cell.outputs]
+    assert "error" not in {output.output_type for output in outputs}
+    assert "stderr" not in {output.get("name") for output in outputs}
+    for cell_with_text in ("imports", "read", "first_rows", "look", "featurize", "fit", "check"):
+        assert text(notebook, cell_with_text), cell_with_text
+
+
+@both
+def test_a_committed_notebook_tells_of_no_machine_and_is_as_the_tool_leaves_it(path: Path) -> None:
+    notebook = read(path)
+    assert run_notebook.traces_of_machines(notebook) == []
+    run_notebook.normalise(notebook)
+    assert notebook == read(path)
+
+
+@both
+def test_a_notebook_defines_nothing_that_the_package_should_own(path: Path) -> None:
+    definitions = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
+    nodes = ast.walk(ast.parse(python(read(path))))
+    assert [ast.dump(node) for node in nodes if isinstance(node, definitions)] == []
+
+
+def test_both_notebooks_take_the_same_steps_to_the_same_result() -> None:
+    local, on_emr = read(LOCAL), read(ON_EMR)
+    steps = [cell.id for cell in run_notebook.code_cells(on_emr) if cell.id != "configure"]
+    assert [cell.id for cell in run_notebook.code_cells(local) if cell.id != "stop"] == steps
+    for name in ("read", "featurize", "fit"):
+        assert text(local, name) == text(on_emr, name)
+
+
+def test_the_notebook_for_emr_shows_its_plots_as_livy_can() -> None:
+    notebook = read(ON_EMR)
+    assert notebook.metadata.kernelspec.name == "pysparkkernel"
+    cells = run_notebook.code_cells(notebook)
+    assert cells[0].source.startswith("%%configure -f")
+    for name in FIGURES:
+        assert cell(notebook, name).source.splitlines()[-1] == "%matplot plt"
+    assert not any("%%local" in cell.source or "plt.show" in cell.source for cell in cells)
+
+
+def test_the_session_on_emr_is_that_of_the_cluster() -> None:
+    """Sparkmagic sends settings of its own, so the notebook repeats those of the cluster."""
+    settings = run_notebook.settings_of(read(ON_EMR))
+    given = (ROOT / "bootstrap" / "emr.json").read_text(encoding="utf-8")
+    shared = {name: value for name, value in settings["conf"].items() if f'"{name}"' in given}
+    assert {"spark.pyspark.python", "spark.executor.memoryOverhead"} < {*shared}
+    for name, value in shared.items():
+        assert f'"{name}": "{value}"'.replace("/opt/pomona/venv", "${VENV}") in given
+    for ours, theirs in (
+        ("driverMemory", "spark.driver.memory"),
+        ("executorMemory", "spark.executor.memory"),
+        ("executorCores", "spark.executor.cores"),
+    ):
+        assert f'"{theirs}": "{settings[ours]}"' in given
+    assert "target=/opt/pomona " in (ROOT / "bootstrap" / "bootstrap-emr.sh").read_text()
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        "file:/data/fruits/1.jpg",
+        "no such folder: /home/me/fruits",
+        "http://ip-172-31-0-1.eu-west-3.compute.internal:8088",
+        "application_1700000000000_0001",
+        "hdfs://localhost:9000/out",
+        "s3 at 127.0.0.1:4566",
+        "AKIAIOSFODNN7EXAMPLE",
+    ],
+)
+def test_outputs_that_tell_of_a_machine_are_found(output: str) -> None:
+    notebook = read(LOCAL)
+    cell(notebook, "fit").outputs = [nbformat.v4.new_output("stream", name="stdout", text=output)]
+    (trace,) = run_notebook.traces_of_machines(notebook)
+    assert trace.startswith("cell fit: ")
+
+
+def test_a_run_that_fails_saves_nothing_and_says_which_cell(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    notebook = nbformat.v4.new_notebook(
+        cells=[
+            nbformat.v4.new_code_cell(
+                "PHOTOS = 1\nassert PHOTOS == 1", metadata={"tags": ["parameters"]}
+            )
+        ],
+        metadata=read(LOCAL).metadata,
+    )
+    path = tmp_path / "small.ipynb"
+    nbformat.write(notebook, str(path))
+    before = path.read_bytes()
+    # The value comes behind the cell's own lines.
+    path_arguments = [str(path), "--folder", str(tmp_path)]
+    assert run_notebook.main([*path_arguments, "--set", "PHOTOS=2"]) == 0
+    assert cell(read(path), notebook.cells[0].id).source == notebook.cells[0].source
+    path.write_bytes(before.replace(b"PHOTOS == 1", b"PHOTOS == 3"))
+    failing = path.read_bytes()
+    assert run_notebook.main(path_arguments) == 1
+    assert path.read_bytes() == failing
+    assert re.search(
+        r"a cell failed, nothing is saved\n.*PHOTOS == 3", capsys.readouterr().err, re.DOTALL
+    )
