@@ -67,9 +67,7 @@ class Content:
     data: dict[str, Any]
 
 
-def collect(
-    results: Results, *, size: int, seed: int, progress: Callable[[str], None]
-) -> Content:
+def collect(results: Results, *, size: int, seed: int, progress: Callable[[str], None]) -> Content:
     """Read a run's output and compute what its report shows.
 
     Parameters

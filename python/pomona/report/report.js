@@ -17,11 +17,14 @@
   // Okabe and Ito's palette for all kinds of colour vision, without black and yellow. Shapes and
   // colours take turns, 6 by 7, so that neighbours in the list differ in both.
   const COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00"];
-  const SHAPES = ["circle", "square", "diamond", "cross", "x", "circle-open", "square-open"];
+  // The crosses of scatter3d are letters, which not every machine has; these shapes all have.
+  const SHAPES = ["circle", "square", "diamond", "cross", "circle-open", "square-open", "diamond-open"];
   const KEYS_PAN = 0.15; // of the map, a key press
   const KEYS_TURN = 0.2; // radians
   const ZOOM = 1.25;
-  const MANY = 4000; // photos from which marks are smaller
+  const MANY = 1500; // photos from which marks are smaller
+
+  const TALL = 24; // classes from which the contact sheet scrolls in a frame of its own
 
   const colourOf = (row) => COLOURS[row % COLOURS.length];
   const shapeOf = (row) => SHAPES[row % SHAPES.length];
@@ -66,6 +69,9 @@
 
   // Headline
 
+  const STAGES = { list: "Listing the photos", features: "Computing features", pca: "Fitting the PCA",
+    projection: "Applying the PCA", model: "Saving the PCA" };
+
   function headline() {
     const labelled = classes.length;
     byId("headline").textContent =
@@ -78,7 +84,7 @@
       ["Model", summary.model.name],
       ["Numbers a photo", `${summary.dim.toLocaleString("en")}, summed up in ${summary.k.toLocaleString("en")}`],
       ["Speed", summary.featurized ? `${summary.images_per_second.toLocaleString("en")} photos a second` : "nothing new to do"],
-      ...Object.entries(summary.seconds).map(([stage, took]) => [`Time: ${stage}`, `${took.toFixed(1)} s`]),
+      ...Object.entries(summary.seconds).map(([stage, took]) => [STAGES[stage] ?? `Time: ${stage}`, `${took.toFixed(1)} s`]),
     ];
     byId("facts").append(...facts.map(([name, value]) =>
       element("div", {}, element("dt", { text: name }), element("dd", { text: value }))));
@@ -103,6 +109,7 @@
   }
 
   function sheets() {
+    if (data.sheets.length > TALL) byId("sheets").className = "tall";
     byId("sheets").append(...data.sheets.map((rows) => {
       const row = photos.label[rows[0]];
       return element("div", { class: "sheet" },
@@ -231,7 +238,8 @@
         { ...trace(hidden, { color: colours.grey, size: size * 0.6, opacity: 0.5 }), hoverinfo: "skip" },
         { ...trace(shown, { color: shown.map((row) => colourOf(photos.label[row])), size,
           symbol: shown.map((row) => shapeOf(photos.label[row])), opacity: this.solid ? 1 : 0.85,
-          line: { width: 0 } }), customdata: shown },
+          line: this.solid ? { width: 0 } : { color: shown.map((row) => colourOf(photos.label[row])),
+            width: shown.map((row) => (shapeOf(photos.label[row]).endsWith("open") ? 2 : 0)) } }), customdata: shown },
         { ...trace(current, { color: colours.ink, size: size + 10, symbol: "circle-open", line: { width: 3, color: colours.ink } }),
           hoverinfo: "skip" },
       ];
@@ -397,7 +405,7 @@
     const path = document.createElementNS(svg.namespaceURI, "path");
     path.setAttribute("d", {
       circle: "M7 2a5 5 0 1 0 .01 0z", square: "M2.5 2.5h9v9h-9z", diamond: "M7 1l6 6-6 6-6-6z",
-      cross: "M5 1h4v4h4v4h-4v4h-4v-4h-4v-4h4z", x: "M3.5 1L7 4.5 10.5 1 13 3.5 9.5 7 13 10.5 10.5 13 7 9.5 3.5 13 1 10.5 4.5 7 1 3.5z",
+      cross: "M5 1h4v4h4v4h-4v4h-4v-4h-4v-4h4z",
     }[shape]);
     path.setAttribute("fill", open ? "none" : colourOf(row));
     path.setAttribute("stroke", colourOf(row));
