@@ -31,7 +31,7 @@ LEFT_OUT := $(filter-out $(MATRIX),py37 spark35 spark4)
 VERSION := $(shell sed -n '0,/^version = /s/^version = "\(.*\)"/\1/p' Cargo.toml)
 PLATFORM := manylinux_2_24
 WHEEL := target/wheels/pomona-$(VERSION)-cp37-abi3-$(PLATFORM)_x86_64.whl
-WHEEL_SOURCES := Cargo.toml Cargo.lock pyproject.toml LICENSE $(shell find src python/pomona -name '*.rs' -o -name '*.py' -o -name '*.pyi' -o -name '*.jpg' -o -name '*.json' -o -name py.typed)
+WHEEL_SOURCES := Cargo.toml Cargo.lock pyproject.toml LICENSE $(shell find src python/pomona -name '*.rs' -o -name '*.py' -o -name '*.pyi' -o -name '*.jpg' -o -name '*.json' -o -name '*.html' -o -name '*.css' -o -name '*.js' -o -name py.typed)
 
 # Real photos for the tests that want them; those skip by name without.
 export POMONA_PHOTOS ?= $(abspath $(wildcard ../shared/data))
@@ -63,7 +63,7 @@ on_spark = PATH="$(CURDIR)/.venv/$(1)/bin:$$PATH" SPARK_LOCAL_IP=127.0.0.1 \
 class_path = mvn --quiet --batch-mode -f tests/spark/s3.xml -P $(1) dependency:build-classpath \
 	-Dstyle.color=never -DincludeScope=runtime -Dmdep.regenerateFile -Dmdep.outputFile=$(CURDIR)/$@
 
-.PHONY: help setup build wheel wheelhouse lock lint test test-rust test-python test-spark bench demo emr-up emr-run emr-down clean system vendor maven
+.PHONY: help setup build wheel wheelhouse lock lint test test-rust test-python test-spark bench demo emr-up emr-run emr-down clean system vendor maven browser
 
 help: ## Print this help
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -97,7 +97,7 @@ test: test-rust test-python test-spark ## Run every test
 test-rust: .venv/build/.installed | system vendor ## Run the tests of the Rust core
 	cargo test --locked --release
 
-test-python: .venv/dev/.pomona $(MATRIX:%=.venv/%/.pomona) $(KERAS2:%=.venv/%/.installed) .venv/aws/.installed $(TESTED_WHEELHOUSES) ## Run the Python tests, those of the wheel and of the README
+test-python: .venv/dev/.pomona $(MATRIX:%=.venv/%/.pomona) $(KERAS2:%=.venv/%/.installed) .venv/aws/.installed $(TESTED_WHEELHOUSES) | browser ## Run the Python tests, those of the wheel and of the README
 	export POMONA_KERAS2_PYTHON="$(KERAS2:%=$(CURDIR)/.venv/%/bin/python)"
 	.venv/dev/bin/pytest --ignore tests/spark
 
@@ -128,6 +128,9 @@ clean: ## Remove everything that make has made
 
 system:
 	@python/tools/install_system_packages.sh cc=gcc cmake=cmake nasm=nasm shellcheck=shellcheck
+
+browser:
+	@python/tools/install_system_packages.sh chromium=chromium chromedriver=chromium-driver
 
 maven:
 	@python/tools/install_system_packages.sh mvn=maven
