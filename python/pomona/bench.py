@@ -130,7 +130,7 @@ def measure(
     for number in threads or _doubling(processors):
         runs = [
             _Run(_native.Featurizer(model, threads=number), photos, seconds / _ROUNDS)
-            for model in models or _default_models()
+            for model in models or default_models()
         ]
         work = _Clock()
         for _ in range(_ROUNDS):
@@ -154,6 +154,13 @@ def measure(
         peaks=peaks,
         results=results,
     )
+
+
+def default_models() -> list[str]:
+    """Name the built-in model that is there, and its int8 version if that is there too."""
+    present = names()
+    first = next((name for name in BUILT_IN_NAMES if name in present), BUILT_IN_NAMES[0])
+    return [first, *(name for name in present if name != first and name.startswith(first))]
 
 
 class _Clock:
@@ -218,12 +225,6 @@ class _Run:
             multiply_adds=count,
             share_of_peak=count and undisturbed * count / peak.multiply_adds_per_second,
         )
-
-
-def _default_models() -> list[str]:
-    present = names()
-    first = next((name for name in BUILT_IN_NAMES if name in present), BUILT_IN_NAMES[0])
-    return [first, *(name for name in present if name != first and name.startswith(first))]
 
 
 def _doubling(processors: int) -> list[int]:
