@@ -77,8 +77,10 @@ make_target() {
     said=$(sudo -n install -d -o "$(id -un)" -g "$(id -gn)" "$target" 2>&1) ||
       fail "user $(id -un) cannot write there, and sudo did not help: $said" "run it as a user who may, or give another --target"
   fi
+  [ -e "$target/.lock" ] || [ -z "$(ls -A "$target")" ] ||
+    fail "$target holds other things" "give a --target of its own: what lies around there is removed"
   # One run at a time: what lies around is then left from runs that were cut off.
-  exec 9>"$target/lock"
+  exec 9>"$target/.lock"
   flock 9
   mkdir -p "$target/envs" "$target/models"
   local leftover
@@ -107,18 +109,18 @@ explain_s3() {
   local bucket=${1#s3://} said
   bucket=${bucket%%/*} said=$(cat "$log")
   # For an object, S3 answers a missing bucket and a missing key alike; for a listing it does not.
-  [[ $said != *404* ]] || said+=$(aws s3 ls "s3://$bucket" 2>&1 >/dev/null || true)
+  [[ $said != *"(404)"* ]] || said+=$(aws s3 ls "s3://$bucket" 2>&1 >/dev/null || true)
   case "$said" in
     *"No space left on device"*) disk_is_full ;;
     *NoSuchBucket*) fail "there is no bucket $bucket" "correct the address in the bootstrap action's arguments" ;;
-    *404* | *NoSuchKey*) fail "there is no $1" "correct the address, or put it there: make wheelhouse, then aws s3 sync --delete" ;;
+    *"(404)"* | *NoSuchKey*) fail "there is no $1" "correct the address, or put it there: make wheelhouse, then aws s3 sync --delete" ;;
     *"ocate credentials"* | *InvalidAccessKeyId* | *SignatureDoesNotMatch* | *ExpiredToken* | *InvalidToken*)
       fail "this node has no valid AWS credentials" "give the cluster an instance profile: --ec2-attributes InstanceProfile=…"
       ;;
-    *403* | *AccessDenied* | *Forbidden*)
+    *"(403)"* | *"(AccessDenied)"*)
       fail "this node may not read $1" "allow s3:GetObject and s3:ListBucket on bucket $bucket in the role of the cluster's instance profile"
       ;;
-    *onnect* | *imeout* | *"timed out"*)
+    *"Could not connect"* | *"onnect timeout"* | *"ead timeout"* | *"onnection was closed"*)
       fail "S3 cannot be reached from this node" "give the subnet a route to S3 (a gateway endpoint for S3 costs nothing) and let the security group send to port 443"
       ;;
     *) fail "the AWS CLI could not fetch it; what it said is above" "put that right and start the cluster again" ;;
@@ -147,6 +149,8 @@ field() {
 # The node's Python of the wheelhouse's version. On EMR 6 and 7 that is python3; 7 has others beside it.
 find_python() {
   doing="looking for Python $1"
+  [ "$(uname -m)" = x86_64 ] ||
+    fail "this node is $(uname -m), and the wheels are for x86-64" "use instances without Graviton, such as m5.xlarge"
   local name there=""
   for name in "python$1" python3; do
     python=$(type -P "$name") || continue

@@ -30,8 +30,8 @@ EMR6, EMR7 = "emr-6.4.0", "emr-7.14.0"
 BUCKET = "orchard"
 #: All that a node must have beside Python and the AWS CLI: bash, coreutils, flock, grep and sed.
 PROGRAMS = """
-    bash cat chmod cp df flock grep id install ln mkdir mktemp mv readlink rm sed sha256sum sort tr
-    uname
+    bash cat chmod cp df flock grep id install ln ls mkdir mktemp mv readlink rm sed sha256sum sort
+    tr uname
 """
 NOBODY = 65534
 
@@ -56,9 +56,7 @@ class Node:
             (self.programs / name).symlink_to(shutil.which(name))
         (self.programs / "aws").symlink_to(CLI)
         if python:
-            starter = self.programs / "python3"
-            starter.write_text(f'#!/bin/sh\nexec {python} "$@"\n')
-            starter.chmod(0o755)
+            self.program("python3", f'exec {python} "$@"')
         self.environment = {
             "PATH": str(self.programs),
             "HOME": str(root / "home"),
@@ -70,6 +68,12 @@ class Node:
             "AWS_MAX_ATTEMPTS": "1",
             **aws.environment(),
         }
+
+    def program(self, name: str, script: str) -> None:
+        path = self.programs / name
+        path.unlink(missing_ok=True)
+        path.write_text(f"#!/bin/sh\n{script}\n")
+        path.chmod(0o755)
 
     def command(self, *arguments: str) -> list[str]:
         bash = str(self.programs / "bash")
@@ -172,7 +176,7 @@ def node(tmp_path: Path, aws: LocalAws, python37: str) -> Node:
 @pytest.fixture(scope="module")
 def installed6(
     tmp_path_factory: pytest.TempPathFactory, aws: LocalAws, emr6: str, python37: str
-) -> Node:
+) -> Iterator[Node]:
     """A node of EMR 6 that lost power during its first bootstrap and then had a whole one."""
     folder = tmp_path_factory.mktemp("node6")
     node = Node(folder, aws, python37)
@@ -186,7 +190,8 @@ def installed6(
     second = node.run(emr6, "--model", f"s3://{BUCKET}/models/orchard.onnx")
     assert second.returncode == 0, second.stdout + second.stderr
     assert second.stderr == ""
-    return node
+    yield node
+    shutil.rmtree(node.target)
 
 
 @pytest.fixture(scope="module")
@@ -195,17 +200,20 @@ def installed7(
     aws: LocalAws,
     emr7: str,
     say_loudly: Callable[[str], None],
-) -> Node:
+) -> Iterator[Node]:
     """A node of EMR 7 whose environment no longer worked, and which had a second bootstrap."""
     python39 = python_of("3.9", say_loudly)
     node = Node(tmp_path_factory.mktemp("node7"), aws, python39)
+    assert node.run(f"s3://{BUCKET}/none/yet").returncode == 1
     broken = node.target / "envs" / "broken"
-    broken.mkdir(parents=True)
+    broken.mkdir()
     shutil.copy(built(EMR7) / "SHA256SUMS", broken)
     node.venv.symlink_to("envs/broken")
     run = node.run(emr7)
     assert run.returncode == 0, run.stdout + run.stderr
-    return node
+    yield node
+    # Half a gigabyte, of which pytest would keep three.
+    shutil.rmtree(node.target)
 
 
 @pytest.fixture(params=["installed6", "installed7"])
@@ -244,7 +252,7 @@ def test_the_environment_holds_what_the_lock_says_and_pomona(
 
 
 def test_every_user_can_read_and_nobody_else_can_write_the_environment(installed: Node):
-    files = [installed.target, *installed.venv.resolve().rglob("*")]
+    files = [installed.target, *installed.target.rglob("*")]
     modes = {path: path.stat().st_mode for path in files if not path.is_symlink()}
     assert [path for path, mode in modes.items() if mode & 0o022 or not mode & 0o004] == []
 
@@ -440,6 +448,32 @@ def test_a_target_that_cannot_be_written_is_named(aws: LocalAws, python37: str):
         Path(folder).chmod(0o755)
         message = node.refuses(f"s3://{BUCKET}/any/where", user=NOBODY, group=NOBODY)
     assert "cannot write there" in message
+
+
+def test_only_making_the_target_takes_sudo(node: Node, tmp_path: Path):
+    log = tmp_path / "log"
+    node.program("mkdir", f'case "$*" in *pomona) exit 1;; esac; exec {shutil.which("mkdir")} "$@"')
+    node.program("sudo", f'printf "%s\\n" "$*" >>{log}; shift; exec "$@"')
+    assert "no bucket barren" in node.refuses("s3://barren/wheelhouse")
+    (asked,) = log.read_text().splitlines()
+    assert asked.startswith("-n install -d -o ")
+    assert asked.endswith(f" {node.target}")
+
+
+def test_a_target_with_other_things_in_it_is_left_alone(node: Node, emr6: str):
+    precious = node.target / "envs" / "mine"
+    precious.mkdir(parents=True)
+    run = node.run(emr6)
+    assert run.returncode == 1
+    assert f"{node.target} holds other things" in run.stderr
+    assert precious.exists()
+
+
+def test_a_node_with_another_processor_is_told_so(node: Node, emr6: str):
+    node.program("uname", "echo aarch64")
+    message = node.refuses(emr6)
+    assert "this node is aarch64" in message
+    assert "Graviton" in message
 
 
 def test_a_run_that_is_told_to_stop_clears_up(node: Node, emr6: str, tmp_path: Path):
