@@ -63,7 +63,7 @@ on_spark = PATH="$(CURDIR)/.venv/$(1)/bin:$$PATH" SPARK_LOCAL_IP=127.0.0.1 \
 class_path = mvn --quiet --batch-mode -f tests/spark/s3.xml -P $(1) dependency:build-classpath \
 	-Dstyle.color=never -DincludeScope=runtime -Dmdep.regenerateFile -Dmdep.outputFile=$(CURDIR)/$@
 
-.PHONY: help setup build wheel wheelhouse lock lint test test-rust test-python test-spark bench demo emr-up emr-run emr-down clean system vendor maven browser
+.PHONY: help setup build wheel wheelhouse lock lint test test-rust test-python test-spark bench demo notebooks emr-up emr-run emr-down clean system vendor maven browser
 
 help: ## Print this help
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -109,6 +109,14 @@ $(MATRIX:%=test-%): test-%: .venv/%/.pomona .venv/%/s3.classpath .venv/s3proxy.c
 
 bench: .venv/dev/.pomona .venv/py37/.pomona .venv/py37-keras/.installed ## Measure, and write the table into the README
 	.venv/dev/bin/python benches/run.py --readme README.md
+
+notebooks: .venv/spark35/.pomona ## Run the notebook for a laptop on the photos of POMONA_PHOTOS, and keep its outputs
+	@run=$$(mktemp -d)
+	trap 'rm -rf "$$run"' EXIT
+	ln -s "$(POMONA_PHOTOS)/fruits-360-100x100/Test" "$$run/fruits"
+	.venv/spark35/bin/pomona model pull efficientnet_lite0
+	$(call on_spark,spark35) .venv/spark35/bin/python python/tools/run_notebook.py \
+		notebooks/fruits_local.ipynb --folder "$$run"
 
 demo: .venv/$(DEMO_VENV)/.pomona $(filter $(DEMO)/photos,$(IMAGES)) ## Photos to features to PCA on Spark; IMAGES=folder for your own
 	@export PYSPARK_SUBMIT_ARGS="--driver-java-options '$(JAVA_OPTIONS)' pyspark-shell"
