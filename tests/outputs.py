@@ -59,8 +59,12 @@ def write_output(
         for path, label, vector, reason in zip(paths, labels, features, reasons)
     ]
     schema = pa.schema(
-        [("path", pa.string()), ("label", pa.string()), ("features", pa.list_(pa.float32()))]
-        + [("error", pa.string())]
+        [
+            ("path", pa.string()),
+            ("label", pa.string()),
+            ("features", pa.list_(pa.float32())),
+            ("error", pa.string()),
+        ]
     )
     state = folder / "features" / "_pomona"
     state.mkdir(parents=True)
@@ -68,7 +72,7 @@ def write_output(
     for number, name in enumerate(names):
         table = pa.Table.from_pylist(rows[number::files], schema=schema)
         pq.write_table(table, folder / "features" / name)
-    (state / "set-000001.json").write_text(json.dumps({"files": {name: 1 for name in names}}))
+    (state / "set-000001.json").write_text(json.dumps({"files": dict.fromkeys(names, 1)}))
     projected = (centred @ axes[:components].T).astype(np.float32)
     pca = pa.table(
         {

@@ -145,9 +145,11 @@ def _compute(results: Results, photo: str, model: str | None) -> NDArray[np.floa
             "--model"
         )
     try:
-        return Featurizer(file).featurize([content])[0]
+        features = Featurizer(file).featurize([content])
     except ImageError as error:
         raise CommandError(f"{photo}: {error.reason}") from error
+    vector: NDArray[np.float32] = features[0]
+    return vector
 
 
 def _describe(found: dict[str, Any]) -> str:

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Callable
 
-from pomona.report.content import SHEET_PHOTOS, Content, collect
+from pomona.report.content import Content, collect
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -72,7 +72,7 @@ def write_report(
     Parameters
     ----------
     results
-        What the run left, from `pomona.results.LocalResults` or `pomona.spark.results.SparkResults`.
+        What the run left: `pomona.results.LocalResults` or `pomona.spark.results.SparkResults`.
     sample
         Photos in the pictures: each class by its share. Counts are of all photos.
     seed

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Callable, Sequence
 
 import numpy as np
 
-from pomona.similar import DUPLICATE_DISTANCE, Index, duplicates
 from pomona.results import Vectors
+from pomona.similar import DUPLICATE_DISTANCE, Index, duplicates
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
