@@ -1,0 +1,355 @@
+"""`pomona plan`: prices with their sources, settings that fit YARN, times and costs that add up."""
+
+from __future__ import annotations
+
+import json
+import re
+from functools import partial
+from pathlib import Path
+
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from pomona import bench, plan
+from pomona.cli import main
+
+ROOT = Path(__file__).resolve().parents[1]
+NAMES = sorted(plan.instances())
+RELEASE = "emr-7.0.0"
+
+# The reference system: 22,688 photos on two m5.xlarge, minutes.
+REFERENCE_PHOTOS = 22_688
+REFERENCE_READING = 5.0
+REFERENCE_FEATURIZING = 2.9
+KERAS_ON_A_CORE_HERE = 55.0  # the README's bench
+
+
+def gib(setting: str) -> int:
+    assert re.fullmatch(r"[1-9]\d*g", setting)
+    return int(setting[:-1])
+
+
+# The table
+
+
+def test_every_price_has_a_source_and_a_day() -> None:
+    for node in plan.instances().values():
+        for price in (node.emr, *node.ec2.values()):
+            assert 0 < price.usd < 2
+            assert price.source
+            assert price.date
+
+
+def test_a_fee_that_was_not_read_says_so() -> None:
+    assert not any(node.emr.read for node in plan.instances().values())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_node_of_twice_the_size_costs_twice_as_much(name: str) -> None:
+    family, _, size = name.partition(".")
+    node, small = plan.instances()[name], plan.instances()[f"{family}.xlarge"]
+    times = int(size[: -len("xlarge")] or 1)
+    assert node.vcpus == times * small.vcpus == 2 * node.cores
+    assert node.memory_gib == times * small.memory_gib
+    assert node.emr.usd == pytest.approx(times * small.emr.usd, rel=1e-3)
+    assert node.ec2["eu-west-3"].usd == pytest.approx(times * small.ec2["eu-west-3"].usd)
+
+
+# Spark's settings
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_executors_and_a_driver_fit_a_node_and_no_executor_more(name: str) -> None:
+    node, settings = plan.instances()[name], plan.spark_settings(name)
+    executor_mb = 1024 * (
+        gib(settings["spark.executor.memory"]) + gib(settings["spark.executor.memoryOverhead"])
+    )
+    driver_mb = plan.driver_container_mb(gib(settings["spark.driver.memory"]))
+    executors = node.vcpus // int(settings["spark.executor.cores"])
+    assert executors * int(settings["spark.executor.cores"]) == node.vcpus
+    assert executors * executor_mb + driver_mb <= node.yarn_mb < node.memory_gib * 1024
+    assert node.yarn_mb // executor_mb == executors
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_task_has_half_a_gib_outside_the_heap(name: str) -> None:
+    settings = plan.spark_settings(name)
+    overhead = gib(settings["spark.executor.memoryOverhead"])
+    assert overhead / int(settings["spark.executor.cores"]) >= 0.5
+
+
+def test_a_driver_takes_what_spark_adds_in_whole_steps_of_yarn() -> None:
+    assert plan.driver_container_mb(2) == 2432
+    assert plan.driver_container_mb(1) == 1408
+    assert plan.driver_container_mb(8) == 9728
+
+
+def test_the_configuration_of_the_cluster_has_the_settings_of_its_instance() -> None:
+    classifications = json.loads((ROOT / "bootstrap" / "emr.json").read_text(encoding="utf-8"))
+    (properties,) = [
+        c["Properties"] for c in classifications if c["Classification"] == "spark-defaults"
+    ]
+    settings = plan.spark_settings("m5.xlarge")
+    assert {name: properties.get(name) for name in settings} == settings
+
+
+# Time and cost
+
+
+images = st.integers(1, 10_000_000)
+rates = st.floats(0.5, 5_000)
+workers = st.integers(1, 49)
+names = st.sampled_from(NAMES)
+at_once = st.sampled_from([1, 8, 32])
+
+
+@settings(deadline=None)  # nothing here is timed
+@given(images, rates, names, workers, at_once)
+def test_a_worker_more_is_faster_and_an_hour_of_it_dearer(
+    images: int, rate: float, name: str, workers: int, at_once: int
+) -> None:
+    less, more = [
+        plan.estimate(
+            images,
+            throughput=rate,
+            instance=name,
+            workers=number,
+            release=RELEASE,
+            reads_at_once=at_once,
+        )
+        for number in (workers, workers + 1)
+    ]
+    for bound in ("low", "expected", "high"):
+        times = [getattr(one.total_seconds, bound) for one in (less, more)]
+        costs = [getattr(one.cost, bound) for one in (less, more)]
+        assert times[1] < times[0]
+        assert costs[1] / times[1] > costs[0] / times[0]
+
+
+@settings(deadline=None)
+@given(images, rates, names, workers)
+def test_stages_add_up_and_ranges_are_in_order(
+    images: int, rate: float, name: str, workers: int
+) -> None:
+    found = plan.estimate(images, throughput=rate, instance=name, workers=workers, release=RELEASE)
+    stages = found.provisioning_seconds + found.starting_seconds + found.finishing_seconds
+    stages += found.featurizing_seconds + found.reading_seconds.expected
+    assert found.total_seconds.expected == pytest.approx(stages)
+    for several in (found.reading_seconds, found.total_seconds, found.cost):
+        assert several.low <= several.expected <= several.high
+
+
+@settings(deadline=None)
+@given(images, rates, names, workers)
+def test_photos_read_many_at_once_are_never_slower(
+    images: int, rate: float, name: str, workers: int
+) -> None:
+    one, many = [
+        plan.estimate(
+            images,
+            throughput=rate,
+            instance=name,
+            workers=workers,
+            release=RELEASE,
+            reads_at_once=number,
+        )
+        for number in (1, 32)
+    ]
+    assert many.total_seconds.high < one.total_seconds.high
+
+
+def test_a_job_costs_all_its_nodes_by_the_second_from_the_request_on() -> None:
+    found = plan.estimate(10_000, throughput=100, instance="m5.xlarge", workers=2)
+    ec2, emr = plan.prices_of("m5.xlarge", "eu-west-3")
+    an_hour = 3 * (ec2.usd + emr.usd)
+    assert found.cost.expected == pytest.approx(found.total_seconds.expected / 3600 * an_hour)
+    assert found.total_seconds.low > plan.PROVISIONING_SECONDS
+
+
+def test_spot_workers_are_all_but_one_and_keep_emrs_fee() -> None:
+    dear, cheap = [
+        plan.estimate(10_000, throughput=100, workers=4, spot=spot) for spot in (False, True)
+    ]
+    ec2, _ = plan.prices_of("m5.xlarge", "eu-west-3")
+    saved = 3 * ec2.usd * (1 - plan.spot_share()) * dear.total_seconds.expected / 3600
+    assert (dear.spot_workers, cheap.spot_workers) == (0, 3)
+    assert dear.cost.expected - cheap.cost.expected == pytest.approx(saved)
+
+
+def test_the_reference_runs_reading_is_within_what_is_told() -> None:
+    found = plan.estimate(REFERENCE_PHOTOS, throughput=KERAS_ON_A_CORE_HERE)
+    minutes = [found.reading_seconds.low / 60, found.reading_seconds.high / 60]
+    assert minutes[0] < REFERENCE_READING <= minutes[1] == pytest.approx(5.0, abs=0.05)
+
+
+def test_the_reference_runs_featurizing_is_told_a_third_too_short() -> None:
+    """Its cores were slower than the bench's; the output says so in these numbers."""
+    found = plan.estimate(REFERENCE_PHOTOS, throughput=KERAS_ON_A_CORE_HERE)
+    told = found.featurizing_seconds / 60
+    assert told == pytest.approx(2.0, abs=0.05)
+    assert told / REFERENCE_FEATURIZING == pytest.approx(0.68, abs=0.01)
+
+
+# Deadlines
+
+
+@settings(deadline=None)
+@given(st.integers(1, 2_000_000), st.floats(5, 1_000), st.floats(13, 600))
+def test_every_cluster_for_a_deadline_is_in_time_and_the_cheapest_of_its_kind(
+    images: int, rate: float, deadline: float
+) -> None:
+    fastest = plan.estimate(
+        images, throughput=rate, instance="m5.4xlarge", workers=plan.MAX_WORKERS
+    )
+    assume(fastest.total_seconds.high <= deadline * 60)
+    found = plan.within(deadline, images, throughput=rate)
+    costs = [one.cost.expected for one in found]
+    assert costs == sorted(costs)
+    assert len({one.instance for one in found}) == len(found)
+    assert all(one.total_seconds.high <= deadline * 60 for one in found)
+    if found[0].workers > 1:
+        fewer = plan.estimate(
+            images, throughput=rate, instance=found[0].instance, workers=found[0].workers - 1
+        )
+        assert fewer.total_seconds.high > deadline * 60 or fewer.cost.expected >= costs[0]
+
+
+def test_an_impossible_deadline_names_the_least_time() -> None:
+    with pytest.raises(ValueError, match="the least is") as refused:
+        plan.within(5, 100_000, throughput=100)
+    (least,) = re.findall(r"the least is ([\d.]+)", str(refused.value))
+    assert plan.within(float(least) + 0.1, 100_000, throughput=100)
+
+
+def test_kinds_that_a_release_does_not_list_are_not_offered() -> None:
+    old, new = [
+        {one.instance for one in plan.within(60, 1000, throughput=100, release=release)}
+        for release in ("emr-6.4.0", "emr-6.6.0")
+    ]
+    assert new - old == {name for name in NAMES if name.startswith(("c6i", "m6i"))}
+
+
+# Mistakes
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"images": 0}, "images must be above 0, not 0"),
+        ({"workers": 0}, "workers must be above 0, not 0"),
+        ({"throughput": -1}, "throughput must be above 0, not -1"),
+        ({"reads_at_once": 0}, "reads_at_once must be above 0, not 0"),
+        ({"instance": "m5.tiny"}, r"no instance 'm5.tiny' in the table; known: m5.xlarge, "),
+        ({"region": "us-east-1"}, "no prices of m5.xlarge in 'us-east-1'; known: eu-west-3"),
+        ({"release": "6"}, "'6' is not an EMR release such as emr-6.4.0"),
+        ({"instance": "c6i.xlarge"}, "from release emr-6.6.0 on, not with emr-6.4.0"),
+    ],
+)
+def test_a_mistake_says_what_is_known(options: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        plan.estimate(**{"images": 1000, "throughput": 100.0, **options})
+
+
+# The command
+
+
+def run(*args: object) -> int:
+    return main(["plan", *map(str, args)])
+
+
+def test_the_output_says_what_is_assumed_unverified_and_left_out(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run("--images", 22688, "--throughput", 55) == 0
+    text = capsys.readouterr().out
+    assert text.startswith("22,688 photos on 2 workers, and a primary node: m5.xlarge, eu-west-3")
+    for said in ("assumed; billed", "EMR: UNVERIFIED", "given", "not in it: disks", "2025-03-02"):
+        assert said in text
+    assert "  --conf spark.executor.memory=5g \\\n" in text
+    pasted = text[text.index("  --conf") :].split("\nor for")[0]
+    assert pasted.count(" \\\n") == pasted.count("--conf") - 1
+    configurations = json.loads(text.splitlines()[-1])
+    assert configurations[0]["Properties"] == plan.spark_settings("m5.xlarge")
+
+
+def test_the_throughput_is_measured_here_unless_given(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(bench, "measure", partial(bench.measure, seconds=0.01))
+    assert run("--images", 1000, "--model", tiny_model) == 0
+    text = capsys.readouterr().out
+    assert "measured on this machine" in text
+    assert "those of tiny on a core of this machine" in text
+
+
+def test_without_a_model_the_output_says_how_to_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("POMONA_HOME", str(tmp_path))
+    assert run("--images", 1000) == 1
+    message = capsys.readouterr().err
+    assert "pomona model pull mobilenet_v2" in message
+    assert message.endswith("Or give the photos a second of a core: --throughput\n")
+
+
+def test_a_deadline_picks_the_cheapest_cluster(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--images", 100000, "--throughput", 100, "--deadline", 20, "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["estimate"] == found["in_time"][0]
+    assert found["estimate"]["total_seconds"]["high"] <= 20 * 60
+    assert run("--images", 100000, "--throughput", 100, "--deadline", 20) == 0
+    assert "deadline 20 min: in time." in capsys.readouterr().out
+
+
+def test_a_cluster_that_is_asked_for_is_held_against_the_deadline(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    asked = ("--images", 100000, "--throughput", 100, "--deadline", 20)
+    assert run(*asked, "--workers", 1) == 0
+    text = capsys.readouterr().out
+    assert "on 1 worker," in text
+    assert "deadline 20 min: may be late." in text
+    assert run(*asked, "--instance", "m5.2xlarge", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["estimate"]["instance"] == "m5.2xlarge"
+
+
+def test_json_has_these_keys_and_no_others(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--images", 1000, "--throughput", 100, "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert list(found) == [
+        "images", "region", "release", "throughput", "reads_at_once", "estimate", "prices",
+        "settings", "configurations", "deadline_minutes", "in_time",
+    ]  # fmt: skip
+    assert list(found["estimate"]) == [
+        "instance", "workers", "spot_workers", "vcpus", "provisioning_seconds", "starting_seconds",
+        "reading_seconds", "featurizing_seconds", "finishing_seconds", "total_seconds", "cost",
+    ]  # fmt: skip
+    assert found["throughput"] == {"images_per_second": 100.0, "measured_with": None}
+    assert found["settings"] == plan.spark_settings("m5.xlarge")
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "message"),
+    [
+        ([], 2, "--images"),
+        (["--images", "0"], 2, "'0' is not a whole number above 0"),
+        (["--images", "9", "--workers", "0"], 2, "'0' is not a whole number above 0"),
+        (["--images", "9", "--throughput", "1", "--model", "m"], 2, "not allowed with"),
+        (["--images", "9", "--instance", "m9"], 1, "there is no instance 'm9' in the table"),
+        (["--images", "9", "--throughput", "9", "--deadline", "1"], 1, "the least is"),
+        (
+            ["--images", "3000000", "--throughput", "9", "--deadline", "90", "--instance",
+             "m5.xlarge"],
+            1,
+            "no cluster of up to 50 m5.xlarge is done in 90 minutes; the cheapest that is has",
+        ),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_one_sentence(
+    args: list[str], code: int, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["plan", *args]) == code
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert message in captured.err.splitlines()[-1]
