@@ -55,7 +55,7 @@ def test_help_has_an_example_for_every_verb(capsys: pytest.CaptureFixture[str]) 
     assert main(["--help"]) == 0
     text = capsys.readouterr().out
     examples = text[text.index("examples:") : text.index("exit codes:")]
-    for verb in ("model pull", "model convert", "model info", "featurize", "run"):
+    for verb in ("model pull", "model convert", "model info", "featurize", "run", "bench", "plan"):
         assert f"\n  pomona {verb} " in examples
 
 
@@ -77,6 +77,8 @@ def test_the_examples_of_the_help_are_command_lines_that_parse(line: str) -> Non
     [
         ["featurize"],
         ["run"],
+        ["bench"],
+        ["plan"],
         ["model"],
         ["model", "pull"],
         ["model", "convert"],

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import dataclass
+from functools import partial
 from itertools import cycle, islice
 from pathlib import Path
 from statistics import median
@@ -23,7 +24,7 @@ from pomona.models.store import BUILT_IN_NAMES, names
 if TYPE_CHECKING:
     from typing import Union
 
-    Model = Union[str, "os.PathLike[str]"]
+    PathLike = Union[str, "os.PathLike[str]"]
 
 DEFAULT_SECONDS = 2.0
 
@@ -90,11 +91,11 @@ class Bench:
 
 
 def measure(
-    models: Sequence[Model] | None = None,
+    models: Sequence[PathLike] | None = None,
     *,
     threads: Sequence[int] | None = None,
     seconds: float = DEFAULT_SECONDS,
-    images: Model | None = None,
+    images: PathLike | None = None,
 ) -> Bench:
     """Measure models on this machine.
 
@@ -134,14 +135,16 @@ def measure(
         ]
         work = _Clock()
         for _ in range(_ROUNDS):
-            work.time(lambda: _native.multiply_adds(number, _PEAK_SECONDS))  # noqa: B023 - at once
+            work.time(partial(_native.multiply_adds, number, _PEAK_SECONDS))
             for run in runs:
                 run.round()
+        at_work = min(number, processors)
         # The highest: nothing makes a processor faster than it is.
-        peak = Peak(number, number * max(work.by_processor))
+        peak = Peak(number, at_work * max(work.by_processor))
         peaks.append(peak)
-        results += [run.result(peak, first=runs[0]) for run in runs]
-        shares += [clock.processor_share / number for clock in (work, *(run.clock for run in runs))]
+        results += [run.result(peak, at_work, first=runs[0]) for run in runs]
+        clocks = [work, *(run.clock for run in runs)]
+        shares += [clock.processors / at_work for clock in clocks]
     return Bench(
         processor=_processor(),
         processors=processors,
@@ -182,7 +185,7 @@ class _Clock:
         self._processor += processor
 
     @property
-    def processor_share(self) -> float:
+    def processors(self) -> float:
         """Processors that were at work, on average."""
         return self._processor / self._clock
 
@@ -209,9 +212,9 @@ class _Run:
     def round(self) -> None:
         self.clock.time(lambda: len(self._featurizer.featurize(self._batch)))
 
-    def result(self, peak: Peak, first: _Run) -> Result:
+    def result(self, peak: Peak, processors: int, first: _Run) -> Result:
         featurizer, clock = self._featurizer, self.clock
-        undisturbed = median(clock.by_processor) * featurizer.threads
+        undisturbed = median(clock.by_processor) * processors
         count = _multiply_adds(featurizer)
         return Result(
             model=featurizer.model_name,
