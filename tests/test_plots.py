@@ -79,7 +79,7 @@ def test_the_variance_curve_marks_the_chosen_number_where_it_is_on_the_curve() -
     x, y = chosen.get_xdata()[0], chosen.get_ydata()[0]
     assert (x, y) == (149, curve[148])
     assert y == line.get_ydata()[list(line.get_xdata()).index(x)]
-    assert "149 components: 95.1 %" in texts(figure)
+    assert "149 components: 95.1%" in texts(figure)
     assert_legible(figure)
 
 
@@ -196,8 +196,8 @@ def test_a_scatter_has_a_point_for_each_photo_in_the_colour_of_its_class() -> No
         np.testing.assert_array_equal(dots, of_class)
     assert len({tuple(dots.get_facecolor()[0]) for dots in axes.collections}) == 3
     assert {*expected} < {*texts(figure)}
-    assert axes.get_xlabel() == "component 1, 31.0 % of the variance"
-    assert axes.get_ylabel() == "component 2, 12.5 % of the variance"
+    assert axes.get_xlabel() == "component 1, 31.0% of the variance"
+    assert axes.get_ylabel() == "component 2, 12.5% of the variance"
     assert_legible(figure)
 
 

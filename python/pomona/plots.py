@@ -72,7 +72,7 @@ def variance_curve(curve: ArrayLike, k: int, *, figure: Figure | None = None) ->
     ----------
     curve
         Share of the variance of the first 1, 2, 3 … components: `pomona.spark.pca.PCA.curve`, or
-        ``variance_curve`` of a ``summary.json``. What follows 99.9 % is left out.
+        ``variance_curve`` of a ``summary.json``. What follows 99.9% is left out.
     k
         Components that were chosen.
     figure
@@ -86,7 +86,7 @@ def variance_curve(curve: ArrayLike, k: int, *, figure: Figure | None = None) ->
     Examples
     --------
     >>> variance_curve([0.5, 0.75, 0.875, 1.0], k=3).axes[0].get_title(loc="left")
-    '3 of 4 components explain 87.5 % of the variance'
+    '3 components explain 87.5% of the variance'
     """
     shares = np.asarray(curve, dtype=np.float64)
     if not 1 <= k <= shares.size:
@@ -126,7 +126,7 @@ def variance_curve(curve: ArrayLike, k: int, *, figure: Figure | None = None) ->
         axes.plot([number], [height], "o", color=_BLUE, markersize=4)
         at_the_end = number > 0.85 * last
         axes.annotate(
-            f"{share * 100:.0f} %: {number:,}",
+            f"{share:.0%}: {number:,}",
             (number, height),
             xytext=(-7, 2) if at_the_end else (7, -9),
             textcoords="offset points",
@@ -137,9 +137,10 @@ def variance_curve(curve: ArrayLike, k: int, *, figure: Figure | None = None) ->
     axes.set_xlabel("components")
     axes.set_ylabel("share of the variance")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
+    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     axes.grid(color=_FAINT, linewidth=0.5)
-    _title(axes, f"{k:,} of {shares.size:,} components explain {_percent(chosen)} of the variance")
+    explain = "component explains" if k == 1 else "components explain"
+    _title(axes, f"{k:,} {explain} {_percent(chosen)} of the variance")
     return figure
 
 
@@ -449,7 +450,7 @@ def _number(number: int, one: str, many: str) -> str:
 
 
 def _percent(share: float) -> str:
-    return f"{share * 100:.1f} %"
+    return f"{share:.1%}"
 
 
 def _inches(characters: int, size: float) -> float:
