@@ -7,7 +7,7 @@ from typing import Callable, Sequence
 
 from emr import account, cluster, guide
 from emr.aws import FILLED, Aws
-from emr.configuration import configurations
+from emr.configuration import configurations, price
 from emr.errors import AwsError, Stop
 from emr.settings import Settings
 
@@ -20,9 +20,9 @@ NEEDED = {
 
 def up(aws: Aws, settings: Settings) -> None:
     """Make what a cluster needs, start it, and say how to reach it."""
+    configuration = configurations(settings)
     if not settings.dry_run:
         account.check_files(settings)
-    configuration = configurations(settings)
     number = account.identity(aws)
     aws.say("A second cluster is not started.")
     found = cluster.find(aws, settings)
@@ -39,6 +39,7 @@ def up(aws: Aws, settings: Settings) -> None:
     account.upload(aws, settings)
     account.make_roles(aws, settings, number)
     network = account.make_network(aws, settings, vpc, public=public)
+    aws.say(f"The cluster. {price(settings)}")
     new = cluster.create(aws, settings, network)
     cluster.wait_until_ready(aws, settings, new)
     guide.connect(aws, settings, new)

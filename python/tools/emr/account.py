@@ -20,6 +20,8 @@ JOB = "pomona_job.py"
 #: AWS's policy for EMR itself works on what carries this tag, and on nothing else.
 SERVICE_POLICY = "arn:aws:iam::aws:policy/service-role/AmazonEMRServicePolicy_v2"
 TAG = "for-use-with-amazon-emr-managed-policies"
+#: The security groups' names end in these; the last is for a private subnet only.
+GROUPS = ("primary", "core", "service")
 #: Days after which S3 drops the parts of an upload that a killed executor has left.
 UNFINISHED_DAYS = 2
 
@@ -33,7 +35,7 @@ class Network(NamedTuple):
     primary: str
     core: str
     #: Only where the subnet has no way in from the internet: for EMR's own calls to the cluster.
-    service: str
+    service: str = ""
 
 
 def identity(aws: Aws) -> str:
@@ -353,13 +355,12 @@ def make_network(aws: Aws, settings: Settings, vpc: str, *, public: bool) -> Net
         "ec2", "create-tags", "--resources", settings.SUBNET, "--tags", f"Key={TAG},Value=true"
     )
     aws.say("Security groups: EMR itself adds the rules between the nodes.")
-    primary = _group(aws, settings, vpc, "primary")
-    core = _group(aws, settings, vpc, "core")
-    service = "" if public else _group(aws, settings, vpc, "service")
-    if service:
-        _open_to_emr(aws, service, primary)
-    open_ssh(aws, settings, primary)
-    return Network(primary, core, service)
+    needed = GROUPS[:2] if public else GROUPS
+    network = Network(*(_group(aws, settings, vpc, part) for part in needed))
+    if network.service:
+        _open_to_emr(aws, network)
+    open_ssh(aws, settings, network.primary)
+    return network
 
 
 def _group(aws: Aws, settings: Settings, vpc: str, part: str) -> str:
@@ -399,18 +400,19 @@ def find_group(aws: Aws, variable: str, name: str, vpc: str) -> str:
     )
 
 
-def _open_to_emr(aws: Aws, service: str, primary: str) -> None:
+def _open_to_emr(aws: Aws, network: Network) -> None:
     """Let the primary node answer EMR, the one rule that EMR does not add by itself."""
     rules = aws.answer(
         "ec2",
         "describe-security-groups",
         "--group-ids",
-        service,
+        network.service,
         query="SecurityGroups[0].IpPermissions[?FromPort==`9443`].UserIdGroupPairs[].GroupId",
     )
-    if primary not in (rules or []):
-        rule = ("--protocol", "tcp", "--port", "9443", "--source-group", primary)
-        aws.call("ec2", "authorize-security-group-ingress", "--group-id", service, *rule)
+    if network.primary not in (rules or []):
+        group = ("--group-id", network.service, "--source-group", network.primary)
+        rule = ("--protocol", "tcp", "--port", "9443")
+        aws.call("ec2", "authorize-security-group-ingress", *group, *rule)
 
 
 def open_ssh(aws: Aws, settings: Settings, group: str) -> None:

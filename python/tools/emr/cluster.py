@@ -27,7 +27,7 @@ READY = ("RUNNING", "WAITING")
 _ENDED = ("TERMINATING", "TERMINATED", "TERMINATED_WITH_ERRORS")
 _STEP_ENDED = ("COMPLETED", "FAILED", "CANCELLED", "INTERRUPTED")
 #: A role that was just made is not known everywhere at once.
-TRIES, SECONDS_BETWEEN_TRIES = 7, 10
+TRIES = 5
 #: EMR copies logs to S3 every five minutes.
 LOG_LOOKS = 13
 SHOWN_LINES = 30
@@ -60,7 +60,6 @@ def running(aws: Aws, settings: Settings) -> str:
 
 def create(aws: Aws, settings: Settings, network: Network) -> str:
     """Ask for the cluster and return its id."""
-    aws.say("The cluster.")
     words = request(settings, network)
     for left in reversed(range(TRIES)):
         try:
@@ -81,8 +80,8 @@ def create(aws: Aws, settings: Settings, network: Network) -> str:
                 raise Stop(
                     f"EMR refused the cluster ({error.code}: {error.message}), so none runs"
                 ) from error
-            aws.remark(f"AWS does not know the new roles yet; again in {SECONDS_BETWEEN_TRIES} s")
-            time.sleep(SECONDS_BETWEEN_TRIES)
+            aws.remark(f"AWS does not know the new roles yet; again in {settings.EVERY} s")
+            time.sleep(float(settings.EVERY))
     raise AssertionError("the last try returns or raises")
 
 

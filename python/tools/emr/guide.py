@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from emr.account import SERVICE_POLICY, TAG
+from emr import account
 from emr.aws import Aws
 from emr.settings import Settings
 
@@ -57,7 +57,7 @@ def costs(aws: Aws, settings: Settings) -> None:
         other = aws.answer("emr", "list-clusters", "--active", query="Clusters[].[Id,Name]") or []
         lines += [f"Cluster {name} ({key}) runs: it costs money." for key, name in other]
     with aws.allowed_to_fail():
-        tagged = ("--filters", f"Name=tag:{TAG},Values=true")
+        tagged = ("--filters", f"Name=tag:{account.TAG},Values=true")
         disks = aws.answer("ec2", "describe-volumes", *tagged, query="Volumes[].VolumeId") or []
         lines += [
             f"Disk {disk} is left; if it is no running cluster's: aws ec2 delete-volume "
@@ -91,9 +91,9 @@ def removal(aws: Aws, settings: Settings) -> list[str]:
     """Return how to remove all that emr-up makes."""
     nodes, service = settings.nodes_role, settings.service_role
     region = f"--region {aws.region}"
+    named = ",".join(f"{settings.cluster_name}-{part}" for part in account.GROUPS)
     groups = (
-        "$(aws ec2 describe-security-groups --filters "
-        f"'Name=group-name,Values={settings.cluster_name}-*' "
+        f"$(aws ec2 describe-security-groups --filters Name=group-name,Values={named} "
         f"--query 'SecurityGroups[].GroupId' --output text {region})"
     )
     rules = (
@@ -105,15 +105,17 @@ def removal(aws: Aws, settings: Settings) -> list[str]:
         f"  aws s3 rb s3://{settings.BUCKET} --force {region}",
         "To remove the rest, which is free:",
         f"  aws iam remove-role-from-instance-profile --instance-profile-name {nodes} "
-        f"--role-name {nodes}",
-        f"  aws iam delete-instance-profile --instance-profile-name {nodes}",
-        f"  aws iam delete-role-policy --role-name {nodes} --policy-name nodes-access",
-        f"  aws iam delete-role --role-name {nodes}",
-        f"  aws iam detach-role-policy --role-name {service} --policy-arn {SERVICE_POLICY}",
-        f"  aws iam delete-role-policy --role-name {service} --policy-name emr-pass-role",
-        f"  aws iam delete-role --role-name {service}",
+        f"--role-name {nodes} {region}",
+        f"  aws iam delete-instance-profile --instance-profile-name {nodes} {region}",
+        f"  aws iam delete-role-policy --role-name {nodes} --policy-name nodes-access {region}",
+        f"  aws iam delete-role --role-name {nodes} {region}",
+        f"  aws iam detach-role-policy --role-name {service} "
+        f"--policy-arn {account.SERVICE_POLICY} {region}",
+        f"  aws iam delete-role-policy --role-name {service} --policy-name emr-pass-role {region}",
+        f"  aws iam delete-role --role-name {service} {region}",
         "The security groups name each other, so their rules go first:",
         f"  for GROUP in {groups}; do aws ec2 revoke-security-group-ingress --group-id $GROUP "
         f"--security-group-rule-ids {rules} {region}; done",
-        f"  for GROUP in {groups}; do aws ec2 delete-security-group --group-id $GROUP {region}; done",
+        f"  for GROUP in {groups}; do aws ec2 delete-security-group --group-id $GROUP "
+        f"{region}; done",
     ]

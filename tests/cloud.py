@@ -1,0 +1,234 @@
+"""An AWS on this machine: moto's server behind a recorder, and the AWS CLI that talks to it."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, Callable, NamedTuple
+from urllib.parse import parse_qs
+
+import aws_cli
+from services import Service, free_port
+
+ROOT = Path(__file__).resolve().parents[1]
+#: The environment of tests/requirements/aws.txt.
+BIN = ROOT / ".venv" / "aws" / "bin"
+REGION = "eu-west-3"
+ACCOUNT = "123456789012"
+
+
+class Call(NamedTuple):
+    """A request to AWS."""
+
+    #: Such as `elasticmapreduce`.
+    service: str
+    #: Such as `RunJobFlow`; for S3 the method and the path.
+    action: str
+    #: What EMR was sent; empty for the others.
+    body: dict[str, Any]
+
+
+class Answer(NamedTuple):
+    """What is said in AWS's place."""
+
+    status: int
+    body: bytes
+
+
+#: May answer a call in moto's place, or change what moto has said (None: it was not asked yet).
+Rule = Callable[[Call, "dict[str, Any] | None"], "Answer | dict[str, Any] | None"]
+
+
+def refusal(code: str, message: str) -> Answer:
+    """An error as EMR's protocol has it."""
+    return Answer(400, json.dumps({"__type": code, "message": message}).encode())
+
+
+class Cloud:
+    """A whole AWS: S3, IAM, EC2, STS and EMR, with a record of what it was asked."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.calls: list[Call] = []
+        self.rules: list[Rule] = []
+        port = free_port()
+        # Reloading would fork; the policies that AWS keeps are not there unless asked for.
+        environment = {**os.environ, "MOTO_IAM_LOAD_MANAGED_POLICIES": "true"}
+        self._moto = Service(
+            [str(BIN / "moto_server"), "-H", "127.0.0.1", "-p", str(port)],
+            folder / "moto.log",
+            environment,
+        )
+        self._moto.says(r"Running on (http://127.0.0.1)")
+        self._recorder = ThreadingHTTPServer(("127.0.0.1", 0), self._handler(port))
+        threading.Thread(target=self._recorder.serve_forever, daemon=True).start()
+        self.url = f"http://127.0.0.1:{self._recorder.server_port}"
+        self.bin = folder / "bin"
+        self._cli()
+
+    def stop(self) -> None:
+        self._recorder.shutdown()
+        self._recorder.server_close()
+        self._loaded.kill()
+        self._moto.kill()
+
+    def _cli(self) -> None:
+        """Make an `aws` that talks to this cloud, and notes how it was called.
+
+        The CLI reads the address from its environment for every service but EMR, for which it needs
+        the option.
+        """
+        script = self.folder / "bin" / "aws"
+        script.parent.mkdir()
+        socket = str(self.folder / "aws.socket")
+        server = [str(BIN / "python"), aws_cli.__file__, socket]
+        self._loaded = Service(server, self.folder / "aws_cli.log", self.environment)
+        self._loaded.says("(ready)")
+        script.write_text(
+            f"#!{BIN}/python -IS\n"
+            + aws_cli.CLIENT.format(
+                path=socket, log=str(self.folder / "aws.log"), words=["--endpoint-url", self.url]
+            )
+        )
+        script.chmod(0o755)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The environment of a user of this cloud, and of no other."""
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+        for name in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL"):
+            kept.pop(name, None)
+        return {
+            **kept,
+            "PATH": os.pathsep.join([str(self.bin), os.environ["PATH"]]),
+            "PYTHONPATH": str(ROOT / "python" / "tools"),
+            "AWS_ACCESS_KEY_ID": "AKIAIOSFODNN7EXAMPLE",
+            "AWS_SECRET_ACCESS_KEY": "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
+            "AWS_CONFIG_FILE": str(self.folder / "none"),
+            "AWS_SHARED_CREDENTIALS_FILE": str(self.folder / "none"),
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "AWS_MAX_ATTEMPTS": "1",
+        }
+
+    def aws(self, *words: str, **environment: str) -> Any:
+        """Call the CLI and return its answer."""
+        done = subprocess.run(
+            [self.bin / "aws", "--region", REGION, *words],
+            env={**self.environment, **environment},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            check=True,
+        )
+        return json.loads(done.stdout) if done.stdout.strip()[:1] in (b"{", b"[") else done.stdout
+
+    def called(self, action: str) -> list[Call]:
+        return [call for call in self.calls if call.action == action]
+
+    @property
+    def commands(self) -> list[list[str]]:
+        """How the CLI was called."""
+        log = self.folder / "aws.log"
+        return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+
+    def _handler(self, port: int) -> type[BaseHTTPRequestHandler]:
+        cloud = self
+
+        class Recorder(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def handle_one_request(self) -> None:
+                self.raw_requestline = self.rfile.readline(65537)
+                if not self.raw_requestline or not self.parse_request():
+                    self.close_connection = True
+                    return
+                if self.headers.get("Expect") == "100-continue":
+                    self.send_response_only(100)
+                    self.end_headers()
+                sent = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                call = self.call(sent)
+                cloud.calls.append(call)
+                answer, headers = self.answer(call, sent)
+                self.send_response_only(answer.status)
+                for name, value in headers:
+                    self.send_header(name, value)
+                if self.command != "HEAD":  # whose answer has the length of what it leaves out
+                    self.send_header("Content-Length", str(len(answer.body)))
+                self.end_headers()
+                if self.command != "HEAD":
+                    self.wfile.write(answer.body)
+
+            def call(self, sent: bytes) -> Call:
+                scope = re.search(r"Credential=[^/]+/\d+/[\w-]+/([\w-]+)/", str(self.headers))
+                service = scope.group(1) if scope else ""
+                target = self.headers.get("X-Amz-Target")
+                if target:
+                    return Call(service, target.rpartition(".")[2], json.loads(sent))
+                if service == "s3":
+                    return Call(service, f"{self.command} {self.path}", {})
+                return Call(service, parse_qs(sent.decode())["Action"][0], {})
+
+            def answer(self, call: Call, sent: bytes) -> tuple[Answer, list[tuple[str, str]]]:
+                json_type = [("Content-Type", "application/x-amz-json-1.1")]
+                for rule in cloud.rules:
+                    said = rule(call, None)
+                    if isinstance(said, Answer):
+                        return said, json_type
+                answer, headers = self.forward(call, sent)
+                if call.body and answer.status == 200:
+                    for rule in cloud.rules:
+                        said = rule(call, json.loads(answer.body or b"{}"))
+                        if isinstance(said, dict):
+                            answer = Answer(200, json.dumps(said).encode())
+                return answer, headers
+
+            def forward(self, call: Call, sent: bytes) -> tuple[Answer, list[tuple[str, str]]]:
+                headers = dict(self.headers)
+                if call.service == "elasticmapreduce":
+                    # Moto takes EMR's region from the host's name.
+                    headers["Host"] = f"{REGION}.elasticmapreduce.amazonaws.com"
+                moto = http.client.HTTPConnection("127.0.0.1", port)
+                try:
+                    moto.request(self.command, self.path, sent, headers)
+                    response = moto.getresponse()
+                    body = response.read()
+                finally:
+                    moto.close()
+                skipped = ("connection", "content-length", "transfer-encoding", "date", "server")
+                if self.command == "HEAD":
+                    skipped = skipped[:1] + skipped[2:]
+                kept = [(n, v) for n, v in response.getheaders() if n.lower() not in skipped]
+                return Answer(response.status, body), kept
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        return Recorder
+
+
+def emr(
+    cloud: Cloud, verb: str, *words: str, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run one of the commands for EMR as a user of a cloud."""
+    return subprocess.run(
+        [sys.executable, "-m", "emr", verb, *words, "EVERY=0.1"],
+        cwd=ROOT,
+        env={**cloud.environment, **environment},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def printed(output: str) -> list[list[str]]:
+    """Find the calls that a command has printed."""
+    text = output.replace(" \\\n", " ")
+    return [shlex.split(line[2:]) for line in text.splitlines() if line.startswith("$ aws ")]
