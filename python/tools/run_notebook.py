@@ -90,7 +90,8 @@ def execute(
     running = copy.deepcopy(notebook)
     if parameters:
         cell = _only(running, PARAMETERS, lambda it: PARAMETERS in _tags(it))
-        cell.source += "".join(f"\n{name} = {value!r}" for name, value in parameters.items())
+        for name, value in parameters.items():
+            cell.source = _assigned(cell.source, name, value)
     if configure:
         cell = _configure_cell(running)
         settings = json.dumps(_merged(settings_of(running), configure))
@@ -145,6 +146,14 @@ def settings_of(notebook: Any) -> dict[str, Any]:
 def code_cells(notebook: Any) -> list[Any]:
     """List the cells that are code."""
     return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def _assigned(source: str, name: str, value: str) -> str:
+    """Give a name another value where a cell assigns it, so that what follows from it is right."""
+    line = re.compile(rf"^{re.escape(name)} = .*$", re.MULTILINE)
+    if not line.search(source):
+        raise ValueError(f"the cell of {PARAMETERS} has no line that starts with {name} =")
+    return line.sub(lambda _: f"{name} = {value!r}", source)
 
 
 def _configure_cell(notebook: Any) -> Any:
