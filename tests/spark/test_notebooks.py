@@ -190,6 +190,53 @@ def test_the_session_on_emr_is_that_of_the_cluster() -> None:
     assert "target=/opt/pomona " in (ROOT / "bootstrap" / "bootstrap-emr.sh").read_text()
 
 
+def test_what_is_of_the_moment_is_left_out_of_the_outputs() -> None:
+    notebook = read(ON_EMR)
+    display, stream = "display_data", "stream"
+    java = "26/11/22 11:12:09 WARN NativeCodeLoader: Unable to load native-hadoop library\n"
+    widget = {run_notebook.WIDGET: {"model_id": "1"}, "text/plain": "FloatProgress(value=0.0)"}
+    table = {"text/html": "<table><tr><th>ID</th><th>YARN Application ID</th></tr></table>"}
+    given = [
+        nbformat.v4.new_output(stream, name="stderr", text=f"{java}Warning: look at this\n"),
+        nbformat.v4.new_output(stream, name="stdout", text="36 of "),
+        nbformat.v4.new_output(stream, name="stdout", text="600\n"),
+        nbformat.v4.new_output(display, data=widget),
+        nbformat.v4.new_output(display, data=table),
+        nbformat.v4.new_output(stream, name="stderr", text=java),
+        nbformat.v4.new_output(display, data={"text/html": "<b>kept</b>"}),
+    ]
+    cell(notebook, "fit").outputs = given
+    cell(notebook, "fit").metadata["execution"] = {"iopub.execute_input": "2026-11-22"}
+    run_notebook.normalise(notebook)
+    kept = cell(notebook, "fit").outputs
+    assert [output.get("text") for output in kept] == [
+        "Warning: look at this\n",
+        "36 of 600\n",
+        None,
+    ]
+    assert cell(notebook, "fit").metadata == {}
+
+
+def test_settings_and_values_hold_for_one_run_only(tmp_path: Path) -> None:
+    notebook = nbformat.v4.new_notebook(metadata=read(LOCAL).metadata)
+    code = nbformat.v4.new_code_cell
+    notebook.cells = [
+        code(
+            "BUCKET = 'YOUR-BUCKET'\nPLACE = f's3://{BUCKET}/Test'",
+            metadata={"tags": ["parameters"]},
+        ),
+        code("print(PLACE)"),
+    ]
+    before = [cell.source for cell in notebook.cells]
+    executed = run_notebook.execute(notebook, tmp_path, parameters={"BUCKET": "fruits"})
+    assert executed.cells[1].outputs[0].text == "s3://fruits/Test\n"
+    assert [cell.source for cell in executed.cells] == before
+    with pytest.raises(ValueError, match="has no line that starts with BASKET ="):
+        run_notebook.execute(notebook, tmp_path, parameters={"BASKET": "fruits"})
+    with pytest.raises(ValueError, match="0 cells for %%configure"):
+        run_notebook.execute(notebook, tmp_path, configure={"driverMemory": "1g"})
+
+
 @pytest.mark.parametrize(
     "output",
     [
@@ -215,22 +262,19 @@ def test_a_run_that_fails_saves_nothing_and_says_which_cell(
     notebook = nbformat.v4.new_notebook(
         cells=[
             nbformat.v4.new_code_cell(
-                "PHOTOS = 1\nassert PHOTOS == 1", metadata={"tags": ["parameters"]}
+                "PHOTOS = 1\nassert int(PHOTOS) == 2", metadata={"tags": ["parameters"]}
             )
         ],
         metadata=read(LOCAL).metadata,
     )
     path = tmp_path / "small.ipynb"
     nbformat.write(notebook, str(path))
-    before = path.read_bytes()
-    # The value comes behind the cell's own lines.
     path_arguments = [str(path), "--folder", str(tmp_path)]
     assert run_notebook.main([*path_arguments, "--set", "PHOTOS=2"]) == 0
     assert cell(read(path), notebook.cells[0].id).source == notebook.cells[0].source
-    path.write_bytes(before.replace(b"PHOTOS == 1", b"PHOTOS == 3"))
-    failing = path.read_bytes()
+    saved = path.read_bytes()
     assert run_notebook.main(path_arguments) == 1
-    assert path.read_bytes() == failing
+    assert path.read_bytes() == saved
     assert re.search(
-        r"a cell failed, nothing is saved\n.*PHOTOS == 3", capsys.readouterr().err, re.DOTALL
+        r"a cell failed, nothing is saved\n.*int\(PHOTOS\) == 2", capsys.readouterr().err, re.DOTALL
     )
