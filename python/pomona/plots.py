@@ -309,13 +309,13 @@ def components_scatter(
     ValueError
         There are no photos, more or fewer labels than photos, or one component only.
     """
-    names = np.array([_name(label) for label in labels], dtype=object)
+    names = [_name(label) for label in labels]
     rows = [np.asarray(point, dtype=np.float64)[:2] for point in points]
     _check_lengths("points", len(rows), len(names))
     places = np.stack(rows)
     if places.shape[1] < 2:
         raise ValueError("a scatter needs two components and there is one: fit the PCA with k >= 2")
-    classes = sorted(set(names), key=str.casefold)
+    classes = sorted(set(names), key=lambda name: (name.casefold(), name))
     listed = len(classes) > NAMED_CLASSES
     columns = _columns(classes, 47)
     list_width = 0.0
@@ -327,18 +327,18 @@ def components_scatter(
     axes.set_axisbelow(True)
     axes.grid(color=_FAINT, linewidth=0.5)
 
-    area = float(np.clip(12_000 / len(places), 5, 26))
     styles = [
         (_PALETTE[number % len(_PALETTE)], _MARKERS[number % len(_MARKERS)])
         for number in range(len(classes))
     ]
-    middles = []
-    for name, (colour, marker) in zip(classes, styles):
-        of_class = places[names == name]
-        middles.append(np.median(of_class, axis=0))
+    number_of = {name: number for number, name in enumerate(classes)}
+    numbers = np.array([number_of[name] for name in names])
+    groups = [places[numbers == number] for number in range(len(classes))]
+    area = float(np.clip(12_000 / len(places), 5, 26))
+    for group, (colour, marker) in zip(groups, styles):
         axes.scatter(
-            of_class[:, 0],
-            of_class[:, 1],
+            group[:, 0],
+            group[:, 1],
             s=area,
             c=colour,
             marker=marker,
@@ -355,7 +355,8 @@ def components_scatter(
     texts = (
         [str(n) for n in range(1, len(classes) + 1)] if listed else [_short(n, 24) for n in classes]
     )
-    _label_middles(axes, np.stack(middles), texts, [colour for colour, _ in styles])
+    middles = np.stack([np.median(group, axis=0) for group in groups])
+    _label_middles(axes, middles, texts, [colour for colour, _ in styles])
     if listed:
         _list_classes(figure, columns, styles, list_width)
     for axis, number in ((axes.xaxis, 0), (axes.yaxis, 1)):
