@@ -261,7 +261,7 @@ def test_another_instance_gets_the_settings_of_the_plan():
     (text,) = re.findall(r"emr.json <<END\n(.*?)\nEND\n", script, re.DOTALL)
     (spark,) = [x for x in json.loads(text) if x["Classification"] == "spark-defaults"]
     assert spark["Properties"].items() >= plan.spark_settings("c5.2xlarge").items()
-    assert re.search(r"# The cluster. About \$\d\.\d\d an hour, by prices of 20", script)
+    assert re.search(r"# The cluster. About \$\d\.\d\d an hour \(EC2's prices of 20", script)
 
 
 def test_notebooks_are_kept_in_the_bucket(started: Done, server: Cloud):

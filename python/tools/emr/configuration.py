@@ -46,9 +46,10 @@ def price(settings: Settings) -> str:
     dollars = (
         on_demand * ec2.usd + spot * ec2.usd * plan.spot_share() + (on_demand + spot) * emr.usd
     )
+    fee = f"EMR's fee read on {emr.date}" if emr.read else "EMR's fee not verified"
     return (
-        f"About ${dollars:.2f} an hour, by prices of {min(ec2.date, emr.date)} to "
-        f"{max(ec2.date, emr.date)}; disks, public addresses and S3 come on top."
+        f"About ${dollars:.2f} an hour (EC2's prices of {ec2.date}, {fee}); disks, public "
+        "addresses and S3 come on top."
     )
 
 
