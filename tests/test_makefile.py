@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-TARGETS = ["help", "setup", "wheel", "lint", "test", "bench", "demo"]
+TARGETS = ["help", "setup", "wheel", "wheelhouse", "lock", "lint", "test", "bench", "demo"]
 
 
 def make(*arguments: str) -> str:

@@ -6,6 +6,7 @@ import hashlib
 import io
 import re
 import subprocess
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from PIL import Image
 
 import photos
 import wheelhouse
+from elf_needs import version_needs
 
 ROOT = Path(__file__).resolve().parents[1]
 LOCKS = sorted((ROOT / "bootstrap" / "locks").glob("*.txt"))
@@ -107,6 +109,18 @@ def test_a_wheelhouse_says_what_it_is_for_and_what_room_it_takes(built: Path):
     assert heading["python"] == wheelhouse.Node.of(wheelhouse.lock_of(built.name)).python
     packed = sum(wheel.stat().st_size for wheel in built.glob("*.whl"))
     assert 2 * packed < int(heading["disk-bytes"]) < 10 * packed
+
+
+def test_no_library_of_emr_6_needs_a_newer_glibc_or_libstdcxx_than_it_has():
+    too_new = []
+    for wheel in (ROOT / "target" / "wheelhouse" / BUILT[0]).glob("*.whl"):
+        with zipfile.ZipFile(wheel) as archive:
+            for name in archive.namelist():
+                content = archive.read(name) if re.search(r"\.so(\.|$)", name) else b""
+                if content.startswith(b"\x7fELF"):
+                    needs = version_needs(io.BytesIO(content))
+                    too_new += [(name, need.name) for need in needs if need.is_too_new()]
+    assert too_new == []
 
 
 class Workshop:
