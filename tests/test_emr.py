@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -402,8 +404,34 @@ def test_a_cluster_that_does_not_start_is_told_with_its_reason_and_its_log(
     assert message in failed.errors
     assert f"s3://fruits-run/logs/{running}/" in failed.errors
     assert "costs nothing any more" in failed.errors
+    assert "COSTS MONEY" not in failed.errors
     assert "| POMONA BOOTSTRAP FAILED on ip-10-0-0-1" in failed.output
     assert "BOOTSTRAPPING" in failed.output
+
+
+def test_who_stops_waiting_is_told_that_the_cluster_goes_on(
+    cloud: Cloud, account: Account, running: str
+):
+    cloud.rules.append(status_of("Cluster", {"State": "STARTING"}))
+    waiting = subprocess.Popen(
+        [sys.executable, "-m", "emr", "up", *account.words("fruits-run"), "EVERY=0.1"],
+        cwd=ROOT,
+        env=cloud.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    with waiting:
+        for line in waiting.stdout:
+            if line.endswith(" STARTING\n"):
+                break
+        # As from a terminal: to the command and to the call that it is in.
+        os.killpg(waiting.pid, signal.SIGINT)
+        errors = waiting.stderr.read()
+    assert waiting.returncode == 130
+    assert f"cluster {running}: IT COSTS MONEY until make emr-down BUCKET=fruits-run" in errors
+    assert "Traceback" not in errors
 
 
 @pytest.fixture(scope="module")
@@ -434,7 +462,7 @@ def test_a_failure_half_way_says_what_was_made_and_what_it_costs(refused: Done):
         "EMR refused the cluster (ValidationException: Instance type 'm5.xlarge'" in refused.errors
     )
     assert "so none runs" in refused.errors
-    made = refused.errors.partition("still there:")[2]
+    made = refused.errors.partition("There is now:")[2]
     assert "bucket orchard: S3 takes money for what is in it" in made
     assert "role pomona-orchard-nodes: free" in made
     assert "role pomona-orchard-emr: free" in made
@@ -598,7 +626,7 @@ def test_a_job_that_fails_shows_the_drivers_log_and_fails_too(cloud: Cloud, runn
     assert "| pomona run: there are no photos in s3://fruits-run/Test" in done.output
     assert "FAILED: Unknown Error." in done.errors
     assert f"s3://fruits-run/logs/{running}/steps/" in done.errors
-    assert "The cluster still runs: make emr-down BUCKET=fruits-run" in done.errors
+    assert f"cluster {running}: IT COSTS MONEY until make emr-down BUCKET=fruits-run" in done.errors
 
 
 def test_a_job_without_photos_or_model_is_not_submitted(cloud: Cloud, running: str):
@@ -727,7 +755,7 @@ def failing_up(cloud: Cloud, *words: str, **environment: str) -> str:
     assert not done.called("RunJobFlow")
     writing = re.compile(r"(create|put|attach|authorize|add|sync|cp)\b")
     assert not [command for command in done.commands if writing.match(command[2])]
-    assert "Nothing was started that costs money." in done.errors
+    assert "Nothing was made or started that costs money." in done.errors
     return done.errors
 
 

@@ -48,6 +48,7 @@ def up(aws: Aws, settings: Settings) -> None:
 def _join(aws: Aws, settings: Settings, running: str) -> None:
     """Let the user's present address into the cluster that runs, and say how to reach it."""
     aws.say(f"{running} runs already: nothing is started or uploaded.")
+    aws.made.append(cluster.price_of(running, settings))
     group = aws.text(
         "PRIMARY_GROUP",
         *("emr", "describe-cluster", "--cluster-id", running),
@@ -100,15 +101,15 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _tell(aws: Aws, text: str) -> None:
-    """Say what happened, and what there is now that was not before."""
+    """Say what happened, and what was made before that or runs."""
     sys.stdout.flush()
     print(f"\n{text}", file=sys.stderr)
-    if aws.made:
-        print("Made before that, and still there:", file=sys.stderr)
+    if not aws.made:
+        print("Nothing was made or started that costs money.", file=sys.stderr)
+        return
+    print("There is now:", file=sys.stderr)
     for made in aws.made:
         print(f"  {made}", file=sys.stderr)
-    if not any("COSTS MONEY" in made or "money" in made for made in aws.made):
-        print("Nothing was started that costs money.", file=sys.stderr)
 
 
 if __name__ == "__main__":

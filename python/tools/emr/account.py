@@ -382,7 +382,7 @@ def _group(aws: Aws, settings: Settings, vpc: str, part: str) -> str:
             "ResourceType=security-group,"
             f"Tags=[{{Key={TAG},Value=true}},{{Key=Name,Value={name}}}]",
             query="GroupId",
-            makes=f"security group ID ({name}): free",
+            makes=f"security group <id> ({name}): free",
         )
     return made
 

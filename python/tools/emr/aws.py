@@ -84,7 +84,7 @@ class Aws:
     def __init__(self, region: str, *, dry_run: bool) -> None:
         self.region = region
         self.dry_run = dry_run
-        #: What was made, and what to do with it if the rest fails.
+        #: What there is to be told of if the rest fails: what was made, what costs money.
         self.made: list[str] = []
         self._indent = ""
 
@@ -115,7 +115,8 @@ class Aws:
         words
             The call, from `aws` on.
         makes
-            What there is afterwards that was not before, and what it costs.
+            What there is afterwards that was not before, and what it costs; in it, `<id>` is what
+            AWS calls it.
         """
         self._run(self._printed(words))
         if makes and not self.dry_run:
@@ -128,7 +129,7 @@ class Aws:
         if self.dry_run:
             return f"${{{variable}}}"
         if makes:
-            self.made.append(makes.replace("ID", answer))
+            self.made.append(makes.replace("<id>", answer))
         return answer
 
     def answer(self, *words: str, query: str = "", quiet: bool = False) -> Any:

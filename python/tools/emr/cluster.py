@@ -24,7 +24,7 @@ LOGS = "logs"
 #: States of a cluster that costs money and takes work, or soon will.
 ALIVE = ("STARTING", "BOOTSTRAPPING", "RUNNING", "WAITING")
 READY = ("RUNNING", "WAITING")
-_ENDED = ("TERMINATING", "TERMINATED", "TERMINATED_WITH_ERRORS")
+_ENDED = ("TERMINATED", "TERMINATED_WITH_ERRORS")
 _STEP_ENDED = ("COMPLETED", "FAILED", "CANCELLED", "INTERRUPTED")
 #: A role that was just made is not known everywhere at once.
 TRIES = 5
@@ -55,7 +55,14 @@ def running(aws: Aws, settings: Settings) -> str:
             f"no cluster {settings.cluster_name} runs in {aws.region}: start one with make emr-up "
             f"BUCKET={settings.BUCKET} KEY=… SUBNET=… MY_IP=…"
         )
+    aws.script('if [ -z "$CLUSTER" ]; then echo "it does not run" >&2; exit 1; fi')
+    aws.made.append(price_of(found[0], settings))
     return found[0]
+
+
+def price_of(cluster: str, settings: Settings) -> str:
+    """Return what to tell of a cluster that runs."""
+    return f"cluster {cluster}: IT COSTS MONEY until make emr-down BUCKET={settings.BUCKET}"
 
 
 def create(aws: Aws, settings: Settings, network: Network) -> str:
@@ -67,7 +74,7 @@ def create(aws: Aws, settings: Settings, network: Network) -> str:
                 "CLUSTER",
                 *words,
                 query="ClusterId",
-                makes=f"cluster ID: IT COSTS MONEY until make emr-down BUCKET={settings.BUCKET}",
+                makes=price_of("<id>", settings),
             )
         except AwsError as error:  # noqa: PERF203 - each try is one
             new = re.search("instance ?profile|service ?role", error.message, re.I)
@@ -209,14 +216,13 @@ def run(aws: Aws, settings: Settings, cluster: str) -> None:
         *("emr", "add-steps", "--cluster-id", cluster),
         *("--steps", json.dumps([step_of(settings)])),
         query="StepIds[0]",
-        makes=f"step ID: it goes on (aws emr cancel-steps --cluster-id {cluster} --step-ids ID "
-        f"--region {aws.region}), and so does the cluster, which costs money until make emr-down "
-        f"BUCKET={settings.BUCKET}",
+        makes=f"step <id>: it goes on (aws emr cancel-steps --cluster-id {cluster} --step-ids <id> "
+        f"--region {aws.region})",
     )
     aws.say("Until it has ended.")
     named = ("--cluster-id", cluster, "--step-id", step)
     status = _follow(aws, settings, "step-complete", named, _STEP_ENDED)
-    aws.made.clear()
+    aws.made.pop()
     if status["State"] != "COMPLETED":
         raise Stop(_why_it_failed(aws, settings, cluster, step, status))
 
@@ -281,8 +287,7 @@ def _why_it_failed(
     return (
         f"the job ended as {status['State']}{': ' + said if said else ''}. Its logs are in "
         f"{logs}steps/{step}/, the driver's in {logs}containers/. The same command goes on with "
-        f"the features that are written. The cluster still runs: make emr-down "
-        f"BUCKET={settings.BUCKET}"
+        "the features that are written"
     )
 
 
@@ -325,6 +330,6 @@ def end(aws: Aws, settings: Settings) -> bool:
             aws.made.append(f"cluster {cluster}: it is told to end; until then it costs money")
             aws.say("Until it has ended, in a minute or two.")
             named = ("--cluster-id", cluster)
-            _follow(aws, settings, "cluster-terminated", named, _ENDED[1:])
+            _follow(aws, settings, "cluster-terminated", named, _ENDED)
     aws.made.clear()
     return bool(found)
