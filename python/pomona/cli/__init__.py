@@ -11,7 +11,7 @@ import traceback
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Iterator, Sequence
 
-from pomona.cli import bench, featurize, model, plan, report, run, similar
+from pomona.cli import bench, featurize, model, plan, predict, report, run, similar, train
 from pomona.cli._arguments import DEFAULT_MODEL
 from pomona.cli._errors import (
     FAILED,
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
 #: A module for each verb, in the order of the help.
-_VERBS = (featurize, run, report, similar, model, bench, plan)
+_VERBS = (featurize, run, report, similar, train, predict, model, bench, plan)
 
 _EPILOG = f"""\
 examples:
@@ -39,6 +39,9 @@ examples:
                                                 features and PCA, on Spark
   pomona report results                         a page about a run, for a browser
   pomona similar results new.jpg                the photos that look like one
+  pomona train results --classifier svm         a classifier, and how well it does
+  pomona predict results/classifier/svm/model new -o labels.parquet
+                                                labels for new photos
   pomona bench                                  how fast this machine is
   pomona plan --images 100000 --deadline 30     what a job costs on EMR
 

@@ -1,0 +1,75 @@
+"""`pomona predict`: labels for new photos, on Spark."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pomona._images import one_line
+from pomona.cli._errors import CommandError
+from pomona.cli._spark import spark_session
+from pomona.cli._terminal import count, describe_errors, show
+
+if TYPE_CHECKING:
+    import argparse
+
+    from pomona.spark.predict import Predictions
+
+
+def add(verbs: Any, common: argparse.ArgumentParser) -> None:
+    """Declare the verb."""
+    verb = verbs.add_parser(
+        "predict",
+        parents=[common],
+        help="labels for new photos, on Spark",
+        description="Label photos with a model that `pomona train` saved, and write a row for each "
+        "photo: its path, its folder's name, the predicted label and each class's probability (of "
+        "an SVM, which knows none: its scores), or the error that kept it from being read.",
+        epilog="example: pomona predict s3://bucket/results/classifier/svm/model s3://bucket/new "
+        "-o s3://bucket/labels.parquet",
+    )
+    verb.add_argument("model", metavar="MODEL", help="the folder of a saved model")
+    verb.add_argument("images", nargs="+", metavar="IMAGES", help="folders of photos")
+    verb.add_argument(
+        "-o",
+        "--output",
+        required=True,
+        metavar="LABELS.parquet",
+        help="the folder of Parquet files to write",
+    )
+    verb.add_argument("--overwrite", action="store_true", help="replace it if it exists")
+    verb.set_defaults(command=_predict, unfinished="{output} is not finished")
+
+
+def _predict(args: argparse.Namespace) -> int:
+    unfinished = args.unfinished.format(**vars(args))
+    with spark_session("predict", unfinished) as spark:
+        from pomona.spark.predict import predict
+
+        try:
+            predictions = predict(
+                spark, args.model, args.images, args.output, overwrite=args.overwrite
+            )
+        except FileExistsError as error:
+            raise CommandError(f"{args.output} exists already; --overwrite replaces it") from error
+    show(describe(predictions))
+    return 0
+
+
+def describe(predictions: Predictions) -> str:
+    """Put what was predicted into some lines for a terminal."""
+    lines = describe_errors(predictions.errors, predictions.first_errors)
+    lines.append(
+        f"{count(predictions.photos, 'photo')}, {count(predictions.errors, 'error')}: "
+        f"{predictions.seconds:.1f} s"
+    )
+    common = sorted(predictions.predicted.items(), key=lambda each: (-each[1], each[0]))
+    lines += [f"{photos:>9,}  {one_line(label)}" for label, photos in common]
+    if predictions.named:
+        lines.append(
+            f"of {count(predictions.named, 'photo')} in folders named as a class, "
+            f"{predictions.agreeing:,} are taken for it "
+            f"({predictions.agreeing / predictions.named:.2%})"
+        )
+    what = "probabilities" if predictions.probabilities else "scores, which are no probabilities"
+    lines.append(f"{one_line(predictions.uri)}: predicted labels and {what}")
+    return "\n".join(lines)
