@@ -17,11 +17,13 @@ from __future__ import annotations
 import base64
 import hashlib
 import html
+import importlib
 import json
 import re
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Callable
+from typing import TYPE_CHECKING, Any, Callable
 
 from pomona.report.content import Content, collect
 
@@ -98,6 +100,8 @@ def write_report(
     if sample < 1:
         raise ValueError(f"a sample of {sample} photos makes no report: it must be at least 1")
     plotly = _plotly()
+    _require("sklearn.manifold")
+    _require("pomona.plots")
     content = collect(results, size=sample, seed=seed, progress=progress)
     progress("drawing the pictures")
     pictures = _pictures(content)
@@ -149,7 +153,10 @@ def _pictures(content: Content) -> dict[str, bytes]:
         figures["pca.png"] = plots.components_scatter(sample.pca[:, :2], sample.labels)
     if content.flat is not None:
         figures["tsne.png"] = _map(plots.components_scatter(content.flat, sample.labels))
-    return {name: plots.to_png(figure) for name, figure in figures.items()}
+    with warnings.catch_warnings():
+        # matplotlib's font lacks some scripts; the page has the browser's.
+        warnings.filterwarnings("ignore", r"Glyph .* missing from", UserWarning)
+        return {name: plots.to_png(figure) for name, figure in figures.items()}
 
 
 def _map(figure: Figure) -> Figure:
@@ -161,13 +168,17 @@ def _map(figure: Figure) -> Figure:
 
 
 def _plotly() -> str:
+    return str(_require("plotly.offline").get_plotlyjs())
+
+
+def _require(module: str) -> Any:
+    """Import what the extra brings, before work is spent on the report."""
     try:
-        from plotly.offline import get_plotlyjs
+        return importlib.import_module(module)
     except ImportError as error:
         raise ImportError(
             f"the report needs {error.name}: pip install 'pomona[report]'", name=error.name
         ) from error
-    return str(get_plotlyjs())
 
 
 def _hash(script: str) -> str:

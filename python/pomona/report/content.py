@@ -140,13 +140,9 @@ def tsne(pca: NDArray[np.float32], dimensions: int, seed: int) -> NDArray[np.flo
     """
     if len(pca) < TSNE_LEAST or pca.shape[1] < dimensions:
         return None
-    try:
-        from sklearn.manifold import TSNE
-        from threadpoolctl import threadpool_limits
-    except ImportError as error:
-        raise ImportError(
-            f"the report needs {error.name}: pip install 'pomona[report]'", name=error.name
-        ) from error
+    from sklearn.manifold import TSNE
+    from threadpoolctl import threadpool_limits
+
     start = pca[:, :dimensions] / max(float(pca[:, 0].std()), np.finfo(np.float32).tiny) * 1e-4
     # On a machine that does other work too, OpenMP's threads wait for each other at each of the
     # 1,000 steps: 600 photos took 100 s on two threads, and 2 s on one.
