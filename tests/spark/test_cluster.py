@@ -17,11 +17,10 @@ import pandas as pd
 import pyspark
 import pytest
 from onnx import helper, numpy_helper
-from services import Service, children, wait_until
 
 import photos
-from conftest import JAVA_OPTIONS
 from pomona import Featurizer
+from services import JAVA_OPTIONS, Service, children, wait_until
 
 SPARK_HOME = Path(pyspark.__file__).parent
 JOB = Path(__file__).parents[2] / "bootstrap" / "pomona_job.py"

@@ -1,0 +1,198 @@
+"""YARN and HDFS of Hadoop's own mini cluster, with one node as large as an m5.xlarge of EMR."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
+from xml.sax.saxutils import escape
+
+import pyspark
+import pytest
+from py4j.java_gateway import GatewayParameters, JavaGateway
+from s3 import class_path
+
+from keeper import Kept
+from services import JAVA_OPTIONS, Service, free_port
+
+#: Made by make.
+JARS = Path(sys.prefix).parent / "minicluster.classpath"
+
+SPARK_HOME = Path(pyspark.__file__).parent
+#: The Spark of EMR 6.4.0; the others are not tested on YARN.
+SPARK = "3.1.2"
+
+#: What EMR gives to YARN on an m5.xlarge.
+NODE_MIB, SMALLEST_CONTAINER_MIB = 12288, 32
+
+_RESOURCE_MANAGER = ("address", "scheduler.address", "resource-tracker.address", "admin.address")
+_WEB = "yarn.resourcemanager.webapp.address"
+_NODE_MANAGER = ("address", "localizer.address", "webapp.address")
+
+
+class MiniCluster:
+    """The cluster: a process for all of Hadoop, and containers for what runs on it."""
+
+    def __init__(self, folder: Path) -> None:
+        if pyspark.__version__ != SPARK:
+            pytest.skip(f"the miniature of EMR 6.4.0 has Spark {SPARK}")
+        jars = class_path(JARS)
+        if not jars:
+            pytest.skip("needs Hadoop's mini cluster: make test-py37 installs it")
+        self.folder = folder
+        self.service, self._gateway = _start_java(folder, jars)
+        try:
+            self._start(self._gateway.jvm)
+        except BaseException:
+            self.stop()
+            raise
+
+    def _start(self, jvm: Any) -> None:
+        wanted = {
+            f"yarn.resourcemanager.{name}": f"127.0.0.1:{free_port()}" for name in _RESOURCE_MANAGER
+        }
+        wanted.update({f"yarn.nodemanager.{name}": "127.0.0.1:0" for name in _NODE_MANAGER})
+        wanted[_WEB] = f"127.0.0.1:{free_port()}"
+        settings = {
+            **wanted,
+            "yarn.minicluster.fixed.ports": "true",
+            "yarn.minicluster.yarn.nodemanager.resource.memory-mb": str(NODE_MIB),
+            "yarn.scheduler.minimum-allocation-mb": str(SMALLEST_CONTAINER_MIB),
+            "yarn.scheduler.maximum-allocation-mb": str(NODE_MIB),
+            # As on EMR: Java reserves far more addresses than it uses memory.
+            "yarn.nodemanager.vmem-check-enabled": "false",
+            # A disk that is nearly full is no reason to end tests.
+            "yarn.nodemanager.disk-health-checker.max-disk-utilization-per-disk-percentage": "100",
+        }
+        hadoop = jvm.org.apache.hadoop
+        configuration = hadoop.yarn.conf.YarnConfiguration()
+        for name, value in settings.items():
+            configuration.set(name, value)
+        disk = jvm.java.io.File(str(self.folder / "hdfs"))
+        hdfs = hadoop.hdfs.MiniDFSCluster.Builder(configuration, disk).build()
+        yarn = hadoop.yarn.server.MiniYARNCluster("yarn", 1, 1, 1)
+        yarn.init(configuration)
+        yarn.start()
+        self._yarn = hadoop.yarn.client.api.YarnClient.createYarnClient()
+        self._yarn.init(configuration)
+        self._yarn.start()
+        self._path = hadoop.fs.Path
+        self._files = hdfs.getFileSystem()
+        self.hdfs: str = self._files.getUri().toString()
+        self.web = f"http://{wanted[_WEB]}"
+        client = {"fs.defaultFS": self.hdfs, "dfs.replication": "1", **wanted}
+        self._conf = self.folder / "conf"
+        self._conf.mkdir()
+        for file in ("core-site.xml", "hdfs-site.xml", "yarn-site.xml"):
+            (self._conf / file).write_text(_xml(client))
+
+    def spark_settings(self, **more: str) -> dict[str, str]:
+        """Settings of Spark's for jobs here; ``_`` in a name stands for its dots."""
+        return {
+            # They are on every node, as on EMR.
+            "spark.yarn.jars": f"local:{SPARK_HOME}/jars/*",
+            "spark.driver.extraJavaOptions": JAVA_OPTIONS,
+            "spark.executor.extraJavaOptions": JAVA_OPTIONS,
+            "spark.yarn.am.extraJavaOptions": JAVA_OPTIONS,
+            "spark.pyspark.python": sys.executable,
+            "spark.pyspark.driver.python": sys.executable,
+            "spark.yarn.appMasterEnv.SPARK_LOCAL_IP": "127.0.0.1",
+            "spark.yarn.maxAppAttempts": "1",
+            "spark.driver.memory": "512m",
+            "spark.executor.memory": "512m",
+            "spark.executor.instances": "1",
+            "spark.executor.cores": "2",
+            "spark.sql.shuffle.partitions": "2",
+            "spark.ui.port": "0",
+            **{name.replace("_", "."): value for name, value in more.items()},
+        }
+
+    def environment(self, folder: Path, settings: dict[str, str]) -> dict[str, str]:
+        """Make the environment of a program that submits Spark jobs with some settings."""
+        folder.mkdir()
+        lines = [f"{name} {value}\n" for name, value in settings.items()]
+        (folder / "spark-defaults.conf").write_text("".join(lines))
+        return {
+            **os.environ,
+            "SPARK_HOME": str(SPARK_HOME),
+            "SPARK_CONF_DIR": str(folder),
+            "HADOOP_CONF_DIR": str(self._conf),
+        }
+
+    def put(self, source: Path, target: str) -> None:
+        """Copy a file or folder to HDFS."""
+        self._files.copyFromLocalFile(self._path(f"file://{source}"), self._path(target))
+
+    def get(self, source: str, target: Path) -> Path:
+        """Copy a file or folder from HDFS."""
+        raw = True  # without a checksum's file beside each file
+        self._files.copyToLocalFile(False, self._path(source), self._path(f"file://{target}"), raw)
+        return target
+
+    def exists(self, path: str) -> bool:
+        return bool(self._files.exists(self._path(path)))
+
+    def last_application(self) -> Any:
+        """What YARN reports of the application that was submitted last; None if there is none."""
+        reports = self._yarn.getApplications()
+        return max(reports, key=lambda report: report.getStartTime(), default=None)
+
+    def spark_jobs(self) -> list[str]:
+        """Descriptions of the last application's jobs, of its Spark UI behind YARN's proxy.
+
+        There are none before the UI is up and after it has gone.
+        """
+        report = self.last_application()
+        if report is None:
+            return []
+        name = report.getApplicationId().toString()
+        address = f"{self.web}/proxy/{name}/api/v1/applications/{name}/jobs"
+        try:
+            with urlopen(address) as answer:  # noqa: S310
+                return [job.get("description", "") for job in json.load(answer)]
+        except (OSError, ValueError):
+            return []
+
+    def logs(self) -> str:
+        """All that the last application's containers have said."""
+        application = self.last_application().getApplicationId().toString()
+        files = sorted((self.folder / "target").rglob(f"{application}/container_*/std*"))
+        return "\n".join(file.read_text(errors="replace") for file in files)
+
+    def stop(self) -> None:
+        self._gateway.close()
+        self.service.kill()
+
+
+def _start_java(folder: Path, jars: str) -> tuple[Service, JavaGateway]:
+    """Start a Java that does what we say."""
+    (py4j,) = (SPARK_HOME / "jars").glob("py4j-*.jar")
+    java = Path(os.environ["JAVA_HOME"], "bin/java")
+    # The mini cluster writes into a folder below the one it is started in.
+    command = ["env", "-C", str(folder), str(java), "-Xmx512m", *JAVA_OPTIONS.split()]
+    command += ["-cp", f"{py4j}:{jars}", "py4j.GatewayServer", "--enable-auth", str(free_port())]
+    service = Kept(command, folder / "hadoop.log", dict(os.environ))
+    try:
+        service.says(r"^\d+\n(\S+)\n")
+        port, secret = re.match(r"(\d+)\n(\S+)\n", service.output).groups()
+        gateway = JavaGateway(
+            gateway_parameters=GatewayParameters(
+                port=int(port), auth_token=secret, auto_convert=True
+            )
+        )
+    except BaseException:
+        service.kill()
+        raise
+    return service, gateway
+
+
+def _xml(settings: dict[str, str]) -> str:
+    properties = "".join(
+        f"<property><name>{escape(name)}</name><value>{escape(value)}</value></property>\n"
+        for name, value in settings.items()
+    )
+    return f"<configuration>\n{properties}</configuration>\n"
