@@ -147,7 +147,7 @@ def load(model: ShippedModel, threads: int) -> Featurizer:
 def _fetch(context: SparkContext, model: str, target: Path) -> str:
     """Copy a model to the driver's disk, check it against the contract and return its name."""
     if not _URI.match(model):
-        source = resolve(model)
+        source = _resolve(context, model)
         name = Featurizer(source).model_name
         shutil.copyfile(source, target)
         return name
@@ -162,3 +162,17 @@ def _fetch(context: SparkContext, model: str, target: Path) -> str:
         raise ModelError(f"model {model} cannot be read: {why(error)}") from error
     except ModelError as error:
         raise ModelError(f"model {model}: {error}") from error
+
+
+def _resolve(context: SparkContext, model: str) -> str:
+    """Find a model on the driver's machine, and say which machine that is if it is not there."""
+    try:
+        return resolve(model)
+    except ModelError as error:
+        if context.getConf().get("spark.submit.deployMode") != "cluster":
+            raise
+        raise ModelError(
+            f"{error} In cluster mode that is the node that runs the driver, not the machine that "
+            "submitted it: give an s3:// or hdfs:// URI, or send the file along with "
+            "spark-submit --files FILE.onnx and give its name, FILE.onnx"
+        ) from error
