@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from numpy.typing import ArrayLike, NDArray
 
-#: Dots per inch of every figure: a figure of 9 inches fills a notebook's page at 1,080 pixels.
+#: Dots per inch of a figure, unless it is drawn into one of pyplot's: 9 inches fill a page of a
+#: notebook with 1,080 pixels, and photos of 100 pixels are on a contact sheet as they are.
 DPI = 120
 
 #: Classes up to which a scatter has their names at their places; more have numbers and a list.
@@ -273,7 +274,7 @@ def contact_sheet(
                     va="center",
                     fontsize=7,
                 )
-    # The axes count in inches, and a pixel of the sheet is one of the figure.
+    # The axes count in inches; at `DPI`, a pixel of the sheet is one of the figure.
     axes.imshow(sheet, extent=(0, width, height, 0), aspect="auto", interpolation="nearest")
     many = _number(len(images), "photo", "photos")
     title = f"{many} of {_number(len(classes), 'class', 'classes')}"
@@ -389,10 +390,9 @@ def to_png(figure: Figure) -> bytes:
 def _page(figure: Figure | None, width: float, height: float) -> Figure:
     """Prepare a figure of a size in inches."""
     if figure is None:
-        figure = Figure()
+        figure = Figure(dpi=DPI)
     figure.clear()
     figure.set_size_inches(width, height)
-    figure.set_dpi(DPI)
     figure.set_facecolor("white")
     return figure
 
@@ -537,7 +537,7 @@ def _label_middles(
 ) -> None:
     """Write each class's text at its middle, moved aside where texts would overlap."""
     size = 8 if len(texts) > NAMED_CLASSES else 9.5
-    page = np.array(axes.bbox.size) * _POINTS_PER_INCH / DPI
+    page = np.array(axes.bbox.size) * _POINTS_PER_INCH / axes.figure.dpi
     low = np.array([axes.get_xlim()[0], axes.get_ylim()[0]])
     high = np.array([axes.get_xlim()[1], axes.get_ylim()[1]])
     anchors = (middles - low) / (high - low) * page
