@@ -816,6 +816,15 @@ def test_a_subnet_without_a_way_to_s3(cloud: Cloud, account: Account):
     assert "aws ec2 create-vpc-endpoint" in said
 
 
+def test_a_subnet_whose_machines_get_no_addresses(cloud: Cloud, account: Account):
+    (there,) = cloud.aws("ec2", "describe-subnets", "--subnet-ids", account.public)["Subnets"]
+    place = ("--vpc-id", there["VpcId"], "--cidr-block", "172.31.128.0/20")
+    subnet = cloud.aws("ec2", "create-subnet", *place)["Subnet"]["SubnetId"]
+    said = failing_up(cloud, *account.words("another", subnet))
+    assert f"subnet {subnet} has an internet gateway but gives its machines no public" in said
+    assert f"--subnet-id {subnet} --map-public-ip-on-launch" in said
+
+
 def test_an_address_inside_the_users_own_network(cloud: Cloud, account: Account):
     said = failing_up(cloud, *account.words("another", ip="192.168.1.20"))
     assert "is an address inside your own network" in said

@@ -113,16 +113,27 @@ def check_subnet(aws: Aws, settings: Settings) -> tuple[str, bool]:
             f"there is no subnet {subnet} in {aws.region}; list yours: aws ec2 describe-subnets "
             f"--region {aws.region} --query 'Subnets[].[SubnetId,VpcId,AvailabilityZone]'"
         ) from error
+    addresses = aws.text(
+        "PUBLIC_ADDRESSES",
+        "ec2",
+        "describe-subnets",
+        "--subnet-ids",
+        subnet,
+        query="Subnets[0].MapPublicIpOnLaunch",
+    )
     table = _route_table(aws, subnet, vpc)
     if aws.dry_run:
-        aws.remark("One of its routes must lead to an internet gateway, a NAT or an S3 endpoint.")
+        aws.remark("One of its routes must lead to an internet gateway, a NAT or an S3 endpoint; a")
+        aws.remark("gateway is of use to machines with public addresses only.")
         aws.remark("This script takes the subnet for a public one; a private one gets a third")
         aws.remark("security group, for EMR's own calls (port 9443).")
         return vpc, True
     routes = [route for route in table["Routes"] if route.get("State") != "blackhole"]
-    everywhere = [route for route in routes if route.get("DestinationCidrBlock") == "0.0.0.0/0"]
-    public = any(route.get("GatewayId", "").startswith("igw-") for route in everywhere)
-    if not everywhere and not _s3_endpoint(aws, vpc, table["RouteTableId"]):
+    outward = [route for route in routes if route.get("DestinationCidrBlock") == "0.0.0.0/0"]
+    public = any(route.get("GatewayId", "").startswith("igw-") for route in outward)
+    if public:
+        _check_public(aws, settings, addresses)
+    elif not outward and not _s3_endpoint(aws, vpc, table["RouteTableId"]):
         raise Stop(
             f"subnet {subnet} has no route to S3, so its nodes could fetch nothing: give its route "
             f"table a gateway endpoint, which costs nothing: aws ec2 create-vpc-endpoint --vpc-id "
@@ -130,8 +141,6 @@ def check_subnet(aws: Aws, settings: Settings) -> tuple[str, bool]:
             f"{table['RouteTableId']} --region {aws.region}; or take a subnet with an internet "
             "gateway or a NAT"
         )
-    if public:
-        _check_public(settings)
     return vpc, public
 
 
@@ -161,8 +170,15 @@ def _s3_endpoint(aws: Aws, vpc: str, table: str) -> bool:
     return table in (tables or [])
 
 
-def _check_public(settings: Settings) -> None:
-    """Stop where the user gave an address that only their own network knows."""
+def _check_public(aws: Aws, settings: Settings, addresses: str) -> None:
+    """Stop where a public subnet's machines would not reach AWS, or the user not them."""
+    if addresses != "True":
+        raise Stop(
+            f"subnet {settings.SUBNET} has an internet gateway but gives its machines no public "
+            "addresses, so they would reach neither S3 nor EMR: aws ec2 modify-subnet-attribute "
+            f"--subnet-id {settings.SUBNET} --map-public-ip-on-launch --region {aws.region}; or "
+            "take another subnet"
+        )
     if any(ipaddress.IPv4Address(settings.MY_IP) in block for block in INSIDE):
         raise Stop(
             f"MY_IP={settings.MY_IP} is an address inside your own network, and AWS sees another: "
