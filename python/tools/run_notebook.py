@@ -16,7 +16,7 @@ import re
 import socket
 import sys
 from pathlib import Path
-from typing import Any, Iterator, Mapping
+from typing import Any, Iterable, Iterator, Mapping
 
 import nbformat
 from nbclient import NotebookClient
@@ -117,7 +117,7 @@ def normalise(notebook: Any) -> None:
     notebook.metadata = nbformat.from_dict({"kernelspec": spec, "language_info": language})
     for number, cell in enumerate(code_cells(notebook), 1):
         cell.execution_count = number
-        cell.outputs = [output for output in _joined(cell.outputs) if not _is_of_the_moment(output)]
+        cell.outputs = _joined(output for output in cell.outputs if _is_worth_reading(output))
         for output in cell.outputs:
             if "execution_count" in output:
                 output.execution_count = number
@@ -182,26 +182,28 @@ def _merged(settings: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, A
     return merged
 
 
-def _joined(outputs: list[Any]) -> list[Any]:
-    """Join what arrived of a stream in pieces, without Java's log."""
-    joined: list[Any] = []
-    for output in outputs:
-        if output.output_type == "stream" and output.name == "stderr":
+def _is_worth_reading(output: Any) -> bool:
+    """Tell whether something is left of an output without what is of the moment."""
+    if output.output_type == "stream":
+        if output.name == "stderr":
             lines = output.text.splitlines(keepends=True)
             output.text = "".join(line for line in lines if not JAVA_LOG.match(line))
+        return bool(output.text.strip()) and not SESSION.search(output.text)
+    if WIDGET in output.get("data", {}):
+        return False
+    return not any(SESSION.search(text) for text in _texts(output))
+
+
+def _joined(outputs: Iterable[Any]) -> list[Any]:
+    """Join what arrived of a stream in pieces."""
+    joined: list[Any] = []
+    for output in outputs:
         name = output.get("name")
         if name and joined and joined[-1].get("name") == name:
             joined[-1].text += output.text
         else:
             joined.append(output)
     return joined
-
-
-def _is_of_the_moment(output: Any) -> bool:
-    if output.output_type == "stream":
-        return not output.text.strip() or bool(SESSION.search(output.text))
-    data = output.get("data", {})
-    return WIDGET in data or any(SESSION.search(text) for text in _texts(output))
 
 
 def _texts(output: Any) -> Iterator[str]:

@@ -160,7 +160,7 @@ def test_both_notebooks_take_the_same_steps_to_the_same_result() -> None:
     steps = [cell.id for cell in run_notebook.code_cells(on_emr) if cell.id != "configure"]
     assert [cell.id for cell in run_notebook.code_cells(local) if cell.id != "stop"] == steps
     for name in ("read", "featurize", "fit"):
-        assert text(local, name) == text(on_emr, name)
+        assert text(local, name).strip() == text(on_emr, name).strip()
 
 
 def test_the_notebook_for_emr_shows_its_plots_as_livy_can() -> None:
@@ -199,6 +199,7 @@ def test_what_is_of_the_moment_is_left_out_of_the_outputs() -> None:
     given = [
         nbformat.v4.new_output(stream, name="stderr", text=f"{java}Warning: look at this\n"),
         nbformat.v4.new_output(stream, name="stdout", text="36 of "),
+        nbformat.v4.new_output(display, data=widget),
         nbformat.v4.new_output(stream, name="stdout", text="600\n"),
         nbformat.v4.new_output(display, data=widget),
         nbformat.v4.new_output(display, data=table),
