@@ -251,8 +251,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"{options.notebook}: not saved, its outputs tell of this machine:", file=sys.stderr)
         print(*traces, sep="\n", file=sys.stderr)
         return 1
-    text = json.dumps(executed, indent=1, ensure_ascii=False, sort_keys=True)
-    (options.output or options.notebook).write_text(f"{text}\n", encoding="utf-8")
+    nbformat.write(executed, str(options.output or options.notebook))
     return 0
 
 
