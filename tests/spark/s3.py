@@ -16,6 +16,7 @@ from pathlib import Path
 from urllib.parse import quote, unquote
 
 import pytest
+
 from services import Service, free_port, wait_until
 
 #: Made by make: the class paths of the server, and of the S3 client of this environment's Spark.
