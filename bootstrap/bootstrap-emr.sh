@@ -89,6 +89,7 @@ make_target() {
   done
   work=$(mktemp -d "$target/work.XXXXXX")
   log=$work/log
+  export TMPDIR=$work
 }
 
 # logged COMMAND…: what it prints is shown if all of this fails.
@@ -128,7 +129,7 @@ explain_s3() {
 }
 
 disk_is_full() {
-  fail "the disk of $target is full" "give the nodes a larger root volume (create-cluster --ebs-root-volume-size 30), or give a --target on another disk"
+  fail "the disk of $target is full${1:+: $1}" "give the nodes a larger root volume (create-cluster --ebs-root-volume-size 30), or give a --target on another disk"
 }
 
 # verify FOLDER [FILE]: that the file, or every file that the checksums name, is as it was built.
@@ -136,9 +137,12 @@ verify() {
   doing="checking what came from $wheelhouse"
   cp "$work/SHA256SUMS" "$work/expected"
   if [ $# -eq 2 ]; then grep -F -- "  $2" "$work/SHA256SUMS" >"$work/expected" || true; fi
-  (cd "$1" && logged sha256sum --check --quiet "$work/expected") ||
-    fail "these are corrupted or missing: $(sed -n 's/: FAILED.*//p' "$log" | sort -u | tr '\n' ' ')" \
+  local names
+  if ! (cd "$1" && logged sha256sum --check --strict --quiet "$work/expected"); then
+    names=$(sed -n 's/: FAILED.*//p' "$log" | sort -u | tr '\n' ' ')
+    fail "these are corrupted or missing: ${names:-SHA256SUMS}" \
       "upload the wheelhouse again: make wheelhouse, then aws s3 sync --delete to $wheelhouse"
+  fi
 }
 
 # field NAME: from the heading of the list that pip installs from.
@@ -166,8 +170,7 @@ require_space() {
   local need have
   need=$(($(field disk-bytes) / 1024))
   have=$(df -k --output=avail "$target" | sed 1d)
-  say "$((need / 1024)) MiB needed, $((have / 1024)) MiB free"
-  [ "$have" -ge "$need" ] || disk_is_full
+  [ "$have" -ge "$need" ] || disk_is_full "$((need / 1024)) MiB needed, $((have / 1024)) MiB free"
 }
 
 # build WHEELS: a new environment, its path in $unfinished.
