@@ -116,13 +116,15 @@ test-py37: $(MINIATURE)
 bench: .venv/dev/.pomona .venv/py37/.pomona .venv/py37-keras/.installed ## Measure, and write the table into the README
 	.venv/dev/bin/python benches/run.py --readme README.md
 
-notebooks: .venv/spark35/.pomona ## Run the notebook for a laptop on the photos of POMONA_PHOTOS, and keep its outputs
+notebooks: .venv/spark35/.pomona .venv/py37/.pomona .venv/py37/s3.classpath .venv/s3proxy.classpath $(MINIATURE) ## Run the notebooks on the photos of POMONA_PHOTOS, and keep their outputs
 	@run=$$(mktemp -d)
 	trap 'rm -rf "$$run"' EXIT
 	ln -s "$(POMONA_PHOTOS)/fruits-360-100x100/Test" "$$run/fruits"
 	.venv/spark35/bin/pomona model pull efficientnet_lite0
 	$(call on_spark,spark35) .venv/spark35/bin/python python/tools/run_notebook.py \
 		notebooks/fruits_local.ipynb --folder "$$run"
+	PYTHONPATH=tests $(call on_spark,py37) .venv/py37/bin/python tests/spark/emr.py \
+		notebooks/fruits_on_emr.ipynb "$$run/fruits" efficientnet_lite0
 
 demo: .venv/$(DEMO_VENV)/.pomona $(filter $(DEMO)/photos,$(IMAGES)) ## Photos to features to PCA on Spark; IMAGES=folder for your own
 	@export PYSPARK_SUBMIT_ARGS="--driver-java-options '$(JAVA_OPTIONS)' pyspark-shell"

@@ -1,8 +1,8 @@
 """All of an EMR cluster that a notebook sees: S3, YARN, Livy and sparkmagic's PySpark kernel.
 
-Usage: python tests/spark/emr.py NOTEBOOK PHOTOS MODEL
+Usage: python tests/spark/emr.py NOTEBOOK PHOTOS MODEL [-o FILE]
 
-Runs a notebook on a folder of photos and saves its outputs in it.
+Runs a notebook on a folder of photos and saves it with its outputs.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from s3 import CLIENT_JARS, PASSWORD, USER, S3Server, class_path
 from yarn import MiniCluster
 
 from keeper import Kept
+from pomona.models.store import resolve
 from services import Service
 
 #: The environment with sparkmagic, made by make.
@@ -124,14 +125,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=summary, epilog=details.split("\n\n")[-1])
     parser.add_argument("notebook", type=Path)
     parser.add_argument("photos", type=Path)
-    parser.add_argument("model", type=Path)
+    parser.add_argument("model", help="a model's name or file")
+    parser.add_argument("-o", "--output", type=Path, help="where to save it (default: in place)")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="emr-") as folder:
         yarn = MiniCluster(_new(Path(folder, "yarn")))
         try:
-            emr = Emr(yarn, _new(Path(folder, "emr")), options.photos, options.model)
+            emr = Emr(yarn, _new(Path(folder, "emr")), options.photos, Path(resolve(options.model)))
             try:
-                run = emr.start(options.notebook, options.notebook, {})
+                run = emr.start(options.notebook, options.output or options.notebook, {})
                 code = run.end()
                 print(run.output, file=sys.stderr, end="")
                 return code

@@ -17,6 +17,7 @@ from urllib.parse import quote, unquote
 
 import pytest
 
+from keeper import Kept
 from services import Service, free_port, wait_until
 
 #: Made by make: the class paths of the server, and of the S3 client of this environment's Spark.
@@ -72,7 +73,7 @@ class S3Server:
         java = Path(os.environ["JAVA_HOME"], "bin/java")
         command = [str(java), "-Xmx512m", f"-Dlogback.configurationFile={logging}", "-cp", jars]
         command += ["org.gaul.s3proxy.Main", "--properties", str(configuration)]
-        self.service = Service(command, folder / "s3proxy.log", dict(os.environ))
+        self.service = Kept(command, folder / "s3proxy.log", dict(os.environ))
         self.service.wait_for(lambda: answers(self.port), "answer")
 
     def create(self, bucket: str) -> None:

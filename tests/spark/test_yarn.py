@@ -15,6 +15,7 @@ from test_cluster import JOB, check_features
 from yarn import SPARK_HOME, MiniCluster
 
 import photos
+from keeper import Kept
 from services import Service
 
 ALL = "/fruits"
@@ -55,7 +56,7 @@ class Runs:
     def submit(self, mode: str, *arguments: str, options: tuple[str, ...] = ()) -> Service:
         command = [str(SPARK_HOME / "bin/spark-submit"), "--master", "yarn", "--deploy-mode", mode]
         command += [*options, str(JOB), *arguments, "--components", "3"]
-        service = Service(command, self._folder / "spark-submit.log", self._env)
+        service = Kept(command, self._folder / "spark-submit.log", self._env)
         self.services.append(service)
         return service
 
