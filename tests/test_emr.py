@@ -567,6 +567,15 @@ def test_make_passes_on_what_it_is_told():
         assert expected in done.stdout
 
 
+def test_it_says_how_to_go_on_with_what_was_told():
+    told = [*FULL, "REGION=eu-west-1", "MODEL=efficientnet_lite0", "IMAGES=fruits/Train"]
+    script = dry("up", *told, PATH="/nowhere")
+    place = "BUCKET=fruits-paris REGION=eu-west-1"
+    images = "IMAGES=s3://fruits-paris/Train"
+    assert f"make emr-run {place} MODEL=efficientnet_lite0 {images}\n" in script
+    assert f"make emr-down {place}\n" in script
+
+
 # emr-run
 
 

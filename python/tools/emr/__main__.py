@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Callable, Sequence
 
-from emr import account, cluster, guide
+from emr import bucket, checks, cluster, files, guide, network, roles
 from emr.aws import FILLED, Aws
 from emr.configuration import configurations, price
 from emr.errors import AwsError, Stop
@@ -22,25 +22,25 @@ def up(aws: Aws, settings: Settings) -> None:
     """Make what a cluster needs, start it, and say how to reach it."""
     configuration = configurations(settings)
     if not settings.dry_run:
-        account.check_files(settings)
-    number = account.identity(aws)
+        files.check(settings)
+    number = checks.identity(aws)
     aws.say("A second cluster is not started.")
     found = cluster.find(aws, settings)
     if found and not settings.dry_run:
         _join(aws, settings, found[0])
         return
     aws.script('if [ -n "$CLUSTER" ]; then echo "$CLUSTER runs already"; exit; fi')
-    account.check_release(aws, settings)
-    account.check_key(aws, settings)
-    vpc, public = account.check_subnet(aws, settings)
-    account.make_bucket(aws, settings, number)
+    checks.check_release(aws, settings)
+    checks.check_key(aws, settings)
+    vpc, public = network.check_subnet(aws, settings)
+    bucket.make(aws, settings, number)
     aws.say("The settings of Spark, YARN, Livy and JupyterHub.")
     aws.write(FILLED / "emr.json", configuration)
-    account.upload(aws, settings)
-    account.make_roles(aws, settings, number)
-    network = account.make_network(aws, settings, vpc, public=public)
+    bucket.upload(aws, settings)
+    roles.make(aws, settings, number)
+    groups = network.make(aws, settings, vpc, public=public)
     aws.say(f"The cluster. {price(settings)}")
-    new = cluster.create(aws, settings, network)
+    new = cluster.create(aws, settings, groups)
     cluster.wait_until_ready(aws, settings, new)
     guide.connect(aws, settings, new)
 
@@ -54,7 +54,7 @@ def _join(aws: Aws, settings: Settings, running: str) -> None:
         *("emr", "describe-cluster", "--cluster-id", running),
         query="Cluster.Ec2InstanceAttributes.EmrManagedMasterSecurityGroup",
     )
-    account.open_ssh(aws, settings, group)
+    network.open_ssh(aws, settings, group)
     cluster.wait_until_ready(aws, settings, running)
     guide.connect(aws, settings, running)
 
@@ -63,7 +63,7 @@ def run(aws: Aws, settings: Settings) -> None:
     """Run the job on the cluster, to its end."""
     cluster.run(aws, settings, cluster.running(aws, settings))
     aws.say(f"The results are in {settings.output_uri}: features, pca, pca_model, summary.json.")
-    aws.remark(f"The cluster still runs, and costs money: make emr-down BUCKET={settings.BUCKET}")
+    aws.remark(f"The cluster still runs, and costs money: make emr-down {settings.place}")
 
 
 def down(aws: Aws, settings: Settings) -> None:

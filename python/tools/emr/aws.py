@@ -99,6 +99,10 @@ class Aws:
         if self.dry_run:
             print(f"{self._indent}{line}", flush=True)
 
+    def demand(self, test: str, otherwise: str) -> None:
+        """Let a dry run's script stop where a test fails."""
+        self.script(f'{test} || {{ echo "{otherwise}" >&2; exit 1; }}')
+
     def say(self, text: str) -> None:
         """Print a line for the reader; in a script, a comment."""
         print(f"\n{self._indent}# {text}" if self.dry_run else f"\n{text}", flush=True)

@@ -9,9 +9,10 @@ import shlex
 import time
 from typing import Any, Sequence
 
-from emr.account import JOB, SCRIPT, TAG, Network
 from emr.aws import FILLED, Aws
 from emr.errors import AwsError, Stop
+from emr.files import JOB, SCRIPT
+from emr.network import TAG, Network
 from emr.settings import Settings
 
 APPLICATIONS = ("Hadoop", "Spark", "Livy", "JupyterHub", "JupyterEnterpriseGateway")
@@ -55,14 +56,14 @@ def running(aws: Aws, settings: Settings) -> str:
             f"no cluster {settings.cluster_name} runs in {aws.region}: start one with make emr-up "
             f"BUCKET={settings.BUCKET} KEY=… SUBNET=… MY_IP=…"
         )
-    aws.script('if [ -z "$CLUSTER" ]; then echo "it does not run" >&2; exit 1; fi')
+    aws.demand('[ -n "$CLUSTER" ]', "it does not run")
     aws.made.append(price_of(found[0], settings))
     return found[0]
 
 
 def price_of(cluster: str, settings: Settings) -> str:
     """Return what to tell of a cluster that runs."""
-    return f"cluster {cluster}: IT COSTS MONEY until make emr-down BUCKET={settings.BUCKET}"
+    return f"cluster {cluster}: IT COSTS MONEY until make emr-down {settings.place}"
 
 
 def create(aws: Aws, settings: Settings, network: Network) -> str:

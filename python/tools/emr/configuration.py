@@ -8,9 +8,9 @@ import sys
 from types import ModuleType
 from typing import Any
 
-from emr.account import BOOTSTRAP, ROOT, fill
 from emr.cluster import NODE_FOLDER
 from emr.errors import Stop
+from emr.files import BOOTSTRAP, ROOT, fill
 from emr.settings import Settings
 
 #: Only where there are nodes that may go at any time: the driver is to be on others.

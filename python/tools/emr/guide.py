@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from emr import account
 from emr.aws import Aws
+from emr.network import GROUPS, TAG
+from emr.roles import SERVICE_POLICY
 from emr.settings import Settings
 
 SOCKS_PORT = 8157
@@ -40,10 +41,11 @@ def connect(aws: Aws, settings: Settings, cluster: str) -> None:
         *(f"  {name + ':':15}{scheme}://{host}:{port}" for name, scheme, port in PAGES),
         "",
         "JupyterHub's certificate is its own, hence the browser's warning. The first login is",
-        "jovyan / jupyter: change it. Open fruits_on_emr.ipynb with the kernel PySpark.",
+        "jovyan / jupyter: change it. Open fruits_on_emr.ipynb with the kernel PySpark, and write",
+        f"{settings.BUCKET} into its cell of paths.",
         "",
-        f"The job: make emr-run BUCKET={settings.BUCKET} REGION={aws.region}",
-        f"The end: make emr-down BUCKET={settings.BUCKET} REGION={aws.region}",
+        f"The job: make emr-run {settings.again}",
+        f"The end: make emr-down {settings.place}",
         f"Without work for {int(settings.IDLE):,} s it ends by itself.",
     ]
     aws.page(lines)
@@ -57,7 +59,7 @@ def costs(aws: Aws, settings: Settings) -> None:
         other = aws.answer("emr", "list-clusters", "--active", query="Clusters[].[Id,Name]") or []
         lines += [f"Cluster {name} ({key}) runs: it costs money." for key, name in other]
     with aws.allowed_to_fail():
-        tagged = ("--filters", f"Name=tag:{account.TAG},Values=true")
+        tagged = ("--filters", f"Name=tag:{TAG},Values=true")
         disks = aws.answer("ec2", "describe-volumes", *tagged, query="Volumes[].VolumeId") or []
         lines += [
             f"Disk {disk} is left; if it is no running cluster's: aws ec2 delete-volume "
@@ -91,7 +93,7 @@ def removal(aws: Aws, settings: Settings) -> list[str]:
     """Return how to remove all that emr-up makes."""
     nodes, service = settings.nodes_role, settings.service_role
     region = f"--region {aws.region}"
-    named = ",".join(f"{settings.cluster_name}-{part}" for part in account.GROUPS)
+    named = ",".join(f"{settings.cluster_name}-{part}" for part in GROUPS)
     groups = (
         f"$(aws ec2 describe-security-groups --filters Name=group-name,Values={named} "
         f"--query 'SecurityGroups[].GroupId' --output text {region})"
@@ -110,7 +112,7 @@ def removal(aws: Aws, settings: Settings) -> list[str]:
         f"  aws iam delete-role-policy --role-name {nodes} --policy-name nodes-access {region}",
         f"  aws iam delete-role --role-name {nodes} {region}",
         f"  aws iam detach-role-policy --role-name {service} "
-        f"--policy-arn {account.SERVICE_POLICY} {region}",
+        f"--policy-arn {SERVICE_POLICY} {region}",
         f"  aws iam delete-role-policy --role-name {service} --policy-name emr-pass-role {region}",
         f"  aws iam delete-role --role-name {service} {region}",
         "The security groups name each other, so their rules go first:",

@@ -236,6 +236,22 @@ class Settings:
         return f"{self.uri}/models/{self.model_file.name}"
 
     @property
+    def place(self) -> str:
+        """What the next commands are to be told to find the cluster again."""
+        return f"BUCKET={self.BUCKET}" + self._changed("REGION", "ALLOW_REGION")
+
+    @property
+    def again(self) -> str:
+        """What `emr-run` is to be told: what differs from the defaults."""
+        images = self.images_uri
+        moved = images != Settings(BUCKET=self.BUCKET).images_uri
+        return self.place + self._changed("MODEL") + (f" IMAGES={images}" if moved else "")
+
+    def _changed(self, *names: str) -> str:
+        changed = (name for name in names if getattr(self, name) != getattr(Settings, name))
+        return "".join(f" {name}={getattr(self, name)}" for name in changed)
+
+    @property
     def dry_run(self) -> bool:
         """Whether calls are only printed."""
         return self.DRY_RUN not in ("", "0")

@@ -1,0 +1,53 @@
+"""The repository's files that go to AWS, and their placeholders."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from emr.aws import FILLED, Aws
+from emr.errors import Stop
+from emr.settings import Settings
+
+ROOT = Path(__file__).resolve().parents[3]
+BOOTSTRAP = ROOT / "bootstrap"
+NOTEBOOK = ROOT / "notebooks" / "fruits_on_emr.ipynb"
+SCRIPT = "bootstrap-emr.sh"
+JOB = "pomona_job.py"
+
+
+def check(settings: Settings) -> None:
+    """Stop where something that is to be uploaded is not there."""
+    if not (settings.wheelhouse / "SHA256SUMS").is_file():
+        raise Stop(
+            f"there is no wheelhouse in {settings.wheelhouse}: "
+            f"make wheelhouse EMR={settings.RELEASE[len('emr-') :]}"
+        )
+    if not settings.model_file.is_file():
+        raise Stop(
+            f"there is no model {settings.model_file}: pomona model pull {settings.MODEL}, or take "
+            "another: MODEL=efficientnet_lite0, MODEL=path/to/model.onnx"
+        )
+    photos = settings.local_photos
+    if photos is not None and not photos.is_dir():
+        raise Stop(
+            f"IMAGES={settings.IMAGES} is not a folder of this machine; give one, or photos that "
+            f"are on S3 already: IMAGES={settings.uri}/Test"
+        )
+    for path in (BOOTSTRAP / SCRIPT, BOOTSTRAP / JOB, NOTEBOOK):
+        if not path.is_file():
+            raise Stop(f"{path} is missing: is this the whole repository?")
+
+
+def fill(text: str, values: dict[str, str]) -> str:
+    """Put values in the place of `${NAME}`."""
+    for name, value in values.items():
+        text = text.replace("${%s}" % name, value)  # noqa: UP031 - braces would have to be doubled
+    return text
+
+
+def filled_policy(aws: Aws, policy: str, values: dict[str, str]) -> Path:
+    """Write a policy with its placeholders filled, and return its path."""
+    text = (BOOTSTRAP / "policies" / f"{policy}.json").read_text(encoding="utf-8")
+    path = FILLED / f"{policy}.json"
+    aws.write(path, fill(text, values))
+    return path

@@ -1,0 +1,73 @@
+"""The roles: one for the nodes, for one bucket only, and one for EMR itself."""
+
+from __future__ import annotations
+
+from emr.aws import Aws
+from emr.files import filled_policy
+from emr.settings import Settings
+
+#: AWS's own policy for EMR. It works on what carries the tag (emr.network.TAG) and on nothing else.
+SERVICE_POLICY = "arn:aws:iam::aws:policy/service-role/AmazonEMRServicePolicy_v2"
+
+_MISSING = ("NoSuchEntity",)
+
+
+def make(aws: Aws, settings: Settings, account: str) -> None:
+    """Make a role for the nodes, for this bucket only, and one for EMR itself."""
+    values = {
+        "BUCKET": settings.BUCKET,
+        "ACCOUNT": account,
+        "REGION": aws.region,
+        "NODES_ROLE": settings.nodes_role,
+    }
+    nodes, service = settings.nodes_role, settings.service_role
+    aws.say(f"The nodes' role: {settings.uri} and nothing else.")
+    _make_one(aws, nodes, "nodes-trust", values)
+    _put_policy(aws, nodes, "nodes-access", values)
+    named = ("--instance-profile-name", nodes)
+    for _ in aws.unless("iam", "get-instance-profile", *named, codes=_MISSING):
+        makes = f"instance profile {nodes}: free"
+        aws.call("iam", "create-instance-profile", *named, makes=makes)
+    holds = aws.text(
+        "PROFILE_ROLE",
+        "iam",
+        "get-instance-profile",
+        *named,
+        query="InstanceProfile.Roles[0].RoleName",
+    )
+    for _ in aws.when(holds == "None", '[ "$PROFILE_ROLE" = None ]'):
+        aws.call("iam", "add-role-to-instance-profile", *named, "--role-name", nodes)
+
+    aws.say("EMR's own role: AWS's scoped policy, and the right to give the nodes theirs.")
+    _make_one(aws, service, "emr-trust", values)
+    aws.call("iam", "attach-role-policy", "--role-name", service, "--policy-arn", SERVICE_POLICY)
+    _put_policy(aws, service, "emr-pass-role", values)
+    if int(settings.TASKS):
+        aws.say("The spot market's role, which an account has from its first spot request on.")
+        spot = ("iam", "get-role", "--role-name", "AWSServiceRoleForEC2Spot")
+        for _ in aws.unless(*spot, codes=_MISSING):
+            aws.call(
+                "iam", "create-service-linked-role", "--aws-service-name", "spot.amazonaws.com"
+            )
+    aws.call("iam", "wait", "instance-profile-exists", *named)
+    aws.call("iam", "wait", "role-exists", "--role-name", service)
+
+
+def _make_one(aws: Aws, role: str, trust: str, values: dict[str, str]) -> None:
+    path = filled_policy(aws, trust, values)
+    for _ in aws.unless("iam", "get-role", "--role-name", role, codes=_MISSING):
+        aws.call(
+            "iam",
+            "create-role",
+            "--role-name",
+            role,
+            "--assume-role-policy-document",
+            f"file://{path}",
+            makes=f"role {role}: free",
+        )
+
+
+def _put_policy(aws: Aws, role: str, policy: str, values: dict[str, str]) -> None:
+    path = filled_policy(aws, policy, values)
+    named = ("--role-name", role, "--policy-name", policy)
+    aws.call("iam", "put-role-policy", *named, "--policy-document", f"file://{path}")
