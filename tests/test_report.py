@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import itertools
 import json
 import re
@@ -27,6 +28,7 @@ import pomona
 from pomona.cli import main
 from pomona.report import content, write_report
 from pomona.results import LocalResults
+from pomona.spark.metrics import Training, measure
 
 CLASSES = 141
 NARROW, WIDE = 480, 1300
@@ -54,6 +56,27 @@ def write(output: Path, **options: object) -> Path:
     return output / "report/index.html"
 
 
+def write_metrics(output: Path, labels: list[str]) -> None:
+    """Write what `pomona train` writes: in each class 5 photos, one of the first mixed up."""
+    counts = {(label, label): 5 for label in labels[1:]}
+    counts.update({(labels[0], labels[0]): 4, (labels[0], labels[1]): 1})
+    found = measure(counts, dict.fromkeys(labels, 15), how="25% of each class, drawn at random")
+    training = Training(
+        classifier="forest",
+        features="pca",
+        dimensions=6,
+        photos=20 * len(labels),
+        left_out=0,
+        holdout=0.25,
+        group=None,
+        seed=0,
+        holdouts={"random": found, "blocked": None},
+    )
+    folder = output / "classifier/forest"
+    folder.mkdir(parents=True)
+    (folder / "metrics.json").write_text(json.dumps(dataclasses.asdict(training)))
+
+
 @pytest.fixture
 def small(tmp_path: Path) -> Path:
     """The output of a run on three classes of five photos."""
@@ -66,7 +89,9 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
     names = ["Apple Crimson Snow", "Pear Forelle", "Banana Lady Finger", "Fig", "Granadilla ripe"]
     labels = [f"{names[number % 5]} {number}" for number in range(CLASSES)]
     folder = tmp_path_factory.mktemp("many")
-    return write(outputs.write_classes(folder, CLASSES, 3, labels=labels))
+    output = outputs.write_classes(folder, CLASSES, 3, labels=labels)
+    write_metrics(output, labels)
+    return write(output)
 
 
 @pytest.fixture(scope="module")
@@ -273,10 +298,15 @@ def test_few_photos_and_few_components_have_a_report_too(
 
 
 def test_what_a_classifier_scored_is_in_the_report(small: Path) -> None:
-    folder = small / "classifier" / "forest"
-    folder.mkdir(parents=True)
-    (folder / "metrics.json").write_text(json.dumps({"anything": 1}))
-    assert data_of(write(small))["classifiers"] == [{"name": "forest", "anything": 1}]
+    write_metrics(small, ["a", "b"])
+    (found,) = data_of(write(small))["classifiers"]
+    assert found["classifier"] == "forest"
+    assert found["holdouts"]["random"]["confusion"] == [[4, 1], [0, 5]]
+
+
+def test_a_classifier_that_is_not_finished_is_left_out(small: Path) -> None:
+    (small / "classifier/svm/model").mkdir(parents=True)
+    assert data_of(write(small))["classifiers"] == []
 
 
 @pytest.mark.parametrize("package", ["plotly.offline", "sklearn.manifold", "matplotlib.figure"])
@@ -449,6 +479,20 @@ def test_the_maps_work_from_the_keyboard(clean: webdriver.Chrome) -> None:
     assert np.arctan2(turned_eye["y"], turned_eye["x"]) != np.arctan2(eye["y"], eye["x"])
 
 
+def test_the_classifier_says_what_it_mixes_up_in_words_and_in_a_picture(
+    page: webdriver.Chrome,
+) -> None:
+    scores = page.find_element(By.ID, "scores").text
+    assert "Random forest" in scores
+    assert "99.9 %" in scores
+    mixed = [box["text"] for box in boxes_of(page, "#tests .test > table td")]
+    assert mixed == ["Apple Crimson Snow 0", "Pear Forelle 1", "1"]
+    names = boxes_of(page, "#tests .matrix .ytick text")
+    assert len(names) == CLASSES
+    assert overlaps(names) == []
+    assert errors_of(page) == []
+
+
 def test_every_part_that_does_something_is_reached_by_tab(page: webdriver.Chrome) -> None:
     reached = page.execute_script(
         "return [...document.querySelectorAll('a, button, input, summary, .draw, .tall')]"
@@ -476,6 +520,7 @@ def test_names_and_reasons_of_others_stay_text(browser: webdriver.Chrome, tmp_pa
     output = tmp_path / "é & <out> 'x'"
     features = outputs.features_of(len(HOSTILE), 3)
     outputs.write_output(output, paths, labels, features, errors=errors)
+    write_metrics(output, HOSTILE)
     show(browser, write(output))
     # The photos are not there.
     assert errors_of(browser) == []

@@ -24,6 +24,7 @@
   const ZOOM = 1.25;
   const MANY = 1500; // photos from which marks are smaller
 
+  const MIXED_LISTED = 20;
   const TALL = 24; // classes from which the contact sheet scrolls in a frame of its own
 
   const colourOf = (row) => COLOURS[row % COLOURS.length];
@@ -138,7 +139,7 @@
   function theme() {
     const style = getComputedStyle(document.documentElement);
     const value = (name) => style.getPropertyValue(`--${name}`).trim();
-    return { ground: value("ground"), ink: value("ink"), muted: value("muted"), line: value("line"),
+    return { ground: value("ground"), ink: value("ink"), muted: value("muted"), line: value("line"), panel: value("panel"),
       accent: value("accent"), warm: value("warm"), grey: value("grey") };
   }
 
@@ -482,6 +483,73 @@
       photo(row, fileOf(row)), photo(like, fileOf(like)), element("p", { text: `${labelOf(row)}, but looks like ${labelOf(like)}` }))));
   }
 
+  // Classifiers
+
+  const HOLDOUTS = { random: "photos drawn at random", blocked: "whole ranges of views" };
+  const KINDS = { logistic: "Logistic regression", svm: "Support vector machine", forest: "Random forest" };
+  const markup = (text) => text.replace(/&/g, "&amp;").replace(/</g, "&lt;"); // for plotly.js, which reads tags
+  const share = (value) => (value === null ? "–" : percent(value));
+
+  function classifiers() {
+    if (!data.classifiers.length) return;
+    byId("classifiers").hidden = false;
+    const tests = data.classifiers.flatMap((each) => Object.entries(each.holdouts)
+      .filter(([, found]) => found).map(([name, found]) => ({ each, name, found })));
+    byId("scores").append(table(["Classifier", "It sees", "Kept back", "Learned from", "Tested with", "Right", "Right, each class alike (macro F1)"],
+      tests.map(({ each, name, found }) => [KINDS[each.classifier] ?? each.classifier,
+        `${each.dimensions.toLocaleString("en")} numbers (${each.features})`, HOLDOUTS[name] ?? name, found.train, found.test,
+        percent(found.accuracy), percent(found.macro_f1)])));
+    for (const { each, name, found } of tests) {
+      const box = element("details", { class: "test" }, element("summary", {
+        text: `${KINDS[each.classifier] ?? each.classifier}, ${HOLDOUTS[name] ?? name}: ${percent(found.accuracy)} right` }));
+      box.addEventListener("toggle", () => { if (box.open && box.childElementCount === 1) detail(box, each, found); });
+      byId("tests").append(box);
+    }
+    byId("tests").firstElementChild.open = true;
+  }
+
+  function detail(box, each, found) {
+    const names = found.classes.map((one) => one.label || "(no label)");
+    for (const note of [found.how, ...found.notes, ...each.notes]) box.append(element("p", { class: "note", text: note }));
+    const mixed = found.confusion.flatMap((row, is) => row.map((n, taken) => ({ is, taken, n })))
+      .filter(({ is, taken, n }) => n && is !== taken).sort((one, two) => two.n - one.n);
+    box.append(element("h3", { text: "What it mixes up" }), mixed.length
+      ? table(["It is", "It was taken for", "Photos"], mixed.slice(0, MIXED_LISTED).map(({ is, taken, n }) => [names[is], names[taken], n]))
+      : nothing("Nothing: every photo of the test was named right."));
+    if (mixed.length > MIXED_LISTED) box.append(element("p", { class: "note", text: `And ${mixed.length - MIXED_LISTED} more kinds of mistakes, all in the picture below.` }));
+    box.append(element("h3", { text: "Every class against every other (confusion matrix)" }),
+      element("p", { text: "A row is what the photos show, a column what they were taken for. Blue on the diagonal is right; orange is mixed up." }));
+    const frame = element("div", { class: "matrix", tabindex: "0", role: "img", "aria-label": "Confusion matrix; the mix-ups are listed in words above it" });
+    const plot = element("div");
+    frame.append(plot);
+    box.append(frame);
+    matrix(plot, names, found.confusion);
+    box.append(element("h3", { text: "Class by class" }),
+      element("p", { text: "Found: of the photos of this class, how many were named so. True: of the photos named so, how many were." }),
+      element("div", { class: "scroll", tabindex: "0" }, table(["Class", "Found", "True", "F1", "Tested", "Learned from"], found.classes.map((one, at) =>
+        [names[at], share(one.recall), share(one.precision), share(one.f1), one.support, one.trained]))));
+  }
+
+  function matrix(plot, names, confusion) {
+    const colours = theme();
+    const cell = names.length > 40 ? 13 : 24;
+    const total = confusion.map((row) => row.reduce((sum, n) => sum + n, 0));
+    const room = Math.min(200, 20 + Math.max(...names.map(textWidth)));
+    const short = names.map((name) => markup(name.length > 28 ? `${name.slice(0, 27)}…` : name));
+    const at = names.map((_, row) => row);
+    const axis = { tickvals: at, ticktext: short, tickfont: { size: cell > 13 ? 12 : 10, color: colours.ink }, showgrid: false, zeroline: false,
+      fixedrange: true, ticks: "", range: [-0.5, names.length - 0.5], automargin: false };
+    Plotly.newPlot(plot, [{ type: "heatmap", x: at, y: at, zmin: -1, zmax: 1, showscale: false, xgap: 1, ygap: 1,
+      colorscale: [[0, colours.warm], [0.5, colours.panel], [1, colours.accent]],
+      z: confusion.map((row, is) => row.map((n, taken) => (n && total[is] ? ((is === taken ? 1 : -1) * (0.25 + 0.75 * n / total[is])) : 0))),
+      text: confusion.map((row, is) => row.map((n, taken) => `${n} of ${total[is]} photos of ${markup(names[is])}<br>taken for ${markup(names[taken])}`)),
+      hovertemplate: "%{text}<extra></extra>" }], {
+      width: names.length * cell + room + 10, height: names.length * cell + room + 10, margin: { l: room, t: room, r: 10, b: 10 },
+      paper_bgcolor: colours.ground, plot_bgcolor: colours.ground, font: { color: colours.ink },
+      xaxis: { ...axis, side: "top", tickangle: -90 }, yaxis: { ...axis, range: [names.length - 0.5, -0.5] },
+    }, { displayModeBar: false });
+  }
+
   headline();
   balance();
   sheets();
@@ -490,6 +558,7 @@
     ? `A sample of ${count(data.sample.photos, "photo")} of ${data.sample.of.toLocaleString("en")}: each class by its share.`
     : `All ${count(data.sample.photos, "photo")} that can be read.`;
   alike();
+  classifiers();
   legend();
   curve();
   for (const box of document.querySelectorAll(".map")) new AMap(box);
