@@ -90,8 +90,8 @@ class MiniCluster:
         for file in ("core-site.xml", "hdfs-site.xml", "yarn-site.xml"):
             (self._conf / file).write_text(_xml(client))
 
-    def spark_settings(self, **more: str) -> dict[str, str]:
-        """Settings of Spark's for jobs here; ``_`` in a name stands for its dots."""
+    def spark_settings(self) -> dict[str, str]:
+        """Settings of Spark's for small jobs here."""
         return {
             # They are on every node, as on EMR.
             "spark.yarn.jars": f"local:{SPARK_HOME}/jars/*",
@@ -108,7 +108,6 @@ class MiniCluster:
             "spark.executor.cores": "2",
             "spark.sql.shuffle.partitions": "2",
             "spark.ui.port": "0",
-            **{name.replace("_", "."): value for name, value in more.items()},
         }
 
     def environment(self, folder: Path, settings: dict[str, str]) -> dict[str, str]:

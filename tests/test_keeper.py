@@ -1,0 +1,60 @@
+"""What a test has started ends with the tests, however they end."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from services import wait_until
+
+# A program with a child in a session of its own, as YARN's containers are.
+PROGRAM = "setsid sleep 1000 & echo $! $$ > {pids}.new; mv {pids}.new {pids}; wait"
+TESTS = """
+import os, pathlib, sys
+sys.path.insert(0, sys.argv[1])
+from keeper import Kept
+service = Kept(["bash", "-c", sys.argv[2]], pathlib.Path(os.devnull), dict(os.environ))
+sys.stdin.read()
+service.kill()
+"""
+
+
+@pytest.fixture
+def tests(tmp_path: Path) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-c", TESTS, str(Path(__file__).parent)]
+    command += [PROGRAM.format(pids=tmp_path / "pids")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
+        yield process
+        process.kill()
+
+
+def test_a_program_ends_with_all_that_it_has_started(
+    tests: subprocess.Popen[bytes], tmp_path: Path
+) -> None:
+    started = pids(tmp_path)
+    tests.communicate()
+    assert tests.returncode == 0
+    assert not any(map(runs, started))
+
+
+def test_a_program_ends_when_its_tests_are_killed(
+    tests: subprocess.Popen[bytes], tmp_path: Path
+) -> None:
+    started = pids(tmp_path)
+    tests.send_signal(signal.SIGKILL)
+    wait_until(lambda: not any(map(runs, started)), "the program to end")
+
+
+def pids(folder: Path) -> list[int]:
+    wait_until((folder / "pids").exists, "the program to start")
+    found = [int(pid) for pid in (folder / "pids").read_text().split()]
+    assert all(map(runs, found))
+    return found
+
+
+def runs(pid: int) -> bool:
+    return Path(f"/proc/{pid}").exists()
