@@ -69,10 +69,10 @@ class Service:
 
         return wait_until(met, f"{self} to {what}")
 
-    def end(self) -> int:
-        """Wait until it ends; return its exit code."""
+    def end(self, patience: float = PATIENCE) -> int:
+        """Wait until it ends, so many seconds at most; return its exit code."""
         try:
-            return self._process.wait(PATIENCE)
+            return self._process.wait(patience)
         except subprocess.TimeoutExpired:
             raise AssertionError(f"{self} does not end\n{self._last_lines()}") from None
 

@@ -28,6 +28,8 @@ from services import Service
 PYTHON = Path(sys.prefix).parent / "livy/bin/python"
 RUN_NOTEBOOK = Path(__file__).parents[2] / "python/tools/run_notebook.py"
 
+HOUR = 3600
+
 BUCKET = "fruits"
 #: Where the notebook looks in the bucket for photos and model, and puts its results.
 PHOTOS, MODEL, RESULTS = "Test", "models/efficientnet_lite0.onnx", "results"
@@ -134,7 +136,7 @@ def main() -> int:
             emr = Emr(yarn, _new(Path(folder, "emr")), options.photos, Path(resolve(options.model)))
             try:
                 run = emr.start(options.notebook, options.output or options.notebook, {})
-                code = run.end()
+                code = run.end(HOUR)
                 print(run.output, file=sys.stderr, end="")
                 return code
             finally:
