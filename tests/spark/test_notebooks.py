@@ -73,13 +73,15 @@ def photo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def executed(photo_folder: Path, tiny_model: Path) -> Any:
+def executed(photo_folder: Path, tiny_model: Path, java_options: str) -> Any:
     """The local notebook as it is after a run on the Spark of this environment."""
-    notebook = run_notebook.execute(
-        read(LOCAL),
-        photo_folder.parent,
-        parameters={"PHOTOS": photo_folder.name, "MODEL": str(tiny_model)},
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JDK_JAVA_OPTIONS", java_options)
+        notebook = run_notebook.execute(
+            read(LOCAL),
+            photo_folder.parent,
+            parameters={"PHOTOS": photo_folder.name, "MODEL": str(tiny_model)},
+        )
     run_notebook.normalise(notebook)
     return notebook
 
