@@ -107,7 +107,7 @@ def _minimize(
         squared = float((gradient**2).sum())
         while True:
             moved = ahead - gradient / steepness
-            moved_value, moved_gradient = objective(moved)
+            moved_value, _ = objective(moved)
             if moved_value <= value - squared / (2 * steepness) + 1e-12 * abs(value):
                 break
             steepness *= 2
@@ -121,7 +121,7 @@ def _minimize(
             if checked - moved_value < _TOLERANCE * checked:
                 break
             checked = moved_value
-        value, gradient = objective(ahead) if ahead is not moved else (moved_value, moved_gradient)
+        value, gradient = objective(ahead)
     return weights
 
 

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 #: The index of a rotation in the names of Fruits-360: ``r0_115.jpg``, ``0_100.jpg``,
 #: ``r2_87_100.jpg``. The axis of the rotation comes first, ``_100`` at the end is a size.
-ROTATION = r"(?:^|/)(?:(r\d*)_)?(\d+)(?:_100)?\.[^./]+$"
+ROTATION = r"(?:^|/)(?:(r\d*)_)?(\d{1,9})(?:_100)?\.[^./]+$"
 
 #: What is left out on either side of a range of a rotation, as a share of its length.
 GAP = 0.125
@@ -108,9 +108,9 @@ def blocked(photos: DataFrame, share: float, seed: int) -> Holdout | None:
 
     On either side of the range a gap of an eighth of its length is left out, and then come photos
     to train on, as far as there are enough photos: what is tested is a view between known ones.
-    A side that no training photo shows is another question, and a harder one: of the photos of 23
-    fruits that this was tried on, three classifiers knew all in ranges such as these, and 82 to
-    88 % in ranges at the end, which were 90 degrees away from all others.
+    A side that no training photo shows is another question, and a harder one: on 295 photos of 23
+    fruits, three classifiers were right of 99 to 100 % of the photos in ranges such as these, and
+    of 82 to 88 % in ranges at the ends, which no other photo was near.
 
     Parameters
     ----------
@@ -127,7 +127,8 @@ def blocked(photos: DataFrame, share: float, seed: int) -> Holdout | None:
         None if no photo has the index of a rotation in its name, or too few have.
     """
     axis, index = (regexp_extract("path", ROTATION, group) for group in (1, 2))
-    named = photos.withColumn("axis", axis).withColumn("index", index.cast("bigint"))
+    number = when(index != "", index.cast("bigint"))
+    named = photos.withColumn("axis", axis).withColumn("index", number)
     there, nameless = named.agg(count("index"), count(when(col("index").isNull(), 1))).head()
     if not there:
         return None

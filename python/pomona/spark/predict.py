@@ -39,6 +39,7 @@ from pyspark.sql.functions import (
     map_from_arrays,
     when,
 )
+from pyspark.sql.utils import IllegalArgumentException
 
 from pomona.spark._session import described
 from pomona.spark._storage import Folder
@@ -178,7 +179,7 @@ def load(spark: SparkSession, model: PathLike) -> PipelineModel:
     try:
         pipeline = PipelineModel.load(folder.uri)
         stages = pipeline.stages
-    except (Py4JJavaError, AttributeError) as error:
+    except (Py4JJavaError, IllegalArgumentException, AttributeError) as error:
         raise ValueError(f"{folder.uri} is no whole pipeline of pomona train: {error}") from error
     if not isinstance(stages[0], ImageFeaturizer) or not isinstance(stages[-1], IndexToString):
         names = ", ".join(type(stage).__name__ for stage in stages)

@@ -35,7 +35,7 @@ from typing import TYPE_CHECKING, Any, Iterator, NamedTuple, Union
 
 from pyspark.ml import PipelineModel
 from pyspark.ml.functions import array_to_vector
-from pyspark.sql.functions import col, count, lit, when
+from pyspark.sql.functions import col, count, expr, lit, when
 
 import pomona
 from pomona import ModelError
@@ -257,7 +257,9 @@ def _read(
     spark: SparkSession, home: Folder, summary: dict[str, Any], features: str, group: str | None
 ) -> tuple[_Set, int]:
     rows = read_features(spark, (home / "features").uri)
-    usable = col("error").isNull() & col("features").isNotNull() & (col("label") != "")
+    # Spark orders NaN behind infinity. One such number would spoil every weight.
+    finite = expr("forall(features, x -> abs(x) < double('infinity'))")
+    usable = col("error").isNull() & finite & (col("label") != "")
     counts = rows.groupBy("label").agg(
         count(lit(1)).alias("there"), count(when(usable, 1)).alias("usable")
     )

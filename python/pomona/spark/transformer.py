@@ -20,7 +20,7 @@ from pyspark.ml.util import (
     MLWritable,
     MLWriter,
 )
-from pyspark.sql.functions import col, lit, when
+from pyspark.sql.functions import array, coalesce, col, lit, when
 from pyspark.sql.types import BinaryType
 
 from pomona.spark._model import restore, save, ship, shipped_path
@@ -180,8 +180,10 @@ class ImageFeaturizer(
             features, error = col(f"{result}.features"), col(f"{result}.error")
         if self.getHandleInvalid() == "skip":
             table = table.where(features.isNotNull())
-        # Spark's array_to_vector fails on null.
-        vector = when(features.isNotNull(), array_to_vector(features))
+        # Spark's array_to_vector fails on null, and behind a condition as well: of a vector that
+        # later stages use twice, Spark computes the common part first.
+        there = coalesce(features, array().cast("array<float>"))
+        vector = when(features.isNotNull(), array_to_vector(there))
         table = table.withColumn(self.getOutputCol(), vector)
         if self.isDefined(self.errorCol):
             table = table.withColumn(self.getErrorCol(), error)
