@@ -37,6 +37,7 @@ from pyspark.sql.functions import (
 )
 from pyspark.sql.functions import max as highest
 from pyspark.sql.functions import round as rounded
+from pyspark.sql.utils import IllegalArgumentException
 
 from pomona.spark._session import session_of
 
@@ -244,10 +245,13 @@ def _extracted(photos: DataFrame, pattern: str) -> Column:
     regex = session_of(photos)._jvm.java.util.regex.Pattern
     try:
         groups = regex.compile(pattern).matcher("").groupCount()
-    except Py4JJavaError as error:
+    except (Py4JJavaError, IllegalArgumentException) as error:
+        # Later Sparks turn Java's exception into their own.
+        java = isinstance(error, Py4JJavaError)
+        reason = error.java_exception.getDescription() if java else str(error).splitlines()[0]
         raise ValueError(
             f"--group {pattern!r} is neither a column ({', '.join(photos.columns)}) nor a regular "
-            f"expression: {error.java_exception.getDescription()}"
+            f"expression: {reason}"
         ) from error
     if not groups:
         raise ValueError(
