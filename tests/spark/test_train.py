@@ -531,22 +531,14 @@ def test_the_pca_of_a_holdout_does_not_see_the_photos_that_test(
     assert fitted == [48, 40]
 
 
-@pytest.mark.parametrize(
-    ("folder", "random", "blocked"), [("fruits", 0.98, 0.95), ("fruits-360-100x100", 0.99, 0.99)]
-)
-def test_real_fruits_are_told_apart(
-    spark: SparkSession,
-    real_photos: Path,
-    tmp_path: Path,
-    folder: str,
-    random: float,
-    blocked: float,
-) -> None:
+def test_real_fruits_are_told_apart(spark: SparkSession, real_photos: Path, tmp_path: Path) -> None:
     if "efficientnet_lite0" not in names():
         pytest.skip("needs a pulled model: pomona model pull efficientnet_lite0")
     output = tmp_path / "results"
-    pipeline.run(spark, real_photos / folder, output, model="efficientnet_lite0", progress=False)
-    for classifier in ("logistic", "svm", "forest"):
+    images = real_photos / "fruits"
+    pipeline.run(spark, images, output, model="efficientnet_lite0", progress=False)
+    # A forest does as well; it takes longer than a test should.
+    for classifier in ("logistic", "svm"):
         done = train(spark, output, classifier=classifier)
-        assert done.holdouts["random"].accuracy >= random
-        assert done.holdouts["blocked"].accuracy >= blocked
+        assert done.holdouts["random"].accuracy >= 0.98
+        assert done.holdouts["blocked"].accuracy >= 0.95
