@@ -1,6 +1,6 @@
 """Search and near-duplicates over 100,000 photos: how long they take, and how much memory.
 
-Usage: python benches/similarity.py [--photos 100000] [--dim 1280] [--queries 50] [--skip-duplicates]
+Usage: python benches/similarity.py [--photos N] [--dim N] [--queries N] [--skip-duplicates]
 
 The features are invented: a cloud for each of 141 classes, each photo with one near-twin, so the
 twins found tell whether the search is right. Loading is not counted; it is shown.

@@ -10,6 +10,7 @@ from pomona._images import one_line
 from pomona.cli._arguments import positive
 from pomona.cli._results import open_results
 from pomona.cli._terminal import count, show, size
+from pomona.report import SAMPLE_PHOTOS, write_report
 
 if TYPE_CHECKING:
     from pomona.report import Report
@@ -32,7 +33,9 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
         "--sample",
         type=positive,
         metavar="N",
-        help="photos in the pictures, each class by its share (default: 5000); counts are of all",
+        default=SAMPLE_PHOTOS,
+        help="photos in the pictures, each class by its share; counts are of all photos "
+        f"(default: {SAMPLE_PHOTOS})",
     )
     verb.add_argument(
         "--seed", type=int, default=0, metavar="N", help="of the sample and the maps (default: 0)"
@@ -41,12 +44,8 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
 
 
 def _report(args: argparse.Namespace) -> int:
-    from pomona.report import SAMPLE_PHOTOS, write_report
-
     with open_results(args.output, "report", args.unfinished) as results:
-        report = write_report(
-            results, sample=args.sample or SAMPLE_PHOTOS, seed=args.seed, progress=_tell
-        )
+        report = write_report(results, sample=args.sample, seed=args.seed, progress=_tell)
     show(describe(report))
     return 0
 

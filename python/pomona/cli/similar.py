@@ -13,6 +13,7 @@ from pomona.cli._arguments import positive
 from pomona.cli._errors import CommandError
 from pomona.cli._results import open_results
 from pomona.cli._terminal import count, show
+from pomona.similar import DUPLICATE_DISTANCE, METRIC, duplicates, nearest, vector_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -57,7 +58,8 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
         "--threshold",
         type=_distance,
         metavar="D",
-        help="with --duplicates: the farthest that two photos of a pair may be (default: 0.01)",
+        help="with --duplicates: the farthest that two photos of a pair may be "
+        f"(default: {DUPLICATE_DISTANCE})",
     )
     verb.add_argument(
         "--model",
@@ -80,8 +82,6 @@ def _similar(args: argparse.Namespace) -> int:
 
 
 def _duplicates(results: Results, args: argparse.Namespace) -> dict[str, Any]:
-    from pomona.similar import DUPLICATE_DISTANCE, METRIC, duplicates
-
     threshold = DUPLICATE_DISTANCE if args.threshold is None else args.threshold
     found = duplicates(results.vectors("features"), threshold=threshold, most=args.k or _PAIRS)
     return {
@@ -94,8 +94,6 @@ def _duplicates(results: Results, args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _nearest(results: Results, args: argparse.Namespace) -> dict[str, Any]:
-    from pomona.similar import METRIC, nearest
-
     path, vector = _query(results, args.photo, args.model)
     k = args.k or _NEIGHBOURS
     # One more: a photo of the set finds itself.
@@ -112,8 +110,6 @@ def _query(
     results: Results, photo: str, model: str | None
 ) -> tuple[str | None, NDArray[np.float32]]:
     """Take a photo's features from the set, with its path there, or compute them."""
-    from pomona.similar import vector_of
-
     # As Spark writes the paths of local files.
     for path in (photo, f"file:{Path(photo).absolute()}"):
         vector = vector_of(results, path)

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
     from pomona.results import Results
 
-#: Photos of a report, of which it holds thumbnails: 10 MB of them.
-SAMPLE_PHOTOS = 5000
+#: Photos of a report, which holds a thumbnail of each: 10 MB of them.
+SAMPLE_PHOTOS = 4000
 
 _PLACE = re.compile(r"\{\{(\w+)\}\}")
 _HERE = Path(__file__).parent
