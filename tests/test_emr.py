@@ -592,6 +592,7 @@ def test_the_job_is_a_step_that_is_followed_to_its_end(cloud: Cloud, running: st
     assert step["HadoopJarStep"]["Args"] == [
         "spark-submit",
         *("--deploy-mode", "cluster"),
+        *("--name", "pomona run"),
         "s3://fruits-run/pomona_job.py",
         *("--images", "s3://fruits-run/Test"),
         *("--output", "s3://fruits-run/results"),

@@ -233,6 +233,8 @@ def step_of(settings: Settings) -> dict[str, Any]:
     job = [
         "spark-submit",
         *("--deploy-mode", "cluster"),
+        # What YARN lists it as; by default, in cluster mode, the file's name.
+        *("--name", "pomona run"),
         f"{settings.uri}/{JOB}",
         *("--images", settings.images_uri),
         *("--output", settings.output_uri),
