@@ -268,25 +268,30 @@
     paint() {
       const options = { displayModeBar: false, responsive: true, scrollZoom: false, doubleClick: false };
       Plotly.react(this.draw, this.traces(), this.layout(), options);
+      this.middles = this.solid ? [] : this.middlesOfClasses();
       this.place();
     }
 
-    /* Put the classes' names at their middles, those of large classes first, each where it covers no other. */
-    place() {
-      if (this.solid) return;
-      const [[left, right], [low, high]] = this.ranges();
-      const { clientWidth: width, clientHeight: height } = this.box;
-      const taken = [];
-      const spans = [];
+    /* The median place of each class that is shown, large classes first. */
+    middlesOfClasses() {
       const members = new Map();
       photos.label.forEach((label, row) => {
         if (!isShown(row)) return;
         if (!members.has(label)) members.set(label, []);
         members.get(label).push(row);
       });
-      const order = [...members].sort((one, two) => two[1].length - one[1].length || one[0] - two[0]);
-      for (const [label, rows] of order) {
-        const [x, y] = this.points.map((axis) => middle(rows.map((row) => axis[row])));
+      return [...members].sort((one, two) => two[1].length - one[1].length || one[0] - two[0])
+        .map(([label, rows]) => [label, this.points.map((axis) => middle(rows.map((row) => axis[row])))]);
+    }
+
+    /* Put the classes' names at their middles, each where it covers no other. */
+    place() {
+      if (this.solid) return;
+      const [[left, right], [low, high]] = this.ranges();
+      const { clientWidth: width, clientHeight: height } = this.box;
+      const taken = [];
+      const spans = [];
+      for (const [label, [x, y]] of this.middles) {
         const across = ((x - left) / (right - left)) * width;
         const down = (1 - (y - low) / (high - low)) * height;
         const wide = textWidth(labelName(label)) + 8;
