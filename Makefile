@@ -94,24 +94,30 @@ lint: .venv/dev/.pomona ## Check formatting, lints, types and shell scripts
 	.venv/dev/bin/python -m mypy.stubtest pomona._native
 	shellcheck .ci/run $(shell find bootstrap python -name '*.sh' 2>/dev/null)
 
-test: test-rust test-python test-spark ## Run every test
+# What the tests need. The miniature of an EMR cluster has the Spark of EMR 6.4.0.
+MINIATURE := .venv/minicluster.classpath .venv/livy.classpath .venv/livy-repl.jar .venv/livy/.installed
+FOR_PYTHON := .venv/dev/.pomona $(MATRIX:%=.venv/%/.pomona) $(KERAS2:%=.venv/%/.installed) \
+	.venv/aws/.installed $(TESTED_WHEELHOUSES)
+for_spark = .venv/$(1)/.pomona .venv/$(1)/s3.classpath .venv/s3proxy.classpath $(if $(filter py37,$(1)),$(MINIATURE))
+
+# All is made first: two that install at a time would be in each other's way.
+test: test-rust $(FOR_PYTHON) $(foreach venv,$(MATRIX),$(call for_spark,$(venv))) | browser ## Run every test
+	@echo 'Two parts of the tests run at a time; each is shown when it has ended.'
+	$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-python test-spark
 
 test-rust: .venv/build/.installed | system vendor ## Run the tests of the Rust core
 	cargo test --locked --release
 
-test-python: .venv/dev/.pomona $(MATRIX:%=.venv/%/.pomona) $(KERAS2:%=.venv/%/.installed) .venv/aws/.installed $(TESTED_WHEELHOUSES) | browser ## Run the Python tests, those of the wheel and of the README
+test-python: $(FOR_PYTHON) | browser ## Run the Python tests, those of the wheel and of the README
 	export POMONA_KERAS2_PYTHON="$(KERAS2:%=$(CURDIR)/.venv/%/bin/python)"
 	.venv/dev/bin/pytest --ignore tests/spark
 
 test-spark: $(MATRIX:%=test-%) ## Run the Spark tests on every Spark of the matrix
 	@if [ -n "$(LEFT_OUT)" ]; then echo '*** WARNING: not tested, for want of their Python: $(LEFT_OUT)'; fi
 
-$(MATRIX:%=test-%): test-%: .venv/%/.pomona .venv/%/s3.classpath .venv/s3proxy.classpath
+.SECONDEXPANSION:
+$(MATRIX:%=test-%): test-%: $$(call for_spark,$$*)
 	$(call on_spark,$*) .venv/$*/bin/python -m pytest tests/spark
-
-# The miniature of an EMR cluster has the Spark of EMR 6.4.0.
-MINIATURE := .venv/minicluster.classpath .venv/livy.classpath .venv/livy-repl.jar .venv/livy/.installed
-test-py37: $(MINIATURE)
 
 bench: .venv/dev/.pomona .venv/py37/.pomona .venv/py37-keras/.installed ## Measure, and write the table into the README
 	.venv/dev/bin/python benches/run.py --readme README.md
