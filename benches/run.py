@@ -2,9 +2,9 @@
 
 Usage: python benches/run.py [--readme README.md] [--photos FOLDER] [--quick] …; see --help
 
-`make bench` does. Two parts, each with its tables: `one_machine.py` (a process on one core and on
-two, against Keras and against Pillow with ONNX Runtime) and `on_spark.py` (whole jobs on Spark
-3.1.2, against the reference notebook's and against a plain loop).
+`make bench` does. Three parts, each with its tables: `one_machine.py` (a process on one core and on
+two, against Keras and against Pillow with ONNX Runtime), `on_spark.py` (whole jobs on Spark 3.1.2,
+against the reference notebook's and against a plain loop) and `search.py` (`pomona similar`).
 
 Every contender is a small file beside this one. Each runs in a process of its own, pinned to its
 cores, and all of them take turns, round by round, so that a slow spell of the machine hits
@@ -24,6 +24,7 @@ from pathlib import Path
 
 import on_spark
 import one_machine
+import search
 from harness import MODEL, REFERENCE_PYTHON, ROOT, WEIGHTS, WORK, command, processor
 
 START, END = "<!-- bench:start -->", "<!-- bench:end -->"
@@ -45,6 +46,10 @@ def main() -> None:
             "### Jobs on Spark 3.1.2, Python 3.7, `local[2]`",
             "",
             *on_spark.measure(photos, args.spark_rounds, args.spark_photos, args.growth_photos),
+            "",
+            "### Search",
+            "",
+            *search.measure(args.search_photos),
             "",
             f"`make bench`, {dt.date.today():%-d %B %Y}, {processor()}; photos: {photos.name}; "
             "MobileNetV2 with random weights whose batch norms hold these photos' statistics: the "
@@ -80,11 +85,13 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--growth-photos", type=int, default=2_400, help="of the smallest of jobs that grow"
     )
+    parser.add_argument("--search-photos", type=int, default=search.PHOTOS)
     parser.add_argument("--quick", action="store_true", help="one round of little of everything")
     args = parser.parse_args()
     if args.quick:
         args.rounds, args.seconds, args.soak = 1, 2.0, 3_200
         args.spark_rounds, args.spark_photos, args.growth_photos = 1, 600, 100
+        args.search_photos = 10_000
     return args
 
 
