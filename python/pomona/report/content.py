@@ -87,7 +87,7 @@ def collect(results: Results, *, size: int, seed: int, progress: Callable[[str],
     sample = results.sample(size, seed)
     progress(f"reading {len(sample.paths):,} photos")
     found = results.thumbnails(sample.paths, THUMBNAIL_SIDE)
-    thumbnails = [_jpeg(found[path]) for path in sample.paths]
+    thumbnails = [jpeg(found[path]) for path in sample.paths]
     progress("comparing the photos")
     index = Index([Vectors(sample.paths, sample.labels, sample.features)])
     progress("arranging the photos on a map (t-SNE)")
@@ -251,10 +251,22 @@ def _columns(points: NDArray[np.float32]) -> list[list[float]]:
     return [[round(float(value), digits) for value in column] for column in points.T]
 
 
-def _jpeg(pixels: NDArray[np.uint8] | str) -> bytes | None:
+def jpeg(pixels: NDArray[np.uint8] | str) -> bytes | None:
+    """Encode what `pomona.results.thumbnail` made; None for a photo that cannot be read.
+
+    Raises
+    ------
+    ImportError
+        Pillow is missing.
+    """
     if isinstance(pixels, str):
         return None
-    from PIL import Image
+    try:
+        from PIL import Image
+    except ImportError as error:
+        raise ImportError(
+            f"thumbnails need {error.name}: pip install 'pomona[report]'", name=error.name
+        ) from error
 
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "JPEG", quality=THUMBNAIL_QUALITY, optimize=True)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pomona.spark.features import read_features, write_features
     from pomona.spark.images import read_images, sample_images
     from pomona.spark.pca import fit_pca
+    from pomona.spark.show import show_photos
     from pomona.spark.transformer import ImageFeaturizer
     from pomona.spark.udf import featurize_struct_udf, featurize_udf, register
 
@@ -28,6 +29,7 @@ __all__ = [
     "read_images",
     "register",
     "sample_images",
+    "show_photos",
     "write_features",
 ]
 
@@ -40,6 +42,7 @@ _MODULES = {
     "read_images": "images",
     "register": "udf",
     "sample_images": "images",
+    "show_photos": "show",
     "write_features": "features",
 }
 _SPARK = (

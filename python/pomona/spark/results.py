@@ -58,13 +58,13 @@ class SparkResults(Results):
 
     def classes(self) -> list[ClassCount]:
         """Count on the executors."""
-        with self._job("count the photos of each class"):
+        with _job(self._spark, "count the photos of each class"):
             rows = self._table("features").groupBy("label").agg(count(lit(1)), count("error"))
             return sorted(ClassCount(*row) for row in rows.collect())
 
     def broken(self, limit: int) -> list[tuple[str, str, str]]:
         """Sort on the executors."""
-        with self._job("list the photos that cannot be read"):
+        with _job(self._spark, "list the photos that cannot be read"):
             rows = self._table("features").where(col("error").isNotNull())
             return [
                 tuple(row) for row in rows.select("path", "label", "error").sort("path").take(limit)
@@ -74,7 +74,7 @@ class SparkResults(Results):
         """Rank on the executors; nothing but paths and labels moves."""
         table = self._spark.createDataFrame(list(quotas.items()), "label string, quota int")
         order = Window.partitionBy("label").orderBy(sha2(concat(lit(f"{seed} "), col("path")), 256))
-        with self._job("draw a sample"):
+        with _job(self._spark, "draw a sample"):
             readable = self._table("features").where(col("error").isNull()).select("path", "label")
             ranked = readable.withColumn("rank", row_number().over(order))
             chosen = ranked.join(broadcast(table), "label").where(col("rank") <= col("quota"))
@@ -99,7 +99,7 @@ class SparkResults(Results):
         packed = table.select("path", "label", col(column).alias("vector")).mapInPandas(
             blocks, _BLOCK
         )
-        with self._job(f"read {column}"):
+        with _job(self._spark, f"read {column}"):
             rows = packed.collect() if through or paths is not None else packed.toLocalIterator()
         for row in rows:
             matrix = np.frombuffer(row.numbers, np.float32).reshape(len(row.paths), -1)
@@ -110,42 +110,76 @@ class SparkResults(Results):
         return Folder(self._spark, path).read_bytes()
 
     def thumbnails(self, paths: Sequence[str], side: int) -> dict[str, NDArray[np.uint8] | str]:
-        """Decode on the executors; only small pixels come to the driver."""
-
-        def shrink(frames: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
-            for frame in frames:
-                rows = [_shrunk(*row, side) for row in zip(frame["path"], frame["content"])]
-                yield pd.DataFrame(rows, columns=["path", "height", "width", "pixels", "reason"])
-
-        found: dict[str, NDArray[np.uint8] | str] = {}
-        with self._job("read photos for thumbnails"):
-            for row in self._contents(paths).mapInPandas(shrink, _PIXELS).toLocalIterator():
-                found[row.path] = row.reason or np.frombuffer(row.pixels, np.uint8).reshape(
-                    row.height, row.width, 3
-                )
-        for path in paths:
-            found.setdefault(path, "the photo is not there any more")
-        return found
-
-    @contextmanager
-    def _job(self, text: str) -> Iterator[None]:
-        # Adaptive plans: a few photos should not take 200 tasks a step.
-        adaptive = settings(self._spark, spark_sql_adaptive_enabled="true")
-        with described(self._spark.sparkContext, text), adaptive:
-            yield
-
-    def _contents(self, paths: Sequence[str]) -> DataFrame:
-        reader = self._spark.read.format("binaryFile")
-        files = [Folder(self._spark, path) for path in paths]
-        try:
-            photos = reader.load([file.pattern for file in files])
-        except AnalysisException:  # Spark refuses them all if one is not there
-            photos = reader.load([file.pattern for file in files if file.exists()])
-        return photos.select("path", "content")
+        """Decode on the executors."""
+        return thumbnails(self._spark, paths, side)
 
     def _table(self, name: str) -> DataFrame:
         table = read_features(self._spark, (self._home / name).uri)
         return table.withColumn("label", coalesce("label", lit("")))
+
+
+def thumbnails(
+    spark: SparkSession, paths: Sequence[str], side: int
+) -> dict[str, NDArray[np.uint8] | str]:
+    """Read photos and make them small on the executors; only small pixels come to the driver.
+
+    Parameters
+    ----------
+    spark
+        The session to run on.
+    paths
+        Photos, as `pomona.spark.read_images` names them.
+    side
+        Pixels of the longer side.
+
+    Returns
+    -------
+    dict
+        For each path what `pomona.results.thumbnail` makes of it: uint8 of shape (height, width,
+        3), or why there is no picture.
+    """
+
+    def shrink(frames: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+        for frame in frames:
+            rows = [_shrunk(*row, side) for row in zip(frame["path"], frame["content"])]
+            yield pd.DataFrame(rows, columns=["path", "height", "width", "pixels", "reason"])
+
+    found: dict[str, NDArray[np.uint8] | str] = {}
+    if paths:
+        with _job(spark, "read photos for thumbnails"):
+            for row in _contents(spark, paths).mapInPandas(shrink, _PIXELS).toLocalIterator():
+                found[row.path] = row.reason or np.frombuffer(row.pixels, np.uint8).reshape(
+                    row.height, row.width, 3
+                )
+    return {path: found[path] if path in found else _other(spark, path, found) for path in paths}
+
+
+def _other(
+    spark: SparkSession, path: str, found: dict[str, NDArray[np.uint8] | str]
+) -> NDArray[np.uint8] | str:
+    """Find a photo that Spark names otherwise, or say why it has passed over it."""
+    file = Folder(spark, path)
+    if file.uri in found:
+        return found[file.uri]
+    return "the file is empty" if file.exists() else "the photo is not there any more"
+
+
+@contextmanager
+def _job(spark: SparkSession, text: str) -> Iterator[None]:
+    # Adaptive plans: a few photos should not take 200 tasks a step.
+    adaptive = settings(spark, spark_sql_adaptive_enabled="true")
+    with described(spark.sparkContext, text), adaptive:
+        yield
+
+
+def _contents(spark: SparkSession, paths: Sequence[str]) -> DataFrame:
+    reader = spark.read.format("binaryFile")
+    files = [Folder(spark, path) for path in paths]
+    try:
+        photos = reader.load([file.pattern for file in files])
+    except AnalysisException:  # Spark refuses them all if one is not there
+        photos = reader.load([file.pattern for file in files if file.exists()])
+    return photos.select("path", "content")
 
 
 def _blocks_of_frame(frame: pd.DataFrame) -> Iterator[Vectors]:
