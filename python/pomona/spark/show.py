@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 #: Numbers of an array, and entries of a map, that a cell shows.
 _SHOWN = 3
 
+#: Decimals: beyond them, distances and probabilities are noise.
+_DECIMALS = 6
+
 #: Characters of a cell: of a table of text, whose lines should not be too long, and of HTML.
 _TEXT_WIDTH = 40
 _HTML_WIDTH = 200
@@ -169,13 +172,15 @@ def _text(value: Any) -> str:
     --------
     >>> _text([0.123456, 2.0, 3.0, 4.0]), _text([1, 2]), _text(None), _text(12345)
     ('[0.1235, 2, 3, …] of 4', '[1, 2]', '', '12345')
+    >>> _text(2.3e-32)
+    '0'
     >>> _text({"kiwi": 0.1, "lemon": 0.9})
     'lemon: 0.9, kiwi: 0.1'
     """
     if value is None:
         return ""
     if isinstance(value, float):
-        return f"{value:.4g}"
+        return f"{round(value, _DECIMALS):.4g}"
     if isinstance(value, Mapping):
         largest = sorted(value, key=lambda key: -(value[key] or 0))[:_SHOWN]
         entries = [f"{key}: {_text(value[key])}" for key in largest]
