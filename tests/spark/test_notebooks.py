@@ -23,6 +23,12 @@ import run_notebook
 ROOT = Path(__file__).resolve().parents[2]
 LOCAL, ON_EMR = (ROOT / "notebooks" / f"fruits_{where}.ipynb" for where in ("local", "on_emr"))
 FIGURES = ["balance", "contact_sheet", "curve", "scatter"]
+#: Photos with what is known of them: tables in Jupyter, text and a contact sheet through Livy.
+TABLES = ["table", "predict", "nearest"]
+#: What only a laptop does: it ends its session itself, and has what draws the report.
+LOCAL_ONLY = {"stop", "write_report"}
+#: Cells of the contact sheets that stand below those texts.
+SHEETS = [f"{name}_photos" for name in TABLES]
 PER_CLASS = 6
 
 pytestmark = [
@@ -113,6 +119,22 @@ def test_the_local_notebook_says_what_it_does(executed: Any) -> None:
     assert [cell.id for cell in executed.cells] == [cell.id for cell in read(LOCAL).cells]
     for name in FIGURES:
         assert_picture(cell(executed, name))
+    for name in TABLES:
+        assert_photos(cell(executed, name))
+
+
+def test_the_local_notebook_labels_photos_and_writes_a_report(
+    executed: Any, photo_folder: Path
+) -> None:
+    count, results = 6 * PER_CLASS, photo_folder.parent / "results"
+    assert text(executed, "run").startswith(f"{count + 1} photos, 0 of them featurised now")
+    assert text(executed, "train").startswith("random hold-out: ")
+    assert f"of {count} photos get the label" in text(executed, "predict")
+    assert f"pairs of {count} photos" in text(executed, "duplicates")
+    labels = pq.read_table(str(results / "labels")).to_pydict()
+    assert sum(label is not None for label in labels["predicted"]) == count
+    assert (results / "report" / "index.html").stat().st_size > 1_000_000
+    assert text(executed, "write_report").startswith("results/report/index.html: ")
 
 
 def test_the_local_notebook_can_be_shared_after_a_run(executed: Any) -> None:
@@ -128,6 +150,11 @@ def assert_picture(cell: Any) -> None:
     assert len(image.convert("RGB").getcolors(maxcolors=1 << 24)) > 4
 
 
+def assert_photos(cell: Any) -> None:
+    (output,) = [output for output in cell.outputs if "text/html" in output.get("data", {})]
+    assert output.data["text/html"].count("data:image/jpeg;base64,") > 4
+
+
 @both
 def test_a_committed_notebook_has_the_outputs_of_a_whole_run(path: Path) -> None:
     notebook = read(path)
@@ -138,7 +165,10 @@ def test_a_committed_notebook_has_the_outputs_of_a_whole_run(path: Path) -> None
     outputs = [output for cell in cells for output in cell.outputs]
     assert "error" not in {output.output_type for output in outputs}
     assert "stderr" not in {output.get("name") for output in outputs}
-    for cell_with_text in ("imports", "read", "first_rows", "look", "featurize", "fit", "check"):
+    for cell_with_text in [
+        *("imports", "read", "first_rows", "look", "featurize", "fit", "check"),
+        *("run", "train", "predict", "duplicates"),
+    ]:
         assert text(notebook, cell_with_text), cell_with_text
 
 
@@ -159,10 +189,18 @@ def test_a_notebook_defines_nothing_that_the_package_should_own(path: Path) -> N
 
 def test_both_notebooks_take_the_same_steps_to_the_same_result() -> None:
     local, on_emr = read(LOCAL), read(ON_EMR)
-    steps = [cell.id for cell in run_notebook.code_cells(on_emr) if cell.id != "configure"]
-    assert [cell.id for cell in run_notebook.code_cells(local) if cell.id != "stop"] == steps
+    on_emr_only = {"configure", *SHEETS}
+    steps = [cell.id for cell in run_notebook.code_cells(on_emr) if cell.id not in on_emr_only]
+    assert [
+        cell.id for cell in run_notebook.code_cells(local) if cell.id not in LOCAL_ONLY
+    ] == steps
     for name in ("read", "featurize", "fit"):
         assert text(local, name).strip() == text(on_emr, name).strip()
+
+
+def test_the_committed_local_notebook_shows_its_rows_with_photos() -> None:
+    for name in TABLES:
+        assert_photos(cell(read(LOCAL), name))
 
 
 def test_the_notebook_for_emr_shows_its_plots_as_livy_can() -> None:
@@ -170,8 +208,11 @@ def test_the_notebook_for_emr_shows_its_plots_as_livy_can() -> None:
     assert notebook.metadata.kernelspec.name == "pysparkkernel"
     cells = run_notebook.code_cells(notebook)
     assert cells[0].source.startswith("%%configure -f")
-    for name in FIGURES:
+    for name in [*FIGURES, *SHEETS]:
         assert cell(notebook, name).source.splitlines()[-1] == "%matplot plt"
+        assert_picture(cell(notebook, name))
+    for name in TABLES:
+        assert re.search(r"^path +label", text(notebook, name), re.MULTILINE), name
     assert not any("%%local" in cell.source or "plt.show" in cell.source for cell in cells)
 
 
