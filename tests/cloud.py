@@ -99,6 +99,10 @@ class Cloud:
             )
         )
         script.chmod(0o755)
+        # pyenv's python3 puts its own programs first, and an `aws` may be among them.
+        python = self.bin / "python3"
+        python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+        python.chmod(0o755)
 
     @property
     def environment(self) -> dict[str, str]:

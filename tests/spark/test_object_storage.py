@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -186,8 +187,10 @@ def test_a_server_that_dies_ends_the_run_and_the_next_run_goes_on(
     s3.door.open()
     assert code == 1
     message = capsys.readouterr().err.splitlines()[-1]
-    assert message.startswith("pomona: Spark failed: the server does not answer: check the ")
-    assert message.endswith("; the same command goes on with the features it has written")
+    # Who notices first, a task of Spark's or the driver between two chunks, is a matter of luck.
+    assert re.match(
+        "pomona: (Spark failed|cannot .*behind-door.*): the server does not answer: ", message
+    )
 
     assert 0 < s3.finished_chunks(BEHIND_DOOR) < CHUNKS
     assert run(SOME, output) == 0

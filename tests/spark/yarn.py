@@ -14,7 +14,7 @@ from xml.sax.saxutils import escape
 import pyspark
 import pytest
 from py4j.java_gateway import GatewayParameters, JavaGateway
-from s3 import class_path
+from s3 import answers, class_path
 
 from keeper import Kept
 from services import JAVA_OPTIONS, Service, free_port
@@ -28,6 +28,9 @@ SPARK = "3.1.2"
 
 #: What EMR gives to YARN on an m5.xlarge.
 NODE_MIB, SMALLEST_CONTAINER_MIB = 12288, 32
+
+#: Where Py4J's program listens, whatever it is told (0.10.9).
+GATEWAY_PORT = 25333
 
 _RESOURCE_MANAGER = ("address", "scheduler.address", "resource-tracker.address", "admin.address")
 _WEB = "yarn.resourcemanager.webapp.address"
@@ -170,10 +173,11 @@ class MiniCluster:
 def _start_java(folder: Path, jars: str) -> tuple[Service, JavaGateway]:
     """Start a Java that does what we say."""
     (py4j,) = (SPARK_HOME / "jars").glob("py4j-*.jar")
+    assert not answers(GATEWAY_PORT), f"two mini clusters at a time: port {GATEWAY_PORT} is taken"
     java = Path(os.environ["JAVA_HOME"], "bin/java")
     # The mini cluster writes into a folder below the one it is started in.
     command = ["env", "-C", str(folder), str(java), "-Xmx512m", *JAVA_OPTIONS.split()]
-    command += ["-cp", f"{py4j}:{jars}", "py4j.GatewayServer", "--enable-auth", str(free_port())]
+    command += ["-cp", f"{py4j}:{jars}", "py4j.GatewayServer", "--enable-auth", str(GATEWAY_PORT)]
     service = Kept(command, folder / "hadoop.log", dict(os.environ))
     try:
         service.says(r"^\d+\n(\S+)\n")
