@@ -12,17 +12,15 @@ from __future__ import annotations
 
 import os
 import platform
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
-from time import monotonic
-from typing import TYPE_CHECKING, Iterator, Sequence, Union
+from typing import TYPE_CHECKING, Sequence, Union
 
 import numpy as np
 from pyspark.sql.functions import col
 
 import pomona
-from pomona.spark._session import described, settings
+from pomona.spark._session import described, settings, timed
 from pomona.spark._storage import Folder
 from pomona.spark.features import prepare, read_features
 from pomona.spark.images import read_images
@@ -182,10 +180,10 @@ def run(
     seconds: dict[str, float] = {}
     # The photos keep the settings of the session that lists them: one may vanish before it is read.
     may_vanish = settings(spark, spark_sql_files_ignoreMissingFiles="true")
-    with _timed(seconds, "list"), described(context, "list the photos"), may_vanish:
+    with timed(seconds, "list"), described(context, "list the photos"), may_vanish:
         photos = read_images(spark, images, label=label)
     summary_file = home / "summary.json"
-    with _timed(seconds, "features"):
+    with timed(seconds, "features"):
         features_run = prepare(photos, (home / "features").uri, model=model, resume=resume)
         # From here on the output is not finished.
         summary_file.delete()
@@ -203,14 +201,14 @@ def run(
             f"all reasons are in {written.uri}, column error"
         )
 
-    with _timed(seconds, "pca"), described(context, "fit the PCA"):
+    with timed(seconds, "pca"), described(context, "fit the PCA"):
         pca = fit_pca(features, variance=variance, k=components, standardize=standardize)
-    with _timed(seconds, "projection"), described(
+    with timed(seconds, "projection"), described(
         context, f"project onto {pca.k} components and write"
     ):
         projected = pca.project(features.select("path", "label", "features"))
         projected.write.mode("overwrite").parquet((home / "pca").uri)
-    with _timed(seconds, "model"), described(context, "save the PCA model"):
+    with timed(seconds, "model"), described(context, "save the PCA model"):
         pca.model.write().overwrite().save((home / "pca_model").uri)
 
     summary = Summary(
@@ -240,10 +238,3 @@ def run(
     )
     summary_file.write_json(asdict(summary))
     return summary
-
-
-@contextmanager
-def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
-    started = monotonic()
-    yield
-    seconds[stage] = round(monotonic() - started, 3)

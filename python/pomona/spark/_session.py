@@ -1,8 +1,9 @@
-"""Small things about a Spark session that Spark's versions have in different places."""
+"""Small things around the jobs of a Spark session: its settings, their names, their seconds."""
 
 from __future__ import annotations
 
 from contextlib import contextmanager
+from time import monotonic
 from typing import TYPE_CHECKING, Iterator
 
 if TYPE_CHECKING:
@@ -49,3 +50,11 @@ def settings(spark: SparkSession, **values: str) -> Iterator[None]:
                 spark.conf.unset(name)
             else:
                 spark.conf.set(name, value)
+
+
+@contextmanager
+def timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
+    """Note the wall-clock seconds of a block that ends well, under the name of its stage."""
+    started = monotonic()
+    yield
+    seconds[stage] = round(monotonic() - started, 3)

@@ -509,9 +509,8 @@ class Run:
         }
 
     def _stop_if_taken_over(self) -> None:
-        writer = None
-        if _WRITER in self.state.sizes():
-            writer = (self.state / _WRITER).read_json()
+        file = self.state / _WRITER
+        writer = file.read_json() if file.exists() else None
         if writer == self.writer:
             return
         who = "another run"

@@ -26,11 +26,9 @@ from __future__ import annotations
 
 import os
 import platform
-from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime, timezone
 from math import ceil
-from time import monotonic
 from typing import TYPE_CHECKING, Any, Iterator, NamedTuple, Union
 
 from pyspark.ml import PipelineModel
@@ -41,7 +39,7 @@ import pomona
 from pomona import ModelError
 from pomona.spark import classifiers, holdout
 from pomona.spark._model import ship, shipped_path
-from pomona.spark._session import described
+from pomona.spark._session import described, timed
 from pomona.spark._storage import Folder
 from pomona.spark.features import read_features
 from pomona.spark.metrics import (
@@ -165,7 +163,7 @@ def train(
     network = _network(spark, summary, image_model)
 
     seconds: dict[str, float] = {}
-    with _timed(seconds, "read"), described(context, "read the features to train on"):
+    with timed(seconds, "read"), described(context, "read the features to train on"):
         found, left_out = _read(spark, home, summary, features, group)
     done = Training(
         classifier=classifier,
@@ -180,7 +178,7 @@ def train(
         image_model=summary["model"],
     )
     try:
-        with _timed(seconds, "split"), described(context, "hold out photos"):
+        with timed(seconds, "split"), described(context, "hold out photos"):
             splits = list(_splits(found.photos, holdout_share, group, seed))
         for name, split in splits:
             if split is None:
@@ -191,16 +189,16 @@ def train(
                     "with --group which belong together"
                 )
                 continue
-            with _timed(seconds, name), described(context, f"{name} hold-out of {classifier}"):
+            with timed(seconds, name), described(context, f"{name} hold-out of {classifier}"):
                 done.holdouts[name] = _test(found, split, classifier, seed)
-        with _timed(seconds, "train"), described(context, f"train {classifier} on all photos"):
+        with timed(seconds, "train"), described(context, f"train {classifier} on all photos"):
             stages = _fit(found, found.photos, classifier, seed, _fitted_pca(home, found))
     finally:
         found.photos.unpersist()
 
     metrics = target / "metrics.json"
     metrics.delete()
-    with _timed(seconds, "save"), described(context, "save the classifier"):
+    with timed(seconds, "save"), described(context, "save the classifier"):
         featurizer = ImageFeaturizer(model=network, handleInvalid="skip")
         PipelineModel([featurizer, *stages]).write().overwrite().save(place.uri)
     done.seconds = seconds
@@ -390,10 +388,3 @@ def _fit(
         return [*projection, *classifiers.fit(classifier, table, column, classes, seed)]
     finally:
         table.unpersist()
-
-
-@contextmanager
-def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
-    started = monotonic()
-    yield
-    seconds[stage] = round(monotonic() - started, 3)
