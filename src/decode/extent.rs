@@ -23,7 +23,7 @@ pub(super) fn checked(
         Format::WebP => {
             webp(bytes).ok_or_else(|| truncated("shorter than its RIFF header says"))?
         }
-        Format::Gif => gif(bytes).ok_or_else(|| truncated("it ends within a block"))?,
+        Format::Gif => gif(bytes).ok_or_else(|| truncated("it ends before its trailer"))?,
         Format::Bmp => bmp(bytes),
         // A TIFF's parts may lie anywhere.
         Format::Tiff => bytes.len(),
@@ -79,7 +79,7 @@ fn webp(bytes: &[u8]) -> Option<usize> {
     }
 }
 
-/// GIF: behind the trailer, or at the end of a block where an encoder left the trailer out.
+/// GIF: behind the trailer. Without it frames may be missing, so the file was cut.
 fn gif(bytes: &[u8]) -> Option<usize> {
     const SCREEN: usize = 6 + 7;
     const TRAILER: u8 = 0x3B;
@@ -103,7 +103,6 @@ fn gif(bytes: &[u8]) -> Option<usize> {
             }
             // Not a block: the rest is foreign.
             Some(_) if images > 0 => return Some(at),
-            None if images > 0 && at == bytes.len() => return Some(at),
             _ => return None,
         }
     }
