@@ -6,6 +6,7 @@ import base64
 import hashlib
 import hmac
 import http.client
+import json
 import os
 import re
 import socket
@@ -17,6 +18,7 @@ from urllib.parse import quote, unquote
 
 import pytest
 
+import relay
 from keeper import Kept
 from services import Service, free_port, wait_until
 
@@ -120,27 +122,47 @@ class S3Server:
 
 
 class Door:
-    """A way to the server that can be shut, as if the server had died.
+    """A way to the server that can be shut, as if the server had died, and that makes trouble.
 
     The server's memory is its disk, so it stays: here, whoever talks to it is cut off in the middle
-    of a word and then refused, until the door opens again.
+    of a word and then refused, until the door opens again. `Door(server, folder, delay=0.07)` or
+    `door.trouble(refuse=0.2, only="[.]jpg$")` delay, refuse, break off or swallow requests, and
+    `door.counts()` tells how many there were and how many at a time: see `relay.Trouble`.
     """
 
-    def __init__(self, server: S3Server, folder: Path) -> None:
+    def __init__(self, server: S3Server, folder: Path, **trouble: float | str) -> None:
         self.port = free_port()
         self._target = server.port
         self._log = folder / "door.log"
+        self._trouble = trouble
         self.open()
 
     def open(self) -> None:
-        relay = Path(__file__).with_name("relay.py")
-        command = [sys.executable, str(relay), str(self.port), str(self._target)]
+        command = [sys.executable, relay.__file__, str(self.port), str(self._target)]
+        command.append(json.dumps(self._trouble))
+        # Not `Kept`, which would end with the thread that opened it.
         self._relay = Service(command, self._log, dict(os.environ))
         self._relay.wait_for(lambda: answers(self.port), "open")
 
     def shut(self) -> None:
         self._relay.kill()
         wait_until(lambda: not answers(self.port), "the door to shut")
+
+    def trouble(self, **trouble: float | str) -> None:
+        """Make this trouble from now on, and no other, and count anew."""
+        self._control("PUT", relay.control(relay.Trouble(**trouble)))
+
+    def counts(self) -> dict[str, float]:
+        """Return what `relay.Relay.counts` says."""
+        return self._control("GET", relay.CONTROL)
+
+    def _control(self, method: str, target: str) -> dict[str, float]:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port)
+        try:
+            connection.request(method, target)
+            return json.load(connection.getresponse())
+        finally:
+            connection.close()
 
 
 def answers(port: int) -> bool:
