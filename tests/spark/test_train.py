@@ -17,13 +17,13 @@ from pyspark.ml.feature import PCA as SparkPCA  # noqa: N811
 from pyspark.ml.functions import array_to_vector
 from pyspark.sql import DataFrame, SparkSession
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
-from sklearn.svm import LinearSVC as ReferenceSVM
 
 from photos import break_one, render
 from pomona import ModelError, pipeline
 from pomona.cli import main
 from pomona.models.store import names, sha256_of
 from pomona.spark import _svm, classifiers, holdout
+from pomona.spark._svm import fit_svm
 from pomona.spark.metrics import measure
 from pomona.spark.pca import fit_pca
 from pomona.spark.predict import predict
@@ -270,39 +270,64 @@ def vectors(spark: SparkSession, features: np.ndarray, labels: np.ndarray) -> Da
     return table.select(array_to_vector("f").alias("features"), "label", "target").coalesce(2)
 
 
-def test_svms_are_those_of_scikit_learn(
+def test_svms_have_the_least_loss_whatever_the_place_and_the_size_of_the_features(
     spark: SparkSession, clouds: tuple[np.ndarray, np.ndarray]
 ) -> None:
     features, labels = clouds
     mean = features.mean(axis=0, dtype=np.float64)
-    rows = vectors(spark, features, labels).cache()
     penalty = 0.3
-    weights, intercepts = _svm.fit_svm(rows, "features", "target", 5, mean, penalty)
-    # scikit-learn penalizes the intercept as well, which this scaling makes negligible.
-    reference = ReferenceSVM(
-        C=1 / (penalty * len(labels)), intercept_scaling=100, max_iter=100_000, tol=1e-6
-    ).fit(features - mean, labels)
+    model = fit_svm(vectors(spark, features, labels), "features", "target", 5, mean, penalty)
+    weights, intercepts = model.coefficientMatrix.toArray(), model.interceptVector.toArray()
 
-    def loss(coefficients: np.ndarray, constants: np.ndarray) -> float:
+    def slope(coefficients: np.ndarray, constants: np.ndarray) -> np.ndarray:
+        """Gradient of the mean squared hinge loss, its penalty included."""
         signs = np.where(labels[:, None] == np.arange(5), 1.0, -1.0)
         short = np.maximum(0.0, 1.0 - signs * (features @ coefficients.T + constants))
-        return (short**2).sum() / len(labels) + penalty / 2 * (coefficients**2).sum()
+        steep = -2.0 * signs * short / len(labels)
+        return steep.T @ (features - mean) + penalty * coefficients
 
-    best = loss(reference.coef_, reference.intercept_ - reference.coef_ @ mean)
-    assert best * 0.999 < loss(weights, intercepts) < best * 1.01
+    start = slope(np.zeros((5, D)), np.zeros(5))
+    assert np.abs(slope(weights, intercepts)).max() < 0.01 * np.abs(start).max()
 
 
-def test_svms_of_features_too_large_for_the_driver_are_the_same(
+def test_of_two_classes_each_has_its_svm(
+    spark: SparkSession, clouds: tuple[np.ndarray, np.ndarray]
+) -> None:
+    two = clouds[1] < 2
+    features, labels = clouds[0][two], clouds[1][two]
+    rows = vectors(spark, features, labels)
+    model = fit_svm(rows, "features", "target", 2, features.mean(axis=0), 0.3)
+    found = model.transform(rows).select("rawPrediction", "prediction", "target").collect()
+    assert all(row.rawPrediction[0] == pytest.approx(-row.rawPrediction[1]) for row in found)
+    assert np.mean([row.prediction == row.target for row in found]) >= 0.9
+
+
+def test_svms_of_features_too_large_for_the_driver_are_sparks(
     spark: SparkSession, clouds: tuple[np.ndarray, np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_svm, "MAX_STEPS", 2)
-    mean = clouds[0].mean(axis=0, dtype=np.float64)
-    rows = vectors(spark, *clouds).cache()
-    here = _svm.fit_svm(rows, "features", "target", 5, mean, 0.3)
-    monkeypatch.setattr(_svm, "DRIVER_BYTES", 0)
-    there = _svm.fit_svm(rows, "features", "target", 5, mean, 0.3)
-    for one, other in zip(here, there):
-        np.testing.assert_allclose(one, other, rtol=1e-9)
+    three = clouds[1] < 3
+    features = clouds[0][three] - clouds[0][three].mean(axis=0)
+    rows = vectors(spark, features, clouds[1][three]).cache()
+    here = fit_svm(rows, "features", "target", 3, np.zeros(D), 0.3)
+    monkeypatch.setattr(_svm, "DRIVER_NUMBERS", 0)
+    monkeypatch.setattr(_svm, "_fit_here", None)
+    monkeypatch.setattr(_svm, "_SPARK_STEPS", 3)
+    there = fit_svm(rows, "features", "target", 3, np.zeros(D), 0.3)
+    both = [
+        [row.prediction for row in model.transform(rows).select("prediction").collect()]
+        for model in (here, there)
+    ]
+    assert np.mean(np.equal(*both)) >= 0.9
+
+
+def test_an_svm_without_scikit_learn_says_how_to_get_it(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "sklearn", None)
+    with pytest.raises(
+        ImportError, match=r"need sklearn.* on the driver: pip install 'pomona\[rep"
+    ):
+        train(spark, tmp_path, classifier="svm")
 
 
 @pytest.mark.parametrize("name", ["logistic", "svm", "forest"])

@@ -11,21 +11,13 @@ point, one ten times as small none.
 
 from __future__ import annotations
 
-import uuid
 from typing import TYPE_CHECKING
 
-from pyspark.ml.classification import (
-    LogisticRegression,
-    LogisticRegressionModel,
-    RandomForestClassifier,
-)
-from pyspark.ml.common import _py2java
+from pyspark.ml.classification import LogisticRegression, RandomForestClassifier
 from pyspark.ml.feature import IndexToString, StringIndexerModel
-from pyspark.ml.linalg import DenseMatrix, DenseVector
 from pyspark.ml.stat import Summarizer
 from pyspark.sql.functions import col
 
-from pomona.spark._model import active_context
 from pomona.spark._svm import fit_svm
 
 if TYPE_CHECKING:
@@ -96,10 +88,8 @@ def fit(
         model = forest.fit(indexed)
     elif name == "svm":
         mean, spread = _mean_and_spread(indexed, features)
-        weights, intercepts = fit_svm(
-            indexed, features, _TARGET, len(classes), mean, SVM_PENALTY * spread
-        )
-        model = _linear_model(weights, intercepts, columns)
+        model = fit_svm(indexed, features, _TARGET, len(classes), mean, SVM_PENALTY * spread)
+        model = model._set(**columns)
     else:
         _, spread = _mean_and_spread(indexed, features)
         logistic = LogisticRegression(
@@ -121,26 +111,3 @@ def _mean_and_spread(rows: DataFrame, features: str) -> tuple[NDArray[np.float64
     summary = Summarizer.metrics("mean", "variance").summary(col(features))
     found = rows.select(summary.alias("summary")).head().summary
     return found["mean"].toArray(), float(found["variance"].toArray().sum())
-
-
-def _linear_model(
-    weights: NDArray[np.float64], intercepts: NDArray[np.float64], columns: dict[str, str]
-) -> LogisticRegressionModel:
-    """Make a stage of the SVMs of all classes.
-
-    Spark has none but OneVsRestModel, which before Spark 4.1 takes each row through Python once for
-    each class. A LogisticRegressionModel without a column of probabilities is the same product of a
-    matrix and a vector, and its scores are the SVMs' own. Its Java constructor is private to
-    Spark's Scala code and public to everybody else.
-    """
-    context = active_context()
-    classes, features = weights.shape
-    java_model = context._jvm.org.apache.spark.ml.classification.LogisticRegressionModel(
-        f"LinearSVM_{uuid.uuid4().hex[:12]}",
-        _py2java(context, DenseMatrix(classes, features, weights.ravel(order="F"))),
-        _py2java(context, DenseVector(intercepts)),
-        classes,
-        True,
-    )
-    model = LogisticRegressionModel(java_model)
-    return model._set(probabilityCol="", **columns)

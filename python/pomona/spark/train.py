@@ -41,6 +41,7 @@ from pomona.spark import classifiers, holdout
 from pomona.spark._model import ship, shipped_path
 from pomona.spark._session import described, timed
 from pomona.spark._storage import Folder
+from pomona.spark._svm import require_scikit_learn
 from pomona.spark.features import read_features
 from pomona.spark.metrics import (
     CLASSIFIERS,
@@ -132,6 +133,8 @@ def train(
         No run has finished there.
     FileExistsError
         `model` is a folder of something else.
+    ImportError
+        An SVM without scikit-learn on the driver.
     ModelError
         The network is not here, or not the one that made the features.
     ValueError
@@ -154,6 +157,8 @@ def train(
         raise ValueError(f"there are no features {features!r}: choose one of {', '.join(FEATURES)}")
     if not 0.0 < holdout_share < 1.0:
         raise ValueError(f"the hold-out is {holdout_share}, it must be above 0 and below 1")
+    if classifier == "svm":
+        require_scikit_learn()
     context = spark.sparkContext
     home = Folder(spark, os.fspath(output))
     summary = _summary(home)
