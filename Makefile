@@ -119,7 +119,7 @@ test-spark: $(MATRIX:%=test-%) ## Run the Spark tests on every Spark of the matr
 $(MATRIX:%=test-%): test-%: $$(call for_spark,$$*)
 	$(call on_spark,$*) .venv/$*/bin/python -m pytest tests/spark
 
-bench: .venv/dev/.pomona .venv/py37/.pomona .venv/py37-keras/.installed ## Measure, and write the table into the README
+bench: .venv/dev/.pomona .venv/py37/.pomona .venv/py37-keras/.installed .venv/py37/s3.classpath .venv/s3proxy.classpath ## Measure, and write the table into the README
 	.venv/dev/bin/python benches/run.py --readme README.md
 
 notebooks: .venv/spark35/.pomona .venv/py37/.pomona .venv/py37/s3.classpath .venv/s3proxy.classpath $(MINIATURE) ## Run the notebooks on the photos of POMONA_PHOTOS, and keep their outputs

@@ -18,6 +18,10 @@ WORK = ROOT / "target" / "bench"
 REFERENCE_PYTHON = ROOT / ".venv/py37-keras/bin/python"
 WEIGHTS = WORK / "mobilenet_v2.h5"
 MODEL = WORK / "mobilenet_v2.onnx"
+INT8_MODEL = WORK / "mobilenet_v2_int8.onnx"
+
+# The S3 server of the tests is one of the bench, too.
+sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests/spark")]
 
 BUSY = 0.9
 """A contender that computes all the time and gets less than this share of its cores has company."""

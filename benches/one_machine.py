@@ -46,7 +46,7 @@ class Ratio:
 POMONA, KERAS, NEW_KERAS, PILLOW, SESSION_ALONE = "pomona", "keras", "keras3", "pillow", "session"
 
 RATIOS = [
-    Ratio(KERAS, 1, 2.5),
+    Ratio(KERAS, 1, 2.7),
     Ratio(KERAS, 2, 3.5),
     Ratio(NEW_KERAS, 1, 2.5),
     Ratio(NEW_KERAS, 2, 3.5),

@@ -2,9 +2,11 @@
 
 Usage: python benches/run.py [--readme README.md] [--photos FOLDER] [--quick] …; see --help
 
-`make bench` does. Three parts, each with its tables: `one_machine.py` (a process on one core and on
-two, against Keras and against Pillow with ONNX Runtime), `on_spark.py` (whole jobs on Spark 3.1.2,
-against the reference notebook's and against a plain loop) and `search.py` (`pomona similar`).
+`make bench` does. Five parts, each with its tables: `one_machine.py` (a process on one core and on
+two, against Keras and against Pillow with ONNX Runtime), `int8.py` (against float32, and that
+against the processor's peak), `on_spark.py` (whole jobs on Spark 3.1.2, against the reference
+notebook's and against a plain loop), `storage.py` (the same with photos on S3) and `search.py`
+(`pomona similar`).
 
 Every contender is a small file beside this one. Each runs in a process of its own, pinned to its
 cores, and all of them take turns, round by round, so that a slow spell of the machine hits
@@ -22,9 +24,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import int8
 import on_spark
 import one_machine
 import search
+import storage
 from harness import MODEL, REFERENCE_PYTHON, ROOT, WEIGHTS, WORK, command, processor
 
 START, END = "<!-- bench:start -->", "<!-- bench:end -->"
@@ -37,15 +41,24 @@ def main() -> None:
     WORK.mkdir(parents=True, exist_ok=True)
     photos = args.photos or rendered_photos()
     prepare_model(photos)
+    int8.quantize(photos)
     report = "\n".join(
         [
             "### One process",
             "",
             *one_machine.measure(photos, args.rounds, args.seconds, args.soak),
             "",
+            "### int8",
+            "",
+            *int8.measure(photos, args.int8_seconds),
+            "",
             "### Jobs on Spark 3.1.2, Python 3.7, `local[2]`",
             "",
             *on_spark.measure(photos, args.spark_rounds, args.spark_photos, args.growth_photos),
+            "",
+            "### Jobs on Spark 3.1.2, photos on S3",
+            "",
+            *storage.measure(photos, args.storage_rounds, args.storage_photos),
             "",
             "### Search",
             "",
@@ -85,12 +98,16 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--growth-photos", type=int, default=2_400, help="of the smallest of jobs that grow"
     )
+    parser.add_argument("--int8-seconds", type=float, default=3.0, help="of each model")
+    parser.add_argument("--storage-rounds", type=int, default=3)
+    parser.add_argument("--storage-photos", type=int, default=2_000, help="of a job on S3")
     parser.add_argument("--search-photos", type=int, default=search.PHOTOS)
     parser.add_argument("--quick", action="store_true", help="one round of little of everything")
     args = parser.parse_args()
     if args.quick:
         args.rounds, args.seconds, args.soak = 1, 2.0, 3_200
         args.spark_rounds, args.spark_photos, args.growth_photos = 1, 600, 100
+        args.int8_seconds, args.storage_rounds, args.storage_photos = 0.5, 1, 100
         args.search_photos = 10_000
     return args
 

