@@ -137,6 +137,6 @@ def test_finding_a_model_needs_neither_onnx_nor_h5py() -> None:
 
 
 def test_the_package_lists_its_verbs() -> None:
-    assert dir(models) == ["convert", "home", "info", "pull", "resolve"]
+    assert dir(models) == ["convert", "home", "info", "pull", "quantize", "resolve"]
     with pytest.raises(AttributeError, match="no attribute 'push'"):
         models.push  # noqa: B018

@@ -11,7 +11,7 @@ import traceback
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Iterator, Sequence
 
-from pomona.cli import bench, featurize, model, plan, predict, report, run, similar, train
+from pomona.cli import bench, featurize, info, model, plan, predict, report, run, similar, train
 from pomona.cli._arguments import DEFAULT_MODEL
 from pomona.cli._errors import (
     FAILED,
@@ -27,13 +27,15 @@ if TYPE_CHECKING:
     from types import FrameType
 
 #: A module for each verb, in the order of the help.
-_VERBS = (featurize, run, report, similar, train, predict, model, bench, plan)
+_VERBS = (featurize, run, report, similar, train, predict, model, info, bench, plan)
 
 _EPILOG = f"""\
 examples:
   pomona model pull                             fetch the default model, {DEFAULT_MODEL}
   pomona model convert mine.h5 -o mine.onnx     make a model of your own weights
   pomona model info {DEFAULT_MODEL}                what a model expects and gives
+  pomona model quantize {DEFAULT_MODEL} --images fruits
+                                                its int8 version, twice as fast with VNNI
   pomona featurize fruits -o features.parquet   a folder to features, on this machine
   pomona run --images s3://bucket/Test --output s3://bucket/results
                                                 features and PCA, on Spark

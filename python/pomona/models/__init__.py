@@ -1,8 +1,8 @@
-"""Where a model comes from: find one, pull one, convert one, look into one.
+"""Where a model comes from: find one, pull one, convert one, make it int8, look into one.
 
 ``home`` and ``resolve`` need only the standard library, so that a cluster's worker can use them.
-``convert``, ``pull`` and ``info`` read and write ONNX and HDF5 files; they need the extra
-``pomona[models]`` and are imported on first use.
+``convert``, ``pull``, ``quantize`` and ``info`` read and write ONNX and HDF5 files; they need the
+extra ``pomona[models]`` and are imported on first use.
 
 Examples
 --------
@@ -23,11 +23,17 @@ if TYPE_CHECKING:
 
     from pomona.models.converter import convert
     from pomona.models.inspection import info
+    from pomona.models.quantizer import quantize
     from pomona.models.sources import pull
 
-__all__ = ["convert", "home", "info", "pull", "resolve"]
+__all__ = ["convert", "home", "info", "pull", "quantize", "resolve"]
 
-_LAZY = {"convert": "converter", "info": "inspection", "pull": "sources"}
+_LAZY = {
+    "convert": "converter",
+    "info": "inspection",
+    "pull": "sources",
+    "quantize": "quantizer",
+}
 _EXTRA_MODULES = {"onnx", "h5py", "google"}
 
 

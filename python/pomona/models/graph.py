@@ -62,6 +62,8 @@ def features_output(dim: int) -> onnx.ValueInfoProto:
 def write_model(model: onnx.ModelProto, path: pathlib.Path, metadata: Mapping[str, str]) -> None:
     """Check a model and write it, whole or not at all; note how much it computes.
 
+    Metadata that says so already stays: a network may do the same with other operations.
+
     Raises
     ------
     ModelError
@@ -71,7 +73,7 @@ def write_model(model: onnx.ModelProto, path: pathlib.Path, metadata: Mapping[st
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ModelError(f"the converted graph is not valid ONNX: {error}") from error
-    count = multiply_adds(model)
+    count = None if MULTIPLY_ADDS in metadata else multiply_adds(model)
     arithmetic = {} if count is None else {MULTIPLY_ADDS: str(count)}
     helper.set_model_props(model, {**metadata, **arithmetic})
     with atomic_file(path) as file:

@@ -17,6 +17,15 @@ from pomona.models.store import resolve, sha256_of
 if TYPE_CHECKING:
     from typing import Any
 
+#: Where a model that is not float32 notes what it is, and how it came about.
+PRECISION = "pomona.precision"
+CALIBRATION = "pomona.calibration"
+QUANTIZED_FROM = "pomona.quantized_from"
+#: The parameters of the model it came from: int8 has scales besides, and zeros.
+PARAMETERS = "pomona.parameters"
+FLOAT32 = "float32"
+INT8 = "int8"
+
 
 def info(model: str | os.PathLike[str]) -> dict[str, Any]:
     """Describe a model.
@@ -30,8 +39,9 @@ def info(model: str | os.PathLike[str]) -> dict[str, Any]:
     -------
     dict
         ``name``, ``path``, ``sha256``, ``input_size`` (height, width), ``dim``, ``resize``,
-        ``source``, ``license``, ``parameters`` (their number) and ``file_size`` (bytes), of plain
-        types, so that ``json.dumps`` takes it.
+        ``source``, ``license``, ``parameters`` (their number), ``file_size`` (bytes) and
+        ``precision`` (``float32`` or ``int8``), of plain types, so that ``json.dumps`` takes it.
+        An int8 model of Pomona's also has ``calibration`` and ``quantized_from``.
 
     Raises
     ------
@@ -58,8 +68,14 @@ def info(model: str | os.PathLike[str]) -> dict[str, Any]:
         "resize": metadata.get("pomona.resize", "unknown"),
         "source": metadata.get("pomona.source", "unknown"),
         "license": metadata.get("pomona.license", "unknown"),
-        "parameters": _parameters(graph),
+        "parameters": int(metadata.get(PARAMETERS, 0)) or _parameters(graph),
         "file_size": path.stat().st_size,
+        "precision": metadata.get(PRECISION, FLOAT32),
+        **{
+            key.rpartition(".")[-1]: metadata[key]
+            for key in (CALIBRATION, QUANTIZED_FROM)
+            if key in metadata
+        },
     }
 
 

@@ -1,0 +1,58 @@
+"""`pomona info`: what this machine has for the work."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING, Any
+
+from pomona._images import one_line
+from pomona._native import vectors
+from pomona.cli._terminal import show
+from pomona.models.store import home, names
+from pomona.processor import INT8_WITHOUT_INSTRUCTIONS, int8_instructions, processor
+
+if TYPE_CHECKING:
+    import argparse
+
+
+def add(verbs: Any, common: argparse.ArgumentParser) -> None:
+    """Declare the verb."""
+    verb = verbs.add_parser(
+        "info",
+        parents=[common],
+        help="this machine's processor, and whether int8 pays on it",
+        description="Show this machine's processor, whether int8 models pay on it, and the models "
+        "there are.",
+    )
+    verb.add_argument("--json", action="store_true", help="print JSON")
+    verb.set_defaults(command=_info, unfinished="nothing was shown")
+
+
+def _info(args: argparse.Namespace) -> int:
+    from pomona import __version__
+
+    facts = {
+        "version": __version__,
+        "processor": processor(),
+        "processors": len(os.sched_getaffinity(0)),
+        "vectors": vectors(),
+        "int8_instructions": int8_instructions(),
+        "models_folder": str(home()),
+        "models": names(),
+    }
+    show(json.dumps(facts, indent=2) if args.json else _describe(facts))
+    return 0
+
+
+def _describe(facts: dict[str, Any]) -> str:
+    int8 = facts["int8_instructions"]
+    pays = f"{int8}: int8 models are about twice as fast as float32, see `pomona model quantize`"
+    lines = {
+        "pomona": facts["version"],
+        "processor": f"{facts['processor']}, {facts['processors']} for this process",
+        "float32": facts["vectors"],
+        "int8": pays if int8 else f"none: {INT8_WITHOUT_INSTRUCTIONS}",
+        "models": f"{', '.join(facts['models']) or 'none yet'} (in {facts['models_folder']})",
+    }
+    return "\n".join(f"{name:11} {one_line(value)}" for name, value in lines.items())
