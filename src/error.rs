@@ -7,6 +7,9 @@ use crate::decode::Format;
 /// The result of a call on the whole.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
+/// How the reasons begin that are the storage's and not the photo's: another try may do better.
+pub const NOT_READ: &str = "not read: ";
+
 /// Why one photo has no features.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -18,6 +21,17 @@ pub enum ImageError {
     /// The image has zero bytes.
     #[error("empty: 0 bytes")]
     Empty,
+
+    /// The photo was listed and is gone.
+    #[error("{NOT_READ}no longer there")]
+    Gone,
+
+    /// The store did not give the photo.
+    #[error("{NOT_READ}{reason}")]
+    NotRead {
+        /// What the store said, or that it said nothing.
+        reason: String,
+    },
 
     /// The first bytes are those of no format that is read.
     #[error(
@@ -198,7 +212,45 @@ pub enum Error {
     )]
     ForkedWhileBusy,
 
+    /// A path that can't be read from here.
+    #[error("can't read {path}: {reason}")]
+    Path {
+        /// The path.
+        path: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+
+    /// The store is at fault, and would be with every other photo.
+    #[error(transparent)]
+    Storage(#[from] StorageFault),
+
+    /// The threads that read photos can't be started.
+    #[error("can't start the threads that read photos: {0}")]
+    StartReading(#[source] std::io::Error),
+
+    /// The process was forked after photos had been submitted.
+    #[error(
+        "this process was forked after photos had been submitted, so they can't be had here: make \
+         a new PathFeaturizer in the child process"
+    )]
+    ForkedWhileReading,
+
     /// The caller asked to stop.
     #[error("interrupted")]
     Interrupted,
+}
+
+/// Why a store gives no photos: what happened, where, at which photo, and what to do.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("can't read photos from {place}: {reason} (at {path}): {remedy}")]
+pub struct StorageFault {
+    /// The store, with its endpoint.
+    pub place: String,
+    /// What happened.
+    pub reason: String,
+    /// The photo that it happened to first.
+    pub path: String,
+    /// What to do.
+    pub remedy: &'static str,
 }

@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use ndarray::Array2;
@@ -57,8 +57,8 @@ pub struct Features {
 /// no longer than a call, so that a process can fork between calls.
 #[derive(Debug)]
 pub struct Featurizer {
-    contract: Contract,
-    runtime: PathBuf,
+    pub(crate) contract: Contract,
+    pub(crate) runtime: PathBuf,
     options: Options,
     workers: ForkAwareMutex<Vec<Worker>>,
 }
@@ -93,6 +93,16 @@ impl Featurizer {
         self.options
     }
 
+    /// What each thread works with, for one caller at a time.
+    pub(crate) fn workers(&self) -> Result<MutexGuard<'_, Vec<Worker>>> {
+        let Options {
+            threads, decode, ..
+        } = self.options;
+        let mut workers = self.workers.lock()?;
+        workers.resize_with(threads.get(), || Worker::new(decode));
+        Ok(workers)
+    }
+
     /// The features of encoded images, in their order. `None` is a slot without an image.
     ///
     /// `interrupted` is asked on the calling thread before each image; its `true` ends the call.
@@ -110,15 +120,14 @@ impl Featurizer {
             contract,
             runtime,
             options,
-            workers,
+            workers: _,
         } = self;
         let Options {
             threads,
             batch_size,
-            decode,
+            decode: _,
         } = *options;
-        let mut workers = workers.lock()?;
-        workers.resize_with(threads.get(), || Worker::new(decode));
+        let mut workers = self.workers()?;
 
         let mut matrix = Array2::zeros((images.len(), contract.dim));
         let mut errors = Vec::new();
@@ -177,10 +186,10 @@ impl Featurizer {
 }
 
 /// The images of one run of the model, and where their results go.
-struct Batch<'a> {
-    images: &'a [Option<&'a [u8]>],
-    rows: &'a mut [f32],
-    errors: &'a mut [Option<ImageError>],
+pub(crate) struct Batch<'a> {
+    pub(crate) images: &'a [Option<&'a [u8]>],
+    pub(crate) rows: &'a mut [f32],
+    pub(crate) errors: &'a mut [Option<ImageError>],
 }
 
 /// Batches that threads take in turn, until one of them stops it.
@@ -218,7 +227,7 @@ impl<I: Iterator> Jobs<I> {
 
 /// What one thread needs, kept from call to call: a session and buffers.
 #[derive(Debug)]
-struct Worker {
+pub(crate) struct Worker {
     decoder: Decoder,
     resizer: Resizer,
     pixels: Vec<u8>,
@@ -235,7 +244,7 @@ impl Worker {
         }
     }
 
-    fn run(
+    pub(crate) fn run(
         &mut self,
         contract: &Contract,
         runtime: &Path,

@@ -12,7 +12,8 @@
 //!
 //! The way of a photo: [`decode`] turns its bytes into RGB pixels, [`resize`] brings them to the
 //! model's size, [`model`] runs the network. [`Featurizer`] does this for many photos on a stated
-//! number of threads and keeps one error slot per photo.
+//! number of threads and keeps one error slot per photo. [`PathFeaturizer`] does it for photos that
+//! [`storage`] reads meanwhile.
 
 pub mod contract;
 pub mod decode;
@@ -24,6 +25,9 @@ pub mod peak;
 #[cfg(feature = "python")]
 mod python;
 pub mod resize;
+pub mod storage;
+mod stream;
 
-pub use error::{Error, ImageError, Result};
+pub use error::{Error, ImageError, NOT_READ, Result, StorageFault};
 pub use featurizer::{Features, Featurizer, Options};
+pub use stream::PathFeaturizer;

@@ -2,8 +2,10 @@
 //!
 //! The documented contract of what stands here is `python/pomona/_native.pyi`.
 
-use std::num::NonZeroUsize;
+use std::collections::HashMap;
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ndarray::Array3;
@@ -15,7 +17,8 @@ use pyo3::types::{PyByteArray, PyBytes, PyDict, PyMemoryView, PyString, PyTuple}
 
 use crate::decode::{DEFAULT_MAX_PIXELS, DecodeOptions, Decoder};
 use crate::resize::{CHANNELS, Resizer, Size};
-use crate::{Error, Features, ImageError, Options, peak};
+use crate::storage::{Credentials, Limits, S3Settings, Settings};
+use crate::{Error, Features, ImageError, NOT_READ, Options, peak};
 
 mod exceptions {
     pyo3::import_exception!(pomona._errors, ImageError);
@@ -32,13 +35,17 @@ impl From<Error> for PyErr {
     fn from(error: Error) -> Self {
         let message = error.to_string();
         match error {
-            Error::InvalidOption { .. } => PyValueError::new_err(message),
+            Error::InvalidOption { .. } | Error::Path { .. } => PyValueError::new_err(message),
             Error::ReadModel { .. }
             | Error::NotOnnx { .. }
             | Error::Contract { .. }
             | Error::Runtime { .. } => exceptions::ModelError::new_err(message),
-            Error::LoadRuntime(_) => PyOSError::new_err(message),
-            Error::StartRuntime(_) | Error::ForkedWhileBusy => PyRuntimeError::new_err(message),
+            Error::LoadRuntime(_) | Error::Storage(_) | Error::StartReading(_) => {
+                PyOSError::new_err(message)
+            }
+            Error::StartRuntime(_) | Error::ForkedWhileBusy | Error::ForkedWhileReading => {
+                PyRuntimeError::new_err(message)
+            }
             Error::Interrupted => PyInterruptedError::new_err(message),
         }
     }
@@ -70,7 +77,7 @@ impl FromPyObject<'_, '_> for OnError {
 }
 
 #[pyclass(frozen, module = "pomona")]
-struct Featurizer(crate::Featurizer);
+struct Featurizer(Arc<crate::Featurizer>);
 
 #[pymethods]
 impl Featurizer {
@@ -112,7 +119,7 @@ impl Featurizer {
             .extract()?;
         let runtime = package.with_file_name(RUNTIME);
         let featurizer = py.detach(|| crate::Featurizer::open(path, runtime, options))?;
-        Ok(Self(featurizer))
+        Ok(Self(Arc::new(featurizer)))
     }
 
     #[pyo3(
@@ -140,10 +147,7 @@ impl Featurizer {
         &self,
         images: &Bound<'py, PyAny>,
     ) -> PyResult<(Bound<'py, PyArray2<f32>>, Vec<Option<PyErr>>)> {
-        let Features { matrix, errors } = self.run(images)?;
-        let errors = errors.iter().enumerate();
-        let errors = errors.map(|(index, error)| Some(image_error(index, error.as_ref()?)));
-        Ok((matrix.into_pyarray(images.py()), errors.collect()))
+        Ok(with_errors(images.py(), self.run(images)?))
     }
 
     #[getter]
@@ -224,24 +228,161 @@ impl Featurizer {
 impl Featurizer {
     fn run(&self, images: &Bound<'_, PyAny>) -> PyResult<Features> {
         let owned = images_of(images)?;
-        let mut signal = None;
-        let mut checked = Instant::now();
-        let features = images.py().detach(|| {
+        interruptible(images.py(), |interrupted| {
             let images: Vec<_> = owned.iter().map(|image| image.as_deref()).collect();
-            self.0.featurize(&images, &mut || {
-                if checked.elapsed() < SIGNAL_INTERVAL {
-                    return false;
+            self.0.featurize(&images, interrupted)
+        })
+    }
+}
+
+/// Runs a call without the GIL, and asks Python now and then whether a signal has come.
+fn interruptible<T: Send>(
+    py: Python<'_>,
+    call: impl FnOnce(&mut dyn FnMut() -> bool) -> crate::Result<T> + Send,
+) -> PyResult<T> {
+    let mut signal = None;
+    let mut checked = Instant::now();
+    let result = py.detach(|| {
+        call(&mut || {
+            if checked.elapsed() < SIGNAL_INTERVAL {
+                return false;
+            }
+            checked = Instant::now();
+            signal = Python::attach(|py| py.check_signals()).err();
+            signal.is_some()
+        })
+    });
+    match signal {
+        Some(raised) => Err(raised),
+        None => Ok(result?),
+    }
+}
+
+#[pyclass(module = "pomona._native")]
+struct PathFeaturizer(crate::PathFeaturizer);
+
+#[pymethods]
+impl PathFeaturizer {
+    #[new]
+    #[pyo3(
+        signature = (
+            featurizer, *, concurrency=Limits::DEFAULT_CONCURRENCY.get(),
+            max_bytes_in_flight=Limits::DEFAULT_MAX_BYTES_IN_FLIGHT.get(),
+            timeout=Limits::DEFAULT_TIMEOUT.as_secs_f64(), storage=HashMap::new(),
+        ),
+        text_signature = "(featurizer, *, concurrency=32, max_bytes_in_flight=134217728, \
+                          timeout=60.0, storage={})"
+    )]
+    fn new(
+        py: Python<'_>,
+        featurizer: &Featurizer,
+        concurrency: usize,
+        max_bytes_in_flight: u64,
+        timeout: f64,
+        storage: HashMap<String, HashMap<String, String>>,
+    ) -> PyResult<Self> {
+        let limits = Limits {
+            concurrency: positive("concurrency", concurrency)?,
+            max_bytes_in_flight: NonZeroU64::new(max_bytes_in_flight).ok_or_else(|| {
+                Error::InvalidOption {
+                    name: "max_bytes_in_flight",
+                    expected: "at least 1",
+                    found: max_bytes_in_flight.to_string(),
                 }
-                checked = Instant::now();
-                signal = Python::attach(|py| py.check_signals()).err();
-                signal.is_some()
-            })
-        });
-        match signal {
-            Some(raised) => Err(raised),
-            None => Ok(features?),
+            })?,
+            timeout: seconds("timeout", timeout)?,
+        };
+        let settings = settings(storage)?;
+        let featurizer = Arc::clone(&featurizer.0);
+        let stream = py.detach(|| crate::PathFeaturizer::new(featurizer, settings, limits))?;
+        Ok(Self(stream))
+    }
+
+    fn submit(&mut self, py: Python<'_>, paths: &Bound<'_, PyAny>) -> PyResult<()> {
+        if paths.is_instance_of::<PyString>() {
+            return Err(PyTypeError::new_err(
+                "submit takes paths of photos, not one: pass [path]",
+            ));
+        }
+        let paths = paths
+            .try_iter()?
+            .map(|path| path?.extract())
+            .collect::<PyResult<Vec<Option<String>>>>()?;
+        Ok(py.detach(|| self.0.submit(paths))?)
+    }
+
+    #[expect(clippy::type_complexity, reason = "the pair that the stub documents")]
+    fn next<'py>(
+        &mut self,
+        py: Python<'py>,
+    ) -> PyResult<Option<(Bound<'py, PyArray2<f32>>, Vec<Option<PyErr>>)>> {
+        let features = interruptible(py, |interrupted| self.0.next(interrupted))?;
+        Ok(features.map(|features| with_errors(py, features)))
+    }
+}
+
+/// The settings of all buckets; those by the name of "" are of every other one.
+fn settings(storage: HashMap<String, HashMap<String, String>>) -> Result<Settings, Error> {
+    let mut settings = Settings::default();
+    for (bucket, options) in storage {
+        let of_bucket = s3_settings(options)?;
+        match &*bucket {
+            "" => settings.default = of_bucket,
+            _ => drop(settings.buckets.insert(bucket, of_bucket)),
         }
     }
+    Ok(settings)
+}
+
+fn s3_settings(options: HashMap<String, String>) -> Result<S3Settings, Error> {
+    let mut settings = S3Settings::default();
+    for (name, value) in options {
+        match &*name {
+            "endpoint" => settings.endpoint = Some(value),
+            "region" => settings.region = Some(value),
+            "path_style" => settings.path_style = value == "true",
+            "credentials" => settings.credentials = credentials(value)?,
+            "access_key" => settings.access_key = Some(value),
+            "secret_key" => settings.secret_key = Some(value),
+            "session_token" => settings.session_token = Some(value),
+            _ => {
+                return Err(Error::InvalidOption {
+                    name: "storage",
+                    expected: "settings of S3",
+                    found: name,
+                });
+            }
+        }
+    }
+    Ok(settings)
+}
+
+fn credentials(value: String) -> Result<Credentials, Error> {
+    Ok(match &*value {
+        "chain" => Credentials::Chain,
+        "keys" => Credentials::Keys,
+        "anonymous" => Credentials::Anonymous,
+        "environment" => Credentials::Environment,
+        "instance" => Credentials::Instance,
+        _ => {
+            return Err(Error::InvalidOption {
+                name: "credentials",
+                expected: "chain, keys, anonymous, environment or instance",
+                found: value,
+            });
+        }
+    })
+}
+
+/// Features as Python has them.
+fn with_errors<'py>(
+    py: Python<'py>,
+    features: Features,
+) -> (Bound<'py, PyArray2<f32>>, Vec<Option<PyErr>>) {
+    let Features { matrix, errors } = features;
+    let errors = errors.iter().enumerate();
+    let errors = errors.map(|(index, error)| Some(image_error(index, error.as_ref()?)));
+    (matrix.into_pyarray(py), errors.collect())
 }
 
 #[pyfunction]
@@ -301,17 +442,21 @@ fn load(
 #[pyfunction]
 fn multiply_adds(py: Python<'_>, threads: usize, seconds: f64) -> PyResult<u64> {
     let threads = positive("threads", threads)?;
-    let duration = Duration::try_from_secs_f64(seconds).map_err(|_| Error::InvalidOption {
-        name: "seconds",
-        expected: "a time",
-        found: seconds.to_string(),
-    })?;
+    let duration = self::seconds("seconds", seconds)?;
     Ok(py.detach(|| peak::multiply_adds(threads, duration)))
 }
 
 #[pyfunction]
 fn vectors() -> &'static str {
     peak::vectors()
+}
+
+fn seconds(name: &'static str, value: f64) -> Result<Duration, Error> {
+    Duration::try_from_secs_f64(value).map_err(|_| Error::InvalidOption {
+        name,
+        expected: "a time",
+        found: value.to_string(),
+    })
 }
 
 fn positive(name: &'static str, value: usize) -> Result<NonZeroUsize, Error> {
@@ -359,7 +504,8 @@ fn image_of(image: &Bound<'_, PyAny>, index: usize) -> PyResult<Option<PyBackedB
 #[pymodule]
 mod _native {
     #[pymodule_export]
-    use super::{Featurizer, load_image, multiply_adds, vectors};
+    use super::{Featurizer, PathFeaturizer, load_image, multiply_adds, vectors};
+    use super::{ImageError, NOT_READ};
     use numpy::PyArray2;
     use pyo3::prelude::*;
 
@@ -370,6 +516,8 @@ mod _native {
         let py = module.py();
         py.import("numpy")?;
         PyArray2::<f32>::zeros(py, [0, 0], false);
+        module.add("NOT_READ", NOT_READ)?;
+        module.add("GONE", ImageError::Gone.to_string())?;
         module.add("__version__", env!("CARGO_PKG_VERSION"))
     }
 }

@@ -1,16 +1,30 @@
 """The extension's contract; `src/python.rs` keeps it and stubtest compares the two."""
 
 from os import PathLike
-from typing import Any, Iterable, Literal, final
+from typing import Any, Iterable, Literal, Mapping, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pomona._errors import ImageError
 
-__all__ = ["Featurizer", "__version__", "load_image", "multiply_adds", "vectors"]
+__all__ = [
+    "GONE",
+    "NOT_READ",
+    "Featurizer",
+    "PathFeaturizer",
+    "__version__",
+    "load_image",
+    "multiply_adds",
+    "vectors",
+]
 
 __version__: str
+
+#: How the reasons begin that are the storage's and not the photo's: another try may do better.
+NOT_READ: str
+#: The reason of a photo that was gone when it was to be read; it begins with `NOT_READ`.
+GONE: str
 
 @final
 class Featurizer:
@@ -135,6 +149,88 @@ class Featurizer:
         """Threads that a call uses."""
 
     def __reduce__(self) -> tuple[Any, ...]: ...
+
+@final
+class PathFeaturizer:
+    """Turns paths of photos into feature vectors, reading ahead.
+
+    Photos are read from S3 and from local files by a thread of the process, many at once. The photo
+    that is there first is featurized first, and steps are given in the order in which they were
+    submitted. It is for one thread at a time. The features are those of `Featurizer`, bit for bit.
+
+    Parameters
+    ----------
+    featurizer : Featurizer
+        What featurizes; its threads compute while `next` runs.
+    concurrency : int, default 32
+        Photos that are read at once.
+    max_bytes_in_flight : int, default 134217728
+        Bytes of photos in memory, read or being read. A photo larger than that is read alone.
+    timeout : float, default 60.0
+        Seconds that a store may take for a photo, all tries together, and a second more for each
+        100,000 bytes.
+    storage : mapping, default {}
+        For each bucket how it is reached, and under ``""`` how every other one is: a mapping with
+        ``endpoint`` (with its scheme; without it, AWS's), ``region`` (without it, AWS is asked),
+        ``path_style`` (``"true"``), ``credentials`` (``"chain"``, ``"keys"``, ``"anonymous"``,
+        ``"environment"`` or ``"instance"``), ``access_key``, ``secret_key``, ``session_token``.
+
+    Raises
+    ------
+    ValueError
+        If an option has a value that can't be used.
+    OSError
+        If the thread can't be started.
+    """
+
+    def __new__(
+        cls,
+        featurizer: Featurizer,
+        *,
+        concurrency: int = 32,
+        max_bytes_in_flight: int = 134217728,
+        timeout: float = 60.0,
+        storage: Mapping[str, Mapping[str, str]] = {},
+    ) -> PathFeaturizer: ...
+    def submit(self, paths: Iterable[str | None]) -> None:
+        """Begin to read photos, as one step.
+
+        Parameters
+        ----------
+        paths : iterable of str or None
+            ``s3://``, ``s3a://`` and ``s3n://`` paths, ``file:`` paths and plain ones, as Spark's
+            ``binaryFile`` has them: every character stands for itself.
+
+        Raises
+        ------
+        RuntimeError
+            If the process was forked since this was made.
+        """
+
+    def next(self) -> tuple[NDArray[np.float32], list[ImageError | None]] | None:
+        """Compute the features of the oldest step that has not been given yet.
+
+        Returns
+        -------
+        features : numpy.ndarray
+            float32 of shape (n, dim), C order; a row of NaN where there is an error.
+        errors : list of ImageError or None
+            One slot per path. Reasons of the storage begin with `NOT_READ`.
+
+        None instead of both if there is no step left, as after an exception.
+
+        Raises
+        ------
+        OSError
+            If a store can't be used at all: no way to it, wrong keys, no such bucket, or eight
+            photos in a row that it did not give.
+        ValueError
+            If a path is none of S3 or of a local file.
+        ModelError
+            If ONNX Runtime can't load or run the model.
+        RuntimeError
+            If the process was forked since this was made.
+        """
 
 def load_image(
     image: bytes,

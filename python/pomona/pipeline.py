@@ -20,6 +20,7 @@ import numpy as np
 from pyspark.sql.functions import col
 
 import pomona
+from pomona.spark._reading import storage_of, why_not_by_paths
 from pomona.spark._session import described, settings, timed
 from pomona.spark._storage import Folder
 from pomona.spark.features import prepare, read_features
@@ -53,6 +54,9 @@ class Summary:
     featurized: int = 0
     #: Photos that were listed and gone when they were to be read.
     vanished: int = 0
+    #: The ``way`` in which photos are read and the ``reason`` for it: ``paths`` if each task reads
+    #: its photos itself, many at once, ``binaryFile`` if Spark reads one after another.
+    reading: dict[str, str] = field(default_factory=dict)
     #: Numbers of a feature vector.
     dim: int = 0
     #: Components of the PCA, the share of the variance that was asked for (None: k was), and
@@ -180,8 +184,9 @@ def run(
     seconds: dict[str, float] = {}
     # The photos keep the settings of the session that lists them: one may vanish before it is read.
     may_vanish = settings(spark, spark_sql_files_ignoreMissingFiles="true")
+    only_spark = why_not_by_paths(sources, storage_of(spark))
     with timed(seconds, "list"), described(context, "list the photos"), may_vanish:
-        photos = read_images(spark, images, label=label)
+        photos = read_images(spark, images, label=label, content=only_spark is not None)
     summary_file = home / "summary.json"
     with timed(seconds, "features"):
         features_run = prepare(photos, (home / "features").uri, model=model, resume=resume)
@@ -220,6 +225,7 @@ def run(
         first_errors=first_errors,
         featurized=written.featurized,
         vanished=written.vanished,
+        reading=_reading(sources, only_spark),
         dim=pca.mean.size,
         k=pca.k,
         variance=variance,
@@ -238,3 +244,10 @@ def run(
     )
     summary_file.write_json(asdict(summary))
     return summary
+
+
+def _reading(sources: Sequence[Folder], only_spark: str | None) -> dict[str, str]:
+    if only_spark is not None:
+        return {"way": "binaryFile", "reason": only_spark}
+    schemes = sorted({source.uri.partition(":")[0] for source in sources})
+    return {"way": "paths", "reason": f"{' and '.join(schemes)}: can be read by paths"}

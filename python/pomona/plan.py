@@ -22,8 +22,9 @@ DEFAULT_RELEASE = "emr-6.4.0"
 
 #: What one task waits for one small object of S3: fastest and slowest of the reference system.
 READ_SECONDS = (0.066, 0.106)
-#: Photos that a task reads at once. Spark's `binaryFile` reads one after another.
-READS_AT_ONCE = 1
+#: Photos that a task reads at once, as `pomona run` does. Spark's `binaryFile` reads one after
+#: another.
+READS_AT_ONCE = 32
 
 #: From the request to the first step, billed: an assumption; EMR takes some 5 to 15 minutes.
 PROVISIONING_SECONDS = 600.0
@@ -208,7 +209,7 @@ def estimate(
         Whether all workers but one are spot instances.
     region, release
         Of AWS, and of EMR.
-    reads_at_once : int, default 1
+    reads_at_once : int, default 32
         Photos that a task reads at once.
 
     Returns

@@ -356,8 +356,8 @@ def test_no_photos_leave_the_features_as_they_are(job: Job) -> None:
 
 
 def test_what_makes_no_sense_is_refused(job: Job) -> None:
-    with pytest.raises(ValueError, match="no column content: read them with"):
-        job.run(photos=job.photos().drop("content"))
+    with pytest.raises(ValueError, match="no column length: read them with"):
+        job.run(photos=job.photos().drop("length"))
     with pytest.raises(ValueError, match="chunk_photos is 0"):
         job.run(chunk_photos=0)
 

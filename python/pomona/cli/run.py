@@ -73,6 +73,8 @@ def describe(summary: Summary) -> str:
     lines = describe_errors(summary.errors, summary.first_errors)
     if summary.vanished:
         lines.append(f"{count(summary.vanished, 'photo')} vanished before being read")
+    if summary.reading.get("way") == "binaryFile":
+        lines.append(f"photos read one after another, by Spark: {summary.reading['reason']}")
     lines += [
         f"{count(summary.photos, 'photo')}, {count(summary.errors, 'error')}; "
         f"{summary.featurized:,} featurized now, {summary.images_per_second:,.1f} images/s",

@@ -18,10 +18,18 @@ if TYPE_CHECKING:
     from pomona.spark.pca import fit_pca
     from pomona.spark.show import show_photos
     from pomona.spark.transformer import ImageFeaturizer
-    from pomona.spark.udf import featurize_struct_udf, featurize_udf, register
+    from pomona.spark.udf import (
+        featurize_paths_struct_udf,
+        featurize_paths_udf,
+        featurize_struct_udf,
+        featurize_udf,
+        register,
+    )
 
 __all__ = [
     "ImageFeaturizer",
+    "featurize_paths_struct_udf",
+    "featurize_paths_udf",
     "featurize_struct_udf",
     "featurize_udf",
     "fit_pca",
@@ -35,6 +43,8 @@ __all__ = [
 
 _MODULES = {
     "ImageFeaturizer": "transformer",
+    "featurize_paths_struct_udf": "udf",
+    "featurize_paths_udf": "udf",
     "featurize_struct_udf": "udf",
     "featurize_udf": "udf",
     "fit_pca": "pca",

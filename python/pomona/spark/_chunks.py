@@ -65,7 +65,10 @@ def plan_all(photos: DataFrame, chunk_photos: int) -> Plan:
     """Plan to featurize all photos, without reading one."""
     above_scan, scan, _ = _physical_plan(photos).partition(_SCAN)
     listed = None
-    if scan and not _OTHER_THAN_ALL_ROWS.search(above_scan):
+    if "content" not in photos.columns:
+        # To count them asks no file system.
+        listed = photos.count()
+    elif scan and not _OTHER_THAN_ALL_ROWS.search(above_scan):
         # One row a file.
         listed = len(photos._jdf.inputFiles())
     return Plan(_even_chunks(photos, listed, chunk_photos, None), listed)

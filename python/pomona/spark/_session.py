@@ -6,11 +6,18 @@ from contextlib import contextmanager
 from time import monotonic
 from typing import TYPE_CHECKING, Iterator
 
+from pyspark.sql import SparkSession
+
 if TYPE_CHECKING:
     from pyspark import SparkContext
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import DataFrame
 
 _DESCRIPTION = "spark.job.description"
+
+
+def active_session() -> SparkSession:
+    """Return the session of this thread, else the application's; there must be one."""
+    return SparkSession.builder.getOrCreate()
 
 
 def session_of(frame: DataFrame) -> SparkSession:

@@ -76,6 +76,11 @@ class Folder:
         return Folder(self._spark, f"{self.uri.rstrip('/')}/{name}")
 
     @property
+    def client(self) -> str:
+        """Hadoop's class for the file system."""
+        return str(self._files.getClass().getName())
+
+    @property
     def pattern(self) -> str:
         """The address for Spark's readers, which take some characters for those of a glob."""
         return _GLOB_CHARACTERS.sub(r"\\\1", self.uri)

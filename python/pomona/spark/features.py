@@ -74,14 +74,16 @@ from pyspark.sql.types import (
 )
 
 from pomona import ModelError
+from pomona._native import GONE, NOT_READ
 from pomona._progress import Progress
 from pomona.results import SET_FILE, STATE_FOLDER
 from pomona.spark._chunks import plan_all, plan_some
 from pomona.spark._model import ShippedModel, ship
+from pomona.spark._reading import storage_of
 from pomona.spark._session import described, session_of, settings
 from pomona.spark._storage import Folder
 from pomona.spark.images import PHOTOS_PER_TASK
-from pomona.spark.udf import struct_udf_of
+from pomona.spark.udf import paths_struct_udf_of, struct_udf_of
 
 if TYPE_CHECKING:
     from pyspark import Accumulator
@@ -147,7 +149,8 @@ class FeatureSet:
         Photos that this run put through the model, unreadable ones included. An accumulator of
         Spark's counts them, so what a lost task did before it was repeated may count twice.
     vanished
-        Photos that were listed and gone when they were to be read; they have no row.
+        Photos that were listed and gone when they were to be read. Read by their paths, they are
+        rows with that error; read by Spark, they have no row.
     files
         Names and bytes of the Parquet files.
     """
@@ -171,6 +174,8 @@ class _Set(NamedTuple):
     files: dict[str, int]
     photos: int
     errors: int
+    #: Of the errors, photos that were gone.
+    vanished: int = 0
 
 
 def write_features(
@@ -194,7 +199,8 @@ def write_features(
     ----------
     photos
         What `read_images` returned, or any rows of it; other sources need the same columns, and
-        paths that are unique.
+        paths that are unique. Without ``content``, tasks read the photos by their paths, as
+        `featurize_paths_udf` does.
     output
         A folder of its own for the features, on any file system that Spark's Hadoop knows.
     model
@@ -212,7 +218,8 @@ def write_features(
     -------
     FeatureSet
         Counts, model and files. Photos that cannot be read are rows with an error, and counted; a
-        later run does not try them again unless they change.
+        later run does not try them again unless they change, or it was the storage that did not
+        give them.
 
     Raises
     ------
@@ -231,7 +238,7 @@ def write_features(
     >>> write_features(photos, "s3://fruits/out/features").photos  # doctest: +SKIP
     23619
     """
-    missing = [name for name in [*_KEY, "label", "content"] if name not in photos.columns]
+    missing = [name for name in [*_KEY, "label"] if name not in photos.columns]
     if missing:
         raise ValueError(
             f"photos has no column {', '.join(missing)}: read them with pomona.spark.read_images"
@@ -337,7 +344,11 @@ class Run:
         if chunk_photos is None:
             chunk_photos = CHUNK_PHOTOS_PER_CORE * context.defaultParallelism
         done, failed = context.accumulator(0), context.accumulator(0)
-        featurize = struct_udf_of(context, self.model, done, failed)
+        if "content" in photos.columns:
+            result = struct_udf_of(context, self.model, done, failed)("content")
+        else:
+            storage = storage_of(spark)
+            result = paths_struct_udf_of(context, self.model, storage, done, failed)("path")
         # Comparing a few photos should not take 200 tasks for each step, as without adaptive plans.
         with settings(spark, spark_sql_adaptive_enabled="true"):
             # Photos may vanish while a long run goes on; a file of features may not.
@@ -355,8 +366,8 @@ class Run:
                     for number, chunk in enumerate(plan.chunks, 1):
                         which = f"chunk {number} of {len(plan.chunks)}"
                         with described(context, f"featurize {chunk.photos:,} photos, {which}"):
-                            result = chunk.of(photos).withColumn("result", featurize("content"))
-                            self.write_chunk(result.select("*", "result.features", "result.error"))
+                            rows = chunk.of(photos).withColumn("result", result)
+                            self.write_chunk(rows.select("*", "result.features", "result.error"))
             finished = self.publish(listing)
         return FeatureSet(
             uri=self.home.uri,
@@ -365,7 +376,8 @@ class Run:
             photos=finished.photos,
             errors=finished.errors,
             featurized=int(done.value),
-            vanished=0 if plan.listed is None else max(0, plan.listed - finished.photos),
+            vanished=finished.vanished
+            + (0 if plan.listed is None else max(0, plan.listed - finished.photos)),
             files=finished.files,
         )
 
@@ -382,13 +394,13 @@ class Run:
         listing = photos.select(*_KEY, "label", spark_partition_id().alias("partition"))
         done = lit(None).cast("string")
         if self.base is not None:
-            in_set = self._rows_of(self.base.files).select(*_KEY, lit(_IN_SET).alias("in_set"))
+            in_set = _settled(self._rows_of(self.base.files))
+            in_set = in_set.select(*_KEY, lit(_IN_SET).alias("in_set"))
             listing = listing.join(in_set, _KEY, "left")
             done = col("in_set")
         if self.earlier:
-            in_chunk = _read(self.spark, self.earlier).select(
-                *_KEY, lit(_IN_CHUNK).alias("in_chunk")
-            )
+            in_chunk = _settled(_read(self.spark, self.earlier))
+            in_chunk = in_chunk.select(*_KEY, lit(_IN_CHUNK).alias("in_chunk"))
             listing = listing.join(in_chunk, _KEY, "left")
             done = coalesce(done, col("in_chunk"))
         listing = listing.select(*_KEY, "label", "partition", done.alias("done"))
@@ -448,7 +460,8 @@ class Run:
             in_chunk = photos.where(col("done") == _IN_CHUNK).drop("done")
             # None, if the run was killed after it had published them.
             if in_chunk.head(1):
-                new.append(_read(self.spark, self.earlier).drop("label").join(in_chunk, _KEY))
+                rows = _settled(_read(self.spark, self.earlier))
+                new.append(rows.drop("label").join(in_chunk, _KEY))
         if self.base is None:
             return {}, _union(new)
 
@@ -475,15 +488,18 @@ class Run:
         if rows is not None:
             files.update(self._add_files(rows, kept))
         self._stop_if_taken_over()
-        photos = errors = 0
+        photos = errors = vanished = 0
         if files:
             with described(self.spark.sparkContext, "count the features"):
-                photos, errors = self._rows_of(files).agg(count(lit(1)), count("error")).head()
+                gone = when(col("error") == GONE, 1)
+                counts = self._rows_of(files).agg(count(lit(1)), count("error"), count(gone))
+                photos, errors, vanished = counts.head()
         if not photos:
             raise ValueError(f"there are no photos: {self.home.uri} is left as it was")
 
         number = self.current.number + 1 if self.current else 1
-        finished = _Set(number, self.model.name, self.model.sha256, files, photos, errors)
+        model = self.model
+        finished = _Set(number, model.name, model.sha256, files, photos, errors, vanished)
         (self.state / f"set-{number:06}.json").write_json(finished._asdict())
         return finished
 
@@ -582,6 +598,11 @@ def _finished_set(home: Folder) -> _Set | None:
 
 def _read(spark: SparkSession, folders: Sequence[Folder]) -> DataFrame:
     return spark.read.schema(SCHEMA).parquet(*[folder.pattern for folder in folders])
+
+
+def _settled(rows: DataFrame) -> DataFrame:
+    """Leave out photos that the storage did not give: another try may do better."""
+    return rows.where(col("error").isNull() | ~col("error").startswith(NOT_READ))
 
 
 def _union(frames: Sequence[DataFrame]) -> DataFrame:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import re
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from py4j.protocol import Py4JJavaError
 from pyspark.sql import Column, DataFrame, SparkSession, Window
@@ -14,6 +15,9 @@ from pyspark.sql.functions import (
     broadcast,
     col,
     element_at,
+    explode,
+    expr,
+    from_json,
     lit,
     row_number,
     split,
@@ -37,11 +41,25 @@ PHOTOS_PER_TASK = 400
 #: bytes, but that never span tasks: so this also bounds the memory that a batch takes there.
 BYTES_PER_TASK = 64 * 1024 * 1024
 
+#: Bytes of photos in one task that reads them itself: they are never in memory together, and a
+#: photo of 10 MB takes a core some tenths of a second.
+BYTES_PER_PATHS_TASK = 4 * BYTES_PER_TASK
+
 #: Tasks per core that a small folder is split into: a slow task leaves no core idle for long.
 TASKS_PER_CORE = 4
 
 _SCHEME = re.compile("[A-Za-z][A-Za-z0-9+.-]*:/+")
 _GLOB_CHARACTERS = re.compile(r"([{}\[\]*?\\])")
+
+# How Hadoop's FileStatus shows itself, of all file systems; what follows has no free text.
+_STATUS = re.compile(
+    r"\w*\{path=(?P<path>.*); isDirectory=false; length=(?P<length>\d+); .*?"
+    r"modification_time=(?P<time>\d+);.*",
+    re.DOTALL,
+)
+_STATUSES_AT_ONCE = 10_000
+_BETWEEN_STATUSES = "\0"
+_LISTING_SCHEMA = "array<struct<path: string, length: bigint, milliseconds: bigint>>"
 
 
 def read_images(
@@ -49,6 +67,7 @@ def read_images(
     path: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     *,
     label: str | Column | None = "parent",
+    content: bool = True,
 ) -> DataFrame:
     """Read the photos under a folder, without decoding them.
 
@@ -78,6 +97,9 @@ def read_images(
     label : str or Column, default "parent"
         ``"parent"`` for the name of the folder that a photo is in, a column expression over
         ``path``, ``length`` and ``modificationTime``, or None for labels of null.
+    content : bool, default True
+        False lists the photos and no more: no column ``content``, and nothing is asked of the file
+        system afterwards. It is for `featurize_paths_udf`, whose tasks read the photos themselves.
 
     Returns
     -------
@@ -121,11 +143,14 @@ def read_images(
             warnings.warn(f"{one!r} has doubled slashes: reading {paths[-1]!r}", stacklevel=2)
 
     relation = _list_photos(spark, paths)
+    columns = [col("path"), labels.alias("label"), col("length"), col("modificationTime")]
+    if not content:
+        return _listing(spark, relation).select(*columns)
     photos = spark.read._df(spark._jsparkSession.baseRelationToDataFrame(relation))
     empty = _empty_photos(spark, relation)
     if empty is not None:
         photos = photos.union(empty)
-    return photos.select("path", labels.alias("label"), "length", "modificationTime", "content")
+    return photos.select(*columns, "content")
 
 
 def sample_images(photos: DataFrame, per_label: int = 1) -> DataFrame:
@@ -144,7 +169,7 @@ def sample_images(photos: DataFrame, per_label: int = 1) -> DataFrame:
     Returns
     -------
     DataFrame
-        The columns of `read_images`, in no order.
+        The columns of `read_images`, ``content`` included, in no order.
 
     Raises
     ------
@@ -221,7 +246,7 @@ def _task_sizes(photos: int, size: int, cores: int) -> dict[str, int]:
         Cores that the application has.
     """
     # What Spark counts for a file in addition to its bytes.
-    open_cost = BYTES_PER_TASK // PHOTOS_PER_TASK
+    open_cost = _open_cost(BYTES_PER_TASK)
     total = size + photos * open_cost
     # Spark closes a task before the file that would be too much. Room for almost one more keeps
     # what is left over by that from becoming a task by itself, which one core does alone.
@@ -229,6 +254,64 @@ def _task_sizes(photos: int, size: int, cores: int) -> dict[str, int]:
     rounds = max(TASKS_PER_CORE, math.ceil(total / (BYTES_PER_TASK - room) / cores))
     limit = total // (rounds * cores) + room
     return {"openCostInBytes": open_cost, "maxPartitionBytes": limit, "minPartitionNum": 1}
+
+
+def _open_cost(bytes_per_task: int) -> int:
+    """Return as how many bytes a photo itself counts: a task has so many that have none."""
+    return bytes_per_task // PHOTOS_PER_TASK
+
+
+def _listing(spark: SparkSession, relation: JavaObject) -> DataFrame:
+    """Make rows of the listed photos, which travel with the tasks that use them."""
+    files = _files(relation)
+    tasks = _split(files, spark.sparkContext.defaultParallelism)
+    texts = [json.dumps([file._asdict() for file in task], ensure_ascii=False) for task in tasks]
+    # A partition is a text: neither a Python worker nor a shuffle has to make rows of it.
+    partitions = spark.sparkContext._jsc.parallelize(texts, len(texts))
+    strings = spark._jvm.org.apache.spark.sql.Encoders.STRING()
+    table = spark.read._df(spark._jsparkSession.createDataset(partitions.rdd(), strings).toDF())
+    rows = table.select(explode(from_json("value", _LISTING_SCHEMA)).alias("file"))
+    time = expr("timestamp_millis(file.milliseconds)").alias("modificationTime")
+    return rows.select("file.path", "file.length", time)
+
+
+class _File(NamedTuple):
+    """A listed photo; the modification time is in milliseconds."""
+
+    path: str
+    length: int
+    milliseconds: int
+
+
+def _files(relation: JavaObject) -> list[_File]:
+    statuses = relation.location().allFiles()
+    found = []
+    for start in range(0, statuses.size(), _STATUSES_AT_ONCE):
+        some = statuses.slice(start, start + _STATUSES_AT_ONCE)
+        # One call to Java for all of them: three for each would take half a millisecond a photo.
+        for index, text in enumerate(some.mkString(_BETWEEN_STATUSES).split(_BETWEEN_STATUSES)):
+            match = _STATUS.fullmatch(text)
+            if match:
+                found.append(_File(match["path"], int(match["length"]), int(match["time"])))
+            else:
+                status = some.apply(index)
+                path, time = status.getPath().toString(), status.getModificationTime()
+                found.append(_File(path, status.getLen(), time))
+    return found
+
+
+def _split(files: list[_File], cores: int) -> list[list[_File]]:
+    """Split photos into tasks that take about as long, as many for each core."""
+    open_cost = _open_cost(BYTES_PER_PATHS_TASK)
+    total = sum(file.length + open_cost for file in files)
+    rounds = max(TASKS_PER_CORE, math.ceil(total / BYTES_PER_PATHS_TASK / cores))
+    tasks: list[list[_File]] = [[] for _ in range(rounds * cores)]
+    before = 0
+    for file in files:
+        cost = file.length + open_cost
+        tasks[(before + cost // 2) * len(tasks) // total].append(file)
+        before += cost
+    return [task for task in tasks if task]
 
 
 def _relation(spark: SparkSession, session: JavaObject, paths: list[str], names: str) -> JavaObject:
@@ -251,7 +334,7 @@ def _empty_photos(spark: SparkSession, relation: JavaObject) -> DataFrame | None
         if file.getLen() == 0:
             rows.append((file.getPath().toString(), file.getModificationTime(), bytearray()))
     table = spark.createDataFrame(rows, "path string, milliseconds bigint, content binary")
-    time = (col("milliseconds") / 1000).cast("timestamp").alias("modificationTime")
+    time = expr("timestamp_millis(milliseconds)").alias("modificationTime")
     return table.coalesce(1).select("path", time, lit(0).cast("long").alias("length"), "content")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING, Any, Callable, Iterator, NamedTuple
 
 import pandas as pd
@@ -16,7 +17,10 @@ from pyspark.sql.types import (
     StructType,
 )
 
+from pomona._native import PathFeaturizer
 from pomona.spark._model import ShippedModel, active_context, load, ship, threads_per_task
+from pomona.spark._reading import S3_SCHEMES, Storage, storage_of
+from pomona.spark._session import active_session
 
 if TYPE_CHECKING:
     import os
@@ -31,8 +35,22 @@ if TYPE_CHECKING:
 
     UserDefinedFunction = Callable[..., Any]
 
+#: Photos that a task reads at once: S3 takes some 100 ms for each, and computing 3 to 10.
+CONCURRENCY = 32
+
+#: Bytes of photos that a task has in memory: a dozen of 10 MB, which take longer to decode than to
+#: read. Four tasks of an executor stay within what a node has beside Spark's heap.
+MAX_BYTES_IN_FLIGHT = 128 * 1024 * 1024
+
+#: Seconds that a store may take for a small photo, all tries together.
+TIMEOUT = 60.0
+
 #: Rows whose features are in memory at once; of 1,280 features, 1.3 MB.
 _ROWS_PER_STEP = 256
+
+#: Steps of paths whose photos are read while one is computed: one is nearly done when that is, and
+#: the next keeps the reads going while the results are handed to Spark.
+_STEPS_AHEAD = 2
 
 _FEATURES = ArrayType(FloatType())
 _FEATURES_AND_ERROR = StructType(
@@ -78,13 +96,12 @@ def featurize_udf(
     >>> featurize = featurize_udf("mobilenet_v2")  # doctest: +SKIP
     >>> photos.select("path", featurize("content").alias("features"))  # doctest: +SKIP
     """
-    if on_error not in ("null", "raise"):
-        raise ValueError(f'on_error is {on_error!r}: it must be "null" or "raise"')
+    _check_on_error(on_error)
     context = active_context()
     shipped, threads = ship(context, model), threads_per_task(context)
 
     def featurize(batches):  # type: ignore[no-untyped-def]
-        return _series(batches, shipped, threads, raising=on_error == "raise")
+        return _series(_steps(batches, shipped, threads), raising=on_error == "raise")
 
     return _iterator_udf(featurize, pd.Series, _FEATURES)
 
@@ -138,9 +155,136 @@ def struct_udf_of(
     threads = threads_per_task(context)
 
     def featurize_struct(batches):  # type: ignore[no-untyped-def]
-        return _frames(batches, model, threads, photos, errors)
+        return _frames(_steps(batches, model, threads), photos, errors)
 
     return _iterator_udf(featurize_struct, pd.DataFrame, _FEATURES_AND_ERROR)
+
+
+def featurize_paths_udf(
+    model: str | os.PathLike[str] = "mobilenet_v2",
+    *,
+    concurrency: int = CONCURRENCY,
+    max_bytes_in_flight: int = MAX_BYTES_IN_FLIGHT,
+    timeout: float = TIMEOUT,
+    on_error: Literal["null", "raise"] = "null",
+) -> UserDefinedFunction:
+    """Make a UDF that turns a photo's path into its features.
+
+    Each task reads its photos itself, many at once, while its model runs: so the time that S3 takes
+    for each of them is not seen, and only paths pass through Spark. The features are those of
+    `featurize_udf`, bit for bit.
+
+    S3 is reached as the session's ``fs.s3a.*`` settings say when this is called: endpoint, region,
+    keys, also those of single buckets. Without keys there, executors use those of their
+    environment or the role of their instance.
+
+    Parameters
+    ----------
+    model : str or path, default "mobilenet_v2"
+        A pulled model's name, a path on the driver, or a URI (``s3://``, ``s3a://``, ``hdfs://``).
+    concurrency : int, default 32
+        Photos that a task reads at once.
+    max_bytes_in_flight : int, default 128 MiB
+        Bytes of photos that a task has in memory, read or being read. A photo larger than that is
+        read alone.
+    timeout : float, default 60.0
+        Seconds that the storage may take for a photo, all tries together, and a second more for
+        each 100,000 bytes. Servers that are busy and connections that break are tried again.
+    on_error : {"null", "raise"}, default "null"
+        As for `featurize_udf`; photos that are gone or that the storage does not give are photos
+        that cannot be read.
+
+    Returns
+    -------
+    UserDefinedFunction
+        ``(path string) -> array<float>``, one float per feature; null for null. The paths are those
+        of `read_images`: ``s3://``, ``s3a://`` and ``file:``, every character standing for itself.
+        Storage that gives no photo at all (no way to it, wrong keys, no such bucket) fails the job.
+        It counts as nondeterministic, as `featurize_udf` does.
+
+    Raises
+    ------
+    ModelError
+        If the model is not there, cannot be read or breaks the model contract.
+
+    Examples
+    --------
+    >>> photos = read_images(spark, "s3://fruits/Test", content=False)  # doctest: +SKIP
+    >>> featurize = featurize_paths_udf("mobilenet_v2")  # doctest: +SKIP
+    >>> photos.select("path", featurize("path").alias("features"))  # doctest: +SKIP
+    """
+    _check_on_error(on_error)
+    context = active_context()
+    shipped, threads = ship(context, model), threads_per_task(context)
+    limits = _Limits(concurrency, max_bytes_in_flight, timeout).checked()
+    storage = storage_of(active_session())
+
+    def featurize_paths(batches):  # type: ignore[no-untyped-def]
+        steps = _path_steps(batches, shipped, threads, storage, limits)
+        return _series(steps, raising=on_error == "raise")
+
+    return _iterator_udf(featurize_paths, pd.Series, _FEATURES)
+
+
+def featurize_paths_struct_udf(
+    model: str | os.PathLike[str] = "mobilenet_v2",
+    *,
+    concurrency: int = CONCURRENCY,
+    max_bytes_in_flight: int = MAX_BYTES_IN_FLIGHT,
+    timeout: float = TIMEOUT,
+    photos: Accumulator[int] | None = None,
+    errors: Accumulator[int] | None = None,
+) -> UserDefinedFunction:
+    """Make a UDF that turns a photo's path into its features or the reason why it has none.
+
+    It is to `featurize_paths_udf` as `featurize_struct_udf` is to `featurize_udf`. Reasons of the
+    storage begin with ``not read:``; of a photo that is gone it is ``not read: no longer there``.
+
+    Parameters
+    ----------
+    model, concurrency, max_bytes_in_flight, timeout
+        As for `featurize_paths_udf`.
+    photos, errors : Accumulator, optional
+        As for `featurize_struct_udf`.
+
+    Returns
+    -------
+    UserDefinedFunction
+        ``(path string) -> struct<features: array<float>, error: string>``. A photo has one or the
+        other; null has neither. It counts as nondeterministic, as `featurize_udf` does.
+
+    Raises
+    ------
+    ModelError
+        If the model is not there, cannot be read or breaks the model contract.
+
+    Examples
+    --------
+    >>> featurize = featurize_paths_struct_udf("mobilenet_v2")  # doctest: +SKIP
+    >>> table = photos.select("path", featurize("path").alias("result"))  # doctest: +SKIP
+    >>> table.select("path", "result.features", "result.error")  # doctest: +SKIP
+    """
+    context = active_context()
+    limits = _Limits(concurrency, max_bytes_in_flight, timeout).checked()
+    storage = storage_of(active_session())
+    return paths_struct_udf_of(context, ship(context, model), storage, photos, errors, limits)
+
+
+def paths_struct_udf_of(
+    context: SparkContext,
+    model: ShippedModel,
+    storage: Storage,
+    photos: Accumulator[int] | None = None,
+    errors: Accumulator[int] | None = None,
+    limits: _Limits | None = None,
+) -> UserDefinedFunction:
+    """Make a `featurize_paths_struct_udf` of a model that the executors have already."""
+    threads, limits = threads_per_task(context), limits or _Limits()
+
+    def featurize_paths_struct(batches):  # type: ignore[no-untyped-def]
+        return _frames(_path_steps(batches, model, threads, storage, limits), photos, errors)
+
+    return _iterator_udf(featurize_paths_struct, pd.DataFrame, _FEATURES_AND_ERROR)
 
 
 def register(
@@ -190,15 +334,14 @@ def _iterator_udf(
     return pandas_udf(function, returnType=return_type).asNondeterministic()
 
 
-def _series(
-    batches: Iterator[pd.Series | tuple[pd.Series, pd.Series]],
-    model: ShippedModel,
-    threads: int,
-    *,
-    raising: bool,
-) -> Iterator[pd.Series]:
+def _check_on_error(on_error: str) -> None:
+    if on_error not in ("null", "raise"):
+        raise ValueError(f'on_error is {on_error!r}: it must be "null" or "raise"')
+
+
+def _series(steps: Iterator[_Step], *, raising: bool) -> Iterator[pd.Series]:
     row = 0
-    for step in _steps(batches, model, threads):
+    for step in steps:
         if raising:
             for index, error in enumerate(step.errors):
                 if error is not None:
@@ -209,13 +352,9 @@ def _series(
 
 
 def _frames(
-    batches: Iterator[pd.Series],
-    model: ShippedModel,
-    threads: int,
-    photos: Accumulator[int] | None,
-    errors: Accumulator[int] | None,
+    steps: Iterator[_Step], photos: Accumulator[int] | None, errors: Accumulator[int] | None
 ) -> Iterator[pd.DataFrame]:
-    for step in _steps(batches, model, threads):
+    for step in steps:
         reasons = [None if error is None else error.reason for error in step.errors]
         if photos is not None:
             photos.add(len(reasons))
@@ -227,6 +366,20 @@ def _frames(
                 "error": pd.Series(reasons, dtype=object),
             }
         )
+
+
+class _Limits(NamedTuple):
+    """What bounds the reading of a task."""
+
+    concurrency: int = CONCURRENCY
+    max_bytes_in_flight: int = MAX_BYTES_IN_FLIGHT
+    timeout: float = TIMEOUT
+
+    def checked(self) -> _Limits:
+        for name, value in self._asdict().items():
+            if not value > 0:
+                raise ValueError(f"{name} is {value!r}: it must be above 0")
+        return self
 
 
 class _Step(NamedTuple):
@@ -246,11 +399,61 @@ def _steps(
         for start in range(0, len(content), _ROWS_PER_STEP):
             rows = slice(start, start + _ROWS_PER_STEP)
             images = content.iloc[rows].tolist()
-            matrix, errors = load(model, threads).try_featurize(images)
-            # A row is a view of the matrix, which Arrow copies as one block.
-            features = [row if error is None else None for row, error in zip(matrix, errors)]
-            errors = [None if image is None else error for image, error in zip(images, errors)]
-            yield _Step(features, errors, None if paths is None else paths.iloc[rows].tolist())
+            results = load(model, threads).try_featurize(images)
+            yield _step(images, results, None if paths is None else paths.iloc[rows].tolist())
+
+
+def _path_steps(
+    batches: Iterator[pd.Series],
+    model: ShippedModel,
+    threads: int,
+    storage: Storage,
+    limits: _Limits,
+) -> Iterator[_Step]:
+    """Featurise photos by their paths, reading some steps ahead of the one that is given."""
+    stream = PathFeaturizer(load(model, threads), storage=storage.settings, **limits._asdict())
+    submitted: deque[list[str]] = deque()
+    for batch in batches:
+        for start in range(0, len(batch), _ROWS_PER_STEP):
+            paths = batch.iloc[start : start + _ROWS_PER_STEP].tolist()
+            _check_client(paths, storage)
+            stream.submit(paths)
+            submitted.append(paths)
+            if len(submitted) > _STEPS_AHEAD:
+                yield _next_step(stream, submitted.popleft())
+    while submitted:
+        yield _next_step(stream, submitted.popleft())
+
+
+def _next_step(stream: PathFeaturizer, paths: list[str]) -> _Step:
+    results = stream.next()
+    if results is None:
+        raise RuntimeError("fewer results than photos: please report it")
+    return _step(paths, results, paths)
+
+
+def _step(
+    photos: list[Any],
+    results: tuple[NDArray[np.float32], list[ImageError | None]],
+    paths: list[str] | None,
+) -> _Step:
+    """Make a step of what came of photos; null is no error."""
+    matrix, errors = results
+    # A row is a view of the matrix, which Arrow copies as one block.
+    features = [row if error is None else None for row, error in zip(matrix, errors)]
+    errors = [None if photo is None else error for photo, error in zip(photos, errors)]
+    return _Step(features, errors, paths)
+
+
+def _check_client(paths: list[str], storage: Storage) -> None:
+    if storage.hadoops is None:
+        return
+    for path in paths:
+        if path is not None and path.partition(":")[0] in S3_SCHEMES:
+            raise ValueError(
+                f"{path} can only be read by Spark, because {storage.hadoops}: read the content "
+                "with read_images, and use featurize_udf"
+            )
 
 
 def _row_name(row: int) -> str:

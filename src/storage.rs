@@ -1,0 +1,17 @@
+//! Photos from where they are: S3 or the disk, many at a time, within a number of bytes.
+
+mod limits;
+mod local;
+mod location;
+mod reader;
+mod runtime;
+mod s3;
+mod settings;
+mod trouble;
+
+pub use limits::Limits;
+pub use location::Location;
+pub use settings::{Credentials, S3Settings, Settings};
+
+pub(crate) use reader::{Outcome, Photo, Reader};
+pub(crate) use runtime::runtime;

@@ -1,0 +1,41 @@
+//! Photos on the disk.
+
+use std::fs::File;
+use std::io::{self, ErrorKind, Read};
+use std::path::PathBuf;
+
+use super::limits::ByteBudget;
+use super::reader::{Photo, room_for};
+use super::trouble::Trouble;
+use crate::ImageError;
+
+/// Reads a file, once there is room for it.
+pub(crate) async fn read(path: PathBuf, budget: &ByteBudget) -> Result<Photo, Trouble> {
+    let (mut file, bytes) = elsewhere(move || {
+        let file = File::open(path)?;
+        let bytes = file.metadata()?.len();
+        Ok((file, bytes))
+    })
+    .await?;
+    let room = budget.take(bytes).await;
+    let mut content = room_for(bytes)?;
+    let content = elsewhere(move || {
+        file.read_to_end(&mut content)?;
+        Ok(content)
+    })
+    .await?;
+    Ok(Photo::new(content, room))
+}
+
+/// Runs what may wait for a disk on a thread of its own.
+async fn elsewhere<T: Send + 'static>(
+    read: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> Result<T, Trouble> {
+    let result = tokio::task::spawn_blocking(read).await;
+    result
+        .map_err(|error| Trouble::Refused(error.to_string()))?
+        .map_err(|error| match error.kind() {
+            ErrorKind::NotFound => Trouble::Photo(ImageError::Gone),
+            _ => Trouble::Refused(error.to_string()),
+        })
+}
