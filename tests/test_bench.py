@@ -166,11 +166,20 @@ def run(*args: object) -> int:
     return main(["bench", "--seconds", str(QUICK), *map(str, args)])
 
 
+@pytest.mark.parametrize(
+    ("instructions", "told"), [("AVX-512 VNNI", "AVX-512 VNNI"), (None, "none")]
+)
 def test_the_table_names_the_processor_the_peak_and_every_result(
-    tiny_model: Path, capsys: pytest.CaptureFixture[str]
+    instructions: str | None,
+    told: str,
+    tiny_model: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(bench, "int8_instructions", lambda: instructions)
     assert run("--model", tiny_model, "--threads", 1, 2) == 0
     text = capsys.readouterr().out
+    assert f" for this process; int8 instructions: {told}\n" in text
     assert f"billion float32 multiply-adds a second, {_native.vectors()}\n" in text
     assert "photos     8, rendered, 100 x 100 pixels\n" in text
     rows = [line.split()[:2] for line in text.splitlines() if line.startswith("tiny ")]
@@ -198,8 +207,8 @@ def test_json_has_these_keys_and_no_others(
     assert run("--model", tiny_model, "--threads", 1, "--json") == 0
     found = json.loads(capsys.readouterr().out)
     assert list(found) == [
-        "processor", "processors", "vectors", "photos", "photo_count", "rounds", "seconds",
-        "processor_share", "peaks", "results",
+        "processor", "processors", "vectors", "int8_instructions", "photos", "photo_count",
+        "rounds", "seconds", "processor_share", "peaks", "results",
     ]  # fmt: skip
     assert list(found["peaks"][0]) == ["threads", "multiply_adds_per_second"]
     assert list(found["results"][0]) == [

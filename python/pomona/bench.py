@@ -20,6 +20,7 @@ from pomona._errors import ImageError
 from pomona._images import find_images
 from pomona.models.arithmetic import MULTIPLY_ADDS, multiply_adds
 from pomona.models.store import BUILT_IN_NAMES, names
+from pomona.processor import int8_instructions, processor
 
 if TYPE_CHECKING:
     from typing import Union
@@ -78,6 +79,8 @@ class Bench:
     processors: int
     #: The vectors of the peak: AVX-512, AVX2 or SSE2.
     vectors: str
+    #: AVX-512 VNNI or AVX-VNNI; None where int8 has no instructions of its own, and hardly pays.
+    int8_instructions: str | None
     #: The folder of the photos, and how many were used.
     photos: str
     photo_count: int
@@ -146,9 +149,10 @@ def measure(
         clocks = [work, *(run.clock for run in runs)]
         shares += [clock.processors / at_work for clock in clocks]
     return Bench(
-        processor=_processor(),
+        processor=processor(),
         processors=processors,
         vectors=_native.vectors(),
+        int8_instructions=int8_instructions(),
         photos=folder,
         photo_count=len(photos),
         rounds=_ROUNDS,
@@ -252,13 +256,3 @@ def _multiply_adds(featurizer: _native.Featurizer) -> int | None:
     except ImportError:
         return None
     return multiply_adds(load_onnx(featurizer.model_path))
-
-
-def _processor() -> str:
-    """Name the processor as Linux does."""
-    with Path("/proc/cpuinfo").open(encoding="utf-8", errors="replace") as lines:
-        for line in lines:
-            name, _, value = line.partition(":")
-            if name.strip() == "model name":
-                return value.strip()
-    return "unknown processor"

@@ -75,7 +75,8 @@ def _describe(bench: Bench) -> str:
     own = bench.photos == str(BUILT_IN_PHOTOS)
     folder = "rendered, 100 x 100 pixels" if own else one_line(bench.photos)
     lines = [
-        f"processor  {bench.processor}, {bench.processors} for this process",
+        f"processor  {bench.processor}, {bench.processors} for this process; int8 instructions: "
+        f"{bench.int8_instructions or 'none'}",
         f"peak       {peaks}; billion float32 multiply-adds a second, {bench.vectors}",
         f"photos     {bench.photo_count:,}, {folder}",
         "",
@@ -83,7 +84,8 @@ def _describe(bench: Bench) -> str:
         "",
         f"images/s   from bytes to features; median of {bench.rounds} rounds, slowest and fastest",
         "alone      the same by processor time: as if nothing else ran on this machine",
-        "of peak    multiply-adds beside the float32 peak, by processor time; int8 may pass 100%",
+        "of peak    beside the float32 multiply-add peak, by processor time, also for int8, whose "
+        "own is higher",
     ]
     if bench.processor_share < _UNDISTURBED:
         lines.append(
