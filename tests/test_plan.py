@@ -178,7 +178,7 @@ def test_spot_workers_are_all_but_one_and_keep_emrs_fee() -> None:
 
 
 def test_the_reference_runs_reading_is_within_what_is_told() -> None:
-    found = plan.estimate(REFERENCE_PHOTOS, throughput=KERAS_ON_A_CORE_HERE)
+    found = plan.estimate(REFERENCE_PHOTOS, throughput=KERAS_ON_A_CORE_HERE, reads_at_once=1)
     minutes = [found.reading_seconds.low / 60, found.reading_seconds.high / 60]
     assert minutes[0] < REFERENCE_READING <= minutes[1] == pytest.approx(5.0, abs=0.05)
 
@@ -340,7 +340,7 @@ def test_json_has_these_keys_and_no_others(capsys: pytest.CaptureFixture[str]) -
         (["--images", "9", "--throughput", "9", "--deadline", "1"], 1, "the least is"),
         (
             ["--images", "3000000", "--throughput", "9", "--deadline", "90", "--instance",
-             "m5.xlarge"],
+             "m5.xlarge", "--reads-at-once", "1"],
             1,
             "no cluster of up to 50 m5.xlarge is done in 90 minutes; the cheapest that is has",
         ),
