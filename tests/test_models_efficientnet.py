@@ -108,6 +108,22 @@ def test_its_features_tell_fruit_apart(model: str, real_photos: Path) -> None:
     assert accuracy >= LEAST_ACCURACY
 
 
+@pytest.mark.parametrize("folder", ["fruits", "fruits-360-100x100"])
+def test_its_int8_version_gives_the_same_features(
+    folder: str, model: str, real_photos: Path, tmp_path: Path
+) -> None:
+    if not (real_photos / folder).is_dir():
+        pytest.skip(f"needs the folder {folder} in POMONA_PHOTOS")
+    made = models.quantize(model, real_photos / folder, tmp_path / "int8.onnx")
+    fidelity = made.fidelity
+    assert not fidelity.seen_in_calibration
+    assert fidelity.cosine_median >= 0.99
+    assert fidelity.cosine_min >= 0.97
+    assert fidelity.accuracy_float32 is not None
+    assert fidelity.accuracy_int8 is not None
+    assert fidelity.accuracy_int8 >= fidelity.accuracy_float32 - 0.005
+
+
 class _Storage:
     """What PyTorch pickles by a persistent id; written by the test's own pickler."""
 

@@ -357,9 +357,11 @@ class _Writer:
             ("weight", integers, scales),
             ("bias", biases, bias_scales),
         ):
-            zeros = self._constant(np.zeros(len(values), values.dtype))
-            held = [self._constant(values), self._constant(their_scales), zeros]
             real = f"{name}/{part}"
+            # A constant of their own: ONNX Runtime makes uint8 of them, one layer after another,
+            # on a processor whose int8 would saturate.
+            zeros = self._constant(np.zeros(len(values), values.dtype), f"{real}/zeros")
+            held = [self._constant(values, f"{real}/held"), self._constant(their_scales), zeros]
             self._nodes.append(helper.make_node("DequantizeLinear", held, [real], axis=0))
             inputs.append(real)
         node.input[:] = inputs
@@ -422,10 +424,11 @@ class _Writer:
         ]
         self._dequantize(steps[3], behind, units)
 
-    def _constant(self, values: NDArray[Any]) -> str:
-        key = (values.dtype.str, values.shape, values.tobytes())
+    def _constant(self, values: NDArray[Any], name: str = "") -> str:
+        """Return the name of a constant; without a name of its own it is shared."""
+        key = (values.dtype.str, values.shape, values.tobytes(), name)
         if key not in self._initializers:
-            name = f"pomona/constant_{len(self._initializers)}"
+            name = name or f"pomona/constant_{len(self._initializers)}"
             self._initializers[key] = numpy_helper.from_array(values, name)
         return self._initializers[key].name
 
