@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use crate::samples::{FORMATS, encoded};
 
-fn open(threads: usize, batch_size: usize) -> Featurizer {
+pub fn open(threads: usize, batch_size: usize) -> Featurizer {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
     let options = Options {
         threads: NonZeroUsize::new(threads).expect("not zero"),
@@ -23,7 +23,7 @@ fn open(threads: usize, batch_size: usize) -> Featurizer {
     .expect("a model that keeps the contract")
 }
 
-fn featurize(featurizer: &Featurizer, images: &[Option<&[u8]>]) -> Features {
+pub fn featurize(featurizer: &Featurizer, images: &[Option<&[u8]>]) -> Features {
     featurizer.featurize(images, &mut || false).expect("runs")
 }
 
@@ -43,10 +43,10 @@ static IMAGES: LazyLock<Vec<Option<Vec<u8>>>> = LazyLock::new(|| {
     images
 });
 
-type Row = (Vec<u32>, Option<String>);
+pub type Row = (Vec<u32>, Option<String>);
 
 /// Rows bit by bit, as NaN equals nothing, with their errors.
-fn rows(features: &Features) -> Vec<Row> {
+pub fn rows(features: &Features) -> Vec<Row> {
     let bits = features.matrix.rows().into_iter();
     let bits = bits.map(|row| row.iter().map(|value| value.to_bits()).collect());
     let errors = features.errors.iter();

@@ -5,3 +5,4 @@ mod decode;
 mod featurizer;
 mod resize;
 mod samples;
+mod stream;
