@@ -155,7 +155,7 @@ def ratio_table(
         holds = verdict(by_clock >= must)
         title = CONTENDERS[theirs].title
         if ours != POMONA:
-            title = f"{CONTENDERS[ours].title}: {title}"
+            title = f"{CONTENDERS[ours].title}, beside {title}"
         lines.append(f"| {title} | >= {must}x | {by_clock:.2f}x | {by_cpu:.2f}x | {holds} |")
     peak = max(growth["peak_mb"], *(r[POMONA]["peak_mb"] for r in rounds))
     holds = verdict(peak <= WORKER_MB)

@@ -99,7 +99,7 @@ def arguments() -> argparse.Namespace:
         "--growth-photos", type=int, default=2_400, help="of the smallest of jobs that grow"
     )
     parser.add_argument("--int8-seconds", type=float, default=3.0, help="of each model")
-    parser.add_argument("--storage-rounds", type=int, default=3)
+    parser.add_argument("--storage-rounds", type=int, default=2)
     parser.add_argument("--storage-photos", type=int, default=2_000, help="of a job on S3")
     parser.add_argument("--search-photos", type=int, default=search.PHOTOS)
     parser.add_argument("--quick", action="store_true", help="one round of little of everything")
