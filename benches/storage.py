@@ -36,16 +36,32 @@ class Contender:
 
     title: str
     way: str
-    remote: bool
-    rounds: int | None = None
-    """How often it takes part; in all rounds, if not said."""
+    trouble: dict[str, float | str] | None
+    """What happens to the requests; none for local photos."""
+    once: bool = False
+    """Whether it takes part in the first round alone."""
 
 
-PATHS, CONTENT, LOCAL = "paths", "content", "local"
+FAR: dict[str, float | str] = {"delay": DELAY}
+ROUGH: dict[str, float | str] = {
+    "delay": DELAY / 2,
+    "jitter": DELAY,
+    "refuse": 0.03,
+    "drop": 0.01,
+    "cut": 0.01,
+    "only": "[.]jpg$",
+}
+"""A bad day: requests take half as long again, a few much longer, and some reads fail."""
+BAD_SHARE = sum(ROUGH[kind] for kind in ("refuse", "drop", "cut"))
+
+PATHS, CONTENT, LOCAL, BAD_DAY = "paths", "content", "local", "bad day"
 CONTENDERS = {
-    PATHS: Contender("`featurize_paths_udf`, photos on S3", "paths", remote=True),
-    LOCAL: Contender("`featurize_paths_udf`, local photos", "paths", remote=False),
-    CONTENT: Contender("`binaryFile` and `featurize_udf`, photos on S3", "content", True, rounds=1),
+    PATHS: Contender("`featurize_paths_udf`, photos on S3", "paths", FAR),
+    LOCAL: Contender("`featurize_paths_udf`, local photos", "paths", None),
+    BAD_DAY: Contender(
+        "`featurize_paths_udf`, photos on S3 on a bad day", "paths", ROUGH, once=True
+    ),
+    CONTENT: Contender("`binaryFile` and `featurize_udf`, photos on S3", "content", FAR, once=True),
 }
 RATIOS = {CONTENT: 5.0, LOCAL: 0.85}
 """What `featurize_paths_udf` on S3 has to reach, as a multiple of a contender's images a second."""
@@ -69,7 +85,6 @@ def measure(photos: Path, rounds: int, count: int) -> list[str]:
         with storage(Path(work)) as (server, door):
             server.create(BUCKET)
             upload(server, local)
-            door.trouble(delay=DELAY)
             results = [measure_round(door, local, count, turn) for turn in range(rounds)]
             memory = measure_memory(server, door, photos)
     return [
@@ -79,8 +94,10 @@ def measure(photos: Path, rounds: int, count: int) -> list[str]:
         "",
         f"{count:,} photos, {1000 * DELAY:.0f} ms added to each request; to Parquet in a fresh "
         f"application on {CORES} cores, its start excluded; medians of "
-        f"{plural(rounds, 'interleaved round')}, `binaryFile` in the first alone. The server takes "
-        "part of the same cores. Memory: beyond what an idle worker holds; "
+        f"{plural(rounds, 'interleaved round')}, `binaryFile` and the bad day in the first alone. "
+        f"That has {1000 * ROUGH['delay']:.0f} ms and on average {1000 * ROUGH['jitter']:.0f} ms "
+        f"more, at random; {BAD_SHARE:.0%} of the reads are refused, reset or broken off. The "
+        "server takes part of the same cores. Memory: beyond what an idle worker holds; "
         f"{LARGE_ROWS} reads of a photo of {LARGE_MB} MB and {megapixels(LARGE_SIZE)} megapixels "
         f"by {CORES} workers, {memory['at_once']:.0f} at a time at most.",
     ]
@@ -124,10 +141,10 @@ def settings(door: Door) -> str:
 def measure_round(door: Door, local: Path, count: int, turn: int) -> Round:
     results = {}
     for key, contender in CONTENDERS.items():
-        if contender.rounds is not None and turn >= contender.rounds:
+        if contender.once and turn > 0:
             continue
-        photos = f"s3a://{BUCKET}/{FOLDER}" if contender.remote else str(local)
-        door.trouble(delay=DELAY)
+        photos = f"s3a://{BUCKET}/{FOLDER}" if contender.trouble else str(local)
+        door.trouble(**contender.trouble or {})
         arguments = (MODEL, photos, contender.way, str(count), settings(door))
         result = run(command(PYTHON, "spark_featurize.py", *arguments), CORES)
         results[key] = {**result, "storage": door.counts()}
@@ -143,7 +160,7 @@ def measure_memory(server: S3Server, door: Door, photos: Path) -> dict[str, floa
     small, large = "small.jpg", "large.jpg"
     server.put(BUCKET, small, next(photos.rglob("*.jpg")).read_bytes())
     server.put(BUCKET, large, large_photo())
-    door.trouble(delay=DELAY)
+    door.trouble(**FAR)
     uris = [f"s3a://{BUCKET}/{key}" for key in (small, large)]
     numbers = map(str, (LARGE_ROWS, LARGE_READS, IN_FLIGHT_MB * MB))
     arguments = (MODEL, *uris, *numbers, settings(door))
@@ -197,7 +214,7 @@ def contender_table(rounds: list[Round]) -> list[str]:
         done = [r[key] for r in rounds if key in r]
         seconds, rate = (median(r[unit] for r in done) for unit in ("seconds", "images_per_second"))
         counts = ["", ""]
-        if contender.remote:
+        if contender.trouble:
             counts = [
                 f"{median(r['storage'][what] for r in done):,.0f}"
                 for what in ("requests", "at_once")
