@@ -213,6 +213,46 @@ def test_scatters_are_legible(classes: int) -> None:
         assert {*MANY[:classes]} < {*texts(figure)}
 
 
+@pytest.mark.parametrize("classes", [2, 23, 141])
+def test_scatters_in_space_are_legible(classes: int) -> None:
+    points = np.random.RandomState(3).normal(size=(classes * 6, 3)) * [1, 5, 20]
+    labels = [f"Fruit of kind {number % classes}" for number in range(classes * 6)]
+    figure = plots.space_scatter(points, labels)
+    assert_legible(figure)
+    assert sum(len(each.get_offsets()) for each in figure.axes[0].collections) == len(points)
+    with pytest.raises(ValueError, match=r"points in space have 3 coordinates; these are of shape"):
+        plots.space_scatter(points[:, :2], labels)
+
+
+def test_a_strip_has_a_heading_and_a_line_below_each_photo(photos: list[Path]) -> None:
+    strips = [
+        ("Lemon", [(photos[0].read_bytes(), "this one"), (b"cut off", "0.125 Lime_of_Tahiti")])
+    ]
+    figure = plots.photo_strips(strips, "Look-alikes")
+    assert_legible(figure)
+    texts = [text.get_text() for text in figure.axes[0].texts]
+    assert texts[:2] == ["Lemon", "this one"]
+    assert "cannot\nbe read" in texts
+    assert texts[-1] == "Look-alikes"
+    with pytest.raises(ValueError, match="no photos to draw"):
+        plots.photo_strips([("Lemon", [])], "Look-alikes")
+
+
+@pytest.mark.parametrize("classes", [2, 23, 141])
+def test_confusion_matrices_are_legible(classes: int) -> None:
+    matrix = np.diag(np.full(classes, 5))
+    matrix[1, 0] = 3
+    labels = [f"Fruit of kind {number}" for number in range(classes)]
+    figure = plots.confusion_matrix(matrix, labels, "svm, random hold-out: 98.70% right")
+    assert_legible(figure)
+    pixels = np.asarray(figure.axes[0].images[0].get_array())
+    red, _, blue = np.moveaxis(pixels, 2, 0)
+    assert (blue > red)[np.eye(classes, dtype=bool)].all()
+    assert np.argwhere(red > blue).tolist() == [[1, 0]]
+    with pytest.raises(ValueError, match="1 classes have no matrix of shape"):
+        plots.confusion_matrix(matrix, ["Apple"], "")
+
+
 def test_classes_on_one_spot_can_be_told_apart() -> None:
     labels = MANY[:30] * 2
     assert_legible(plots.components_scatter(np.zeros((60, 2)), labels))

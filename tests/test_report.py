@@ -203,7 +203,16 @@ def test_the_report_is_a_page_and_its_pictures(small: Path) -> None:
     assert report.uri == f"{small}/report/index.html"
     assert (report.photos, report.of) == (15, 15)
     assert report.bytes == (small / "report/index.html").stat().st_size
-    names = ["classes.png", "pca.png", "photos.png", "tsne.png", "variance.png"]
+    names = [
+        "classes.png",
+        "neighbours.png",
+        "outliers.png",
+        "pca.png",
+        "photos.png",
+        "tsne.png",
+        "tsne_3d.png",
+        "variance.png",
+    ]
     assert report.pictures == names
     assert sorted(path.name for path in (small / "report").iterdir()) == sorted(
         [*names, "index.html"]
@@ -254,8 +263,22 @@ def test_photos_that_cannot_be_read_are_listed_with_their_reasons(tmp_path: Path
     data = data_of(write(tmp_path / "o"))
     assert data["broken"] == [[paths[2], "a", "not a JPEG <b>"], [paths[7], "a", "cut off"]]
     assert data["classes"] == [{"label": "a", "photos": 12, "errors": 2}]
-    # Nor is any other of them there any more: the report is made all the same.
+    # Nor is any other of them there any more: the report is made all the same, and says so.
     assert data["photos"]["thumbnail"] == [""] * 10
+    assert data["unseen"] == (
+        f"10 of the 10 photos of this page cannot be shown, such as {paths[0]}: "
+        "No such file or directory."
+    )
+
+
+def test_photos_that_are_elsewhere_are_placeholders_and_the_page_says_how_to_get_them(
+    tmp_path: Path,
+) -> None:
+    paths = [f"s3://fruits/a/{number}.jpg" for number in range(9)]
+    outputs.write_output(tmp_path / "o", paths, ["a"] * 9, outputs.features_of(1, 9))
+    told = data_of(write(tmp_path / "o"))["unseen"]
+    assert told.startswith("9 of the 9 photos of this page cannot be shown: they are elsewhere, ")
+    assert "Copy the results to where the photos are and run `pomona report` on them there" in told
 
 
 def test_a_photo_among_others_of_another_class_is_a_stranger(tmp_path: Path) -> None:
@@ -328,7 +351,7 @@ def test_the_command_says_where_the_report_is(
     shown = capsys.readouterr()
     first, second = shown.out.splitlines()
     assert first.startswith(f"{small}/report/index.html: a sample of 9 photos of 15, ")
-    assert second == "beside it: classes.png, pca.png, photos.png, tsne.png, variance.png"
+    assert second.startswith("beside it: classes.png, neighbours.png, outliers.png, pca.png, ")
     assert "pomona: arranging the photos on a map" in shown.err
 
 

@@ -11,11 +11,11 @@ Needs matplotlib: ``pip install 'pomona[report]'``.
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING, Iterable, Mapping, Sequence, TypeVar
+from typing import TYPE_CHECKING, Any, Iterable, Mapping, Sequence, TypeVar
 
 import numpy as np
 
-from pomona import ImageError, load_image
+from pomona.results import thumbnail
 
 try:
     from matplotlib.figure import Figure
@@ -53,8 +53,8 @@ _CURVE_ENDS = 0.999
 
 # Of a contact sheet, about, in inches.
 _SHEET_WIDTH = 11.2
-# Of lists and of names above photos, in points.
-_SMALL = 7.5
+# Of lists and of names above photos, and of lines below them, in points.
+_SMALL, _TINY = 7.5, 7
 
 _POINTS_PER_INCH = 72
 # Of DejaVu Sans, matplotlib's font: its width a character and its height a line, in ems.
@@ -62,6 +62,9 @@ _CHARACTER, _LINE = 0.62, 1.25
 _NO_LABEL = "(no label)"
 # Of moving texts off each other; those of 141 classes come apart in about 100.
 _STEPS = 500
+
+# Classes up to which a confusion matrix has the numbers of photos in it.
+_NUMBERED_CLASSES = 40
 
 _T = TypeVar("_T")
 
@@ -237,48 +240,81 @@ def contact_sheet(
     """
     images, names = list(photos), [_name(label) for label in labels]
     _check_lengths("photos", len(images), len(names))
-    classes: dict[str, list[bytes]] = {}
+    classes: dict[str, list[tuple[bytes, str]]] = {}
     for image, name in zip(images, names):
-        classes.setdefault(name, []).append(image)
+        classes.setdefault(name, []).append((image, ""))
+    many = _number(len(images), "photo", "photos")
+    title = f"{many} of {_number(len(classes), 'class', 'classes')}"
+    return photo_strips(list(classes.items()), title, figure=figure)
 
+
+def photo_strips(
+    strips: Sequence[tuple[str, Sequence[tuple[bytes, str]]]],
+    title: str,
+    *,
+    figure: Figure | None = None,
+) -> Figure:
+    """Draw rows of photos, each with a heading, and as many of them side by side as make a page.
+
+    Parameters
+    ----------
+    strips
+        Each a heading, and encoded photos with a line to stand below them, which may be empty.
+    title
+        Of the figure.
+    figure
+        A figure to draw into instead of a new one.
+
+    Returns
+    -------
+    Figure
+        A photo that cannot be read is a grey square that says so.
+
+    Raises
+    ------
+    ValueError
+        There are no photos.
+    """
+    if not strips or not all(photos for _, photos in strips):
+        raise ValueError("no photos to draw")
     side, gap, margin = 100 / DPI, 0.06, 0.15
-    # A strip for each class, with its name above, and as many strips side by side as make a page.
-    most = max(len(each) for each in classes.values())
+    caption = 0.15 if any(text for _, photos in strips for _, text in photos) else 0.0
+    most = max(len(photos) for _, photos in strips)
     abreast = min(most, int(_SHEET_WIDTH / (side + gap)))
     strip_width = abreast * (side + gap) + 0.15
-    beside = min(len(classes), max(1, int(_SHEET_WIDTH / strip_width)))
-    name_length = int((strip_width - 0.1) / _inches(1, _SMALL))
-    headings = {name: _wrapped(name, name_length) for name in classes}
-    heading = 0.2 + 0.13 * max(text.count("\n") for text in headings.values())
-    strip_height = heading + -(-most // abreast) * (side + gap) + 0.1
+    beside = min(len(strips), max(1, int(_SHEET_WIDTH / strip_width)))
+    heading_length = int((strip_width - 0.1) / _inches(1, _SMALL))
+    caption_length = int(side / _inches(1, _TINY))
+    headings = [_wrapped(name, heading_length) for name, _ in strips]
+    heading = 0.2 + 0.13 * max(text.count("\n") for text in headings)
+    strip_height = heading + -(-most // abreast) * (side + gap + caption) + 0.1
     width = max(margin + beside * strip_width, 3)
-    height = 0.5 + -(-len(classes) // beside) * strip_height
+    height = 0.5 + -(-len(strips) // beside) * strip_height
     figure = _page(figure, width, height)
     axes = _axes(figure, left=0, right=0, top=0, bottom=0)
     axes.axis("off")
 
     sheet = np.full((round(height * DPI), round(width * DPI), 3), 255, np.uint8)
-    for number, (name, members) in enumerate(classes.items()):
+    for number, (_, photos) in enumerate(strips):
         row, column = divmod(number, beside)
         x, y = margin + column * strip_width, 0.5 + row * strip_height + heading
-        axes.text(x, y - 0.04, headings[name], fontsize=_SMALL, color=_INK, va="bottom")
-        for place, image in enumerate(members):
+        axes.text(x, y - 0.04, headings[number], fontsize=_SMALL, color=_INK, va="bottom")
+        for place, (image, text) in enumerate(photos):
             down, across = divmod(place, abreast)
-            left, top = x + across * (side + gap), y + down * (side + gap)
+            left, top = x + across * (side + gap), y + down * (side + gap + caption)
+            middle = left + side / 2
             if not _paste(sheet, image, round(left * DPI), round(top * DPI), round(side * DPI)):
                 axes.text(
-                    left + side / 2,
-                    top + side / 2,
-                    "cannot\nbe read",
-                    ha="center",
-                    va="center",
-                    fontsize=7,
+                    middle, top + side / 2, "cannot\nbe read", ha="center", va="center", fontsize=7
                 )
+            if text:
+                short = _short(text, caption_length)
+                below = top + side + 0.02
+                axes.text(middle, below, short, ha="center", va="top", fontsize=_TINY, color=_INK)
     # The axes count in inches; at `DPI`, a pixel of the sheet is one of the figure.
     axes.imshow(sheet, extent=(0, width, height, 0), aspect="auto", interpolation="nearest")
-    many = _number(len(images), "photo", "photos")
-    title = f"{many} of {_number(len(classes), 'class', 'classes')}"
-    axes.text(margin, 0.3, title, fontsize=11, fontweight="bold", color=_INK)
+    title_length = int((width - 2 * margin) / _inches(1, 11))
+    axes.text(margin, 0.3, _short(title, title_length), fontsize=11, fontweight="bold", color=_INK)
     return figure
 
 
@@ -316,26 +352,16 @@ def components_scatter(
     places = np.stack(rows)
     if places.shape[1] < 2:
         raise ValueError("a scatter needs two components and there is one: fit the PCA with k >= 2")
-    classes = sorted(set(names), key=lambda name: (name.casefold(), name))
-    listed = len(classes) > NAMED_CLASSES
-    columns = _columns(classes, 47)
-    list_width = 0.0
-    if listed:
-        list_width = sum(_inches(max(map(len, map(_listed, c))) + 9, 7) for c in columns) + 0.2
+    classes = _classes(names)
+    columns, list_width = _list_layout(classes)
     size = 8.0
     figure = _page(figure, size + 1 + list_width, size)
     axes = _axes(figure, left=0.8, right=0.2 + list_width, top=0.5, bottom=0.6)
     axes.set_axisbelow(True)
     axes.grid(color=_FAINT, linewidth=0.5)
 
-    styles = [
-        (_PALETTE[number % len(_PALETTE)], _MARKERS[number % len(_MARKERS)])
-        for number in range(len(classes))
-    ]
-    number_of = {name: number for number, name in enumerate(classes)}
-    numbers = np.array([number_of[name] for name in names])
-    groups = [places[numbers == number] for number in range(len(classes))]
-    area = float(np.clip(12_000 / len(places), 5, 26))
+    styles, groups = _styles(len(classes)), _groups(places, names, classes)
+    area = _area(len(places))
     for group, (colour, marker) in zip(groups, styles):
         axes.scatter(
             group[:, 0],
@@ -353,12 +379,9 @@ def components_scatter(
     axes.set_xlim(low[0] - margin[0], high[0] + margin[0])
     axes.set_ylim(low[1] - margin[1], high[1] + margin[1])
 
-    texts = (
-        [str(n) for n in range(1, len(classes) + 1)] if listed else [_short(n, 24) for n in classes]
-    )
     middles = np.stack([np.median(group, axis=0) for group in groups])
-    _label_middles(axes, middles, texts, [colour for colour, _ in styles])
-    if listed:
+    _label_middles(axes, middles, _marks(classes), [colour for colour, _ in styles])
+    if columns:
         _list_classes(figure, columns, styles, list_width)
     for axis, number in ((axes.xaxis, 0), (axes.yaxis, 1)):
         share = (
@@ -369,6 +392,120 @@ def components_scatter(
         axis.set_label_text(f"component {number + 1}{share}")
     many = _number(len(places), "photo", "photos")
     title = f"{many} of {_number(len(classes), 'class', 'classes')} on the first two components"
+    _title(axes, title)
+    return figure
+
+
+def space_scatter(
+    points: ArrayLike, labels: Iterable[str | None], *, figure: Figure | None = None
+) -> Figure:
+    """Draw photos in space, seen from a corner, coloured by class as `components_scatter` does.
+
+    Parameters
+    ----------
+    points
+        Of shape (photos, 3).
+    labels
+        Their labels.
+    figure
+        A figure to draw into instead of a new one.
+
+    Raises
+    ------
+    ValueError
+        There are no photos, more or fewer labels than photos, or not three coordinates.
+    """
+    from mpl_toolkits.mplot3d import proj3d  # type: ignore[import-untyped]
+
+    names, places = [_name(label) for label in labels], np.asarray(points, np.float64)
+    _check_lengths("points", len(places), len(names))
+    if places.ndim != 2 or places.shape[1] != 3:
+        raise ValueError(f"points in space have 3 coordinates; these are of shape {places.shape}")
+    classes = _classes(names)
+    columns, list_width = _list_layout(classes)
+    size = 8.0
+    figure = _page(figure, size + list_width, size)
+    corner = (0.02, 0, size / (size + list_width) - 0.02, (size - 0.5) / size)
+    axes: Any = figure.add_axes(corner, projection="3d")
+    axes.set(xticks=[], yticks=[], zticks=[])
+    styles, groups = _styles(len(classes)), _groups(places, names, classes)
+    for group, (colour, marker) in zip(groups, styles):
+        axes.scatter(*group.T, s=_area(len(places)), c=colour, marker=marker, edgecolors="face")
+    # The names lie on flat axes over the picture, where they can be moved off each other.
+    middles = np.stack([np.median(group, axis=0) for group in groups])
+    across, up, _ = proj3d.proj_transform(*middles.T, axes.get_proj())
+    flat = figure.add_axes(corner)
+    flat.axis("off")
+    flat.set_xlim(0, 1)
+    flat.set_ylim(0, 1)
+    figure.canvas.draw()
+    on_page = axes.transData.transform(np.stack([across, up], axis=1))
+    on_page = flat.transAxes.inverted().transform(on_page)
+    _label_middles(flat, on_page, _marks(classes), [colour for colour, _ in styles])
+    if columns:
+        _list_classes(figure, columns, styles, list_width)
+    many = _number(len(places), "photo", "photos")
+    _title(flat, f"{many} of {_number(len(classes), 'class', 'classes')} in space")
+    return figure
+
+
+def confusion_matrix(
+    matrix: ArrayLike, labels: Sequence[str | None], title: str, *, figure: Figure | None = None
+) -> Figure:
+    """Draw what a classifier takes photos for: blue where it is right, orange where it is wrong.
+
+    Parameters
+    ----------
+    matrix
+        Photos by true class (rows) and predicted class (columns).
+    labels
+        Of the classes.
+    title
+        Of the figure.
+    figure
+        A figure to draw into instead of a new one.
+
+    Raises
+    ------
+    ValueError
+        The matrix is not square, or has more or fewer classes than labels.
+    """
+    counts, names = np.asarray(matrix), [_short(_name(label), 24) for label in labels]
+    if counts.shape != (len(names), len(names)) or not names:
+        raise ValueError(f"{len(names):,} classes have no matrix of shape {counts.shape}")
+    cell = 0.24 if len(names) <= _NUMBERED_CLASSES else 0.13
+    small = _SMALL if len(names) <= _NUMBERED_CLASSES else _TINY
+    beside = _inches(max(map(len, names)), small) + 0.2
+    side = max(cell * len(names), _inches(len(title), 12))
+    figure = _page(figure, beside + side + 0.4, beside + side + 0.8)
+    axes = _axes(figure, left=beside + 0.2, right=0.2, top=0.5, bottom=beside + 0.3)
+    # Of the photos of each class: a class of 4 photos is as visible as one of 400.
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    right = np.eye(len(names), dtype=bool)
+    colours = np.where(right[..., np.newaxis], _rgb(_BLUE), _rgb(_VERMILION))
+    # The least share is seen, too.
+    strength = np.where(counts > 0, 0.25 + 0.75 * shares, 0)[..., np.newaxis]
+    axes.imshow(1 - strength * (1 - colours), interpolation="nearest", aspect="auto")
+    if len(names) <= _NUMBERED_CLASSES:
+        for row, column in zip(*np.nonzero(counts)):
+            dark = strength[row, column, 0] > 0.6
+            axes.text(
+                column,
+                row,
+                f"{counts[row, column]:,}",
+                ha="center",
+                va="center",
+                fontsize=_TINY,
+                color="white" if dark else _INK,
+            )
+    places = range(len(names))
+    axes.set_xticks(places)
+    axes.set_xticklabels(names, rotation=90, fontsize=small)
+    axes.set_yticks(places)
+    axes.set_yticklabels(names, fontsize=small)
+    axes.tick_params(length=0)
+    axes.set_xlabel("taken for")
+    axes.set_ylabel("is")
     _title(axes, title)
     return figure
 
@@ -475,24 +612,60 @@ def _check_lengths(what: str, number: int, labels: int) -> None:
 
 def _paste(sheet: NDArray[np.uint8], image: bytes, left: int, top: int, side: int) -> bool:
     """Copy a photo into the middle of a square of a sheet; a grey square if it cannot be read."""
-    try:
-        thumbnail = _thumbnail(image, side)
-    except ImageError:
+    pixels = thumbnail(image, side, enlarge=True)
+    if isinstance(pixels, str):
         sheet[top : top + side, left : left + side] = _GREY
         return False
-    height, width = thumbnail.shape[:2]
+    height, width = pixels.shape[:2]
     top, left = top + (side - height) // 2, left + (side - width) // 2
-    sheet[top : top + height, left : left + width] = thumbnail
+    sheet[top : top + height, left : left + width] = pixels
     return True
 
 
-def _thumbnail(image: bytes, side: int) -> NDArray[np.uint8]:
-    """Decode a photo to a size whose longer side is `side` pixels."""
-    pixels = load_image(image)
-    height, width = pixels.shape[:2]
-    scale = side / max(height, width)
-    size = max(1, round(height * scale)), max(1, round(width * scale))
-    return pixels if size == (height, width) else load_image(image, size=size)
+def _classes(names: Iterable[str]) -> list[str]:
+    return sorted(set(names), key=lambda name: (name.casefold(), name))
+
+
+def _styles(classes: int) -> list[tuple[str, str]]:
+    """Give each class a colour and a shape."""
+    return [
+        (_PALETTE[number % len(_PALETTE)], _MARKERS[number % len(_MARKERS)])
+        for number in range(classes)
+    ]
+
+
+def _groups(
+    places: NDArray[np.float64], names: Sequence[str], classes: Sequence[str]
+) -> list[NDArray[np.float64]]:
+    """Part the places of photos by their classes."""
+    number_of = {name: number for number, name in enumerate(classes)}
+    numbers = np.array([number_of[name] for name in names])
+    return [places[numbers == number] for number in range(len(classes))]
+
+
+def _area(photos: int) -> float:
+    """Choose the size of a photo's mark."""
+    return float(np.clip(12_000 / photos, 5, 26))
+
+
+def _marks(classes: Sequence[str]) -> list[str]:
+    """Write at the middle of each class its name, or the number that the list explains."""
+    if len(classes) > NAMED_CLASSES:
+        return [str(number) for number in range(1, len(classes) + 1)]
+    return [_short(name, 24) for name in classes]
+
+
+def _list_layout(classes: Sequence[str]) -> tuple[list[Sequence[str]], float]:
+    """Lay out the list that explains numbers: its columns and its width; nothing for a few."""
+    if len(classes) <= NAMED_CLASSES:
+        return [], 0.0
+    columns = _columns(classes, 47)
+    widths = [_inches(max(map(len, map(_listed, column))) + 9, 7) for column in columns]
+    return columns, sum(widths) + 0.2
+
+
+def _rgb(colour: str) -> NDArray[np.float64]:
+    return np.array([int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)])
 
 
 def _listed(name: str) -> str:

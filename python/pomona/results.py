@@ -358,8 +358,17 @@ def shares(counts: Sequence[int], size: int) -> list[int]:
     return [own + int(exact[index]) + (index in order[:over]) for index, own in enumerate(taken)]
 
 
-def thumbnail(content: bytes, side: int) -> NDArray[np.uint8] | str:
+def thumbnail(content: bytes, side: int, *, enlarge: bool = False) -> NDArray[np.uint8] | str:
     """Decode a photo to at most `side` pixels a side, keeping its proportions.
+
+    Parameters
+    ----------
+    content
+        An encoded photo.
+    side
+        Pixels of the longer side.
+    enlarge
+        Make smaller photos larger, so that all are of this size.
 
     Returns
     -------
@@ -367,8 +376,11 @@ def thumbnail(content: bytes, side: int) -> NDArray[np.uint8] | str:
         uint8 of shape (height, width, 3), or why it cannot be decoded.
     """
     try:
-        height, width = load_image(content).shape[:2]
-        scale = min(1.0, side / max(height, width))
+        pixels = load_image(content)
+        height, width = pixels.shape[:2]
+        scale = side / max(height, width)
+        if scale == 1 or (scale > 1 and not enlarge):
+            return pixels
         return load_image(
             content, size=(max(1, round(height * scale)), max(1, round(width * scale)))
         )

@@ -3,7 +3,9 @@
 `write_report` leaves in the run's output folder::
 
     report/index.html        everything in one file: data, photos, script; it asks no network
-    report/classes.png  photos.png  variance.png  pca.png  tsne.png
+    report/classes.png  photos.png  variance.png  pca.png  tsne.png  tsne_3d.png
+           neighbours.png  near_duplicates.png  outliers.png  other_classes.png
+           confusion_<classifier>_<hold-out>.png
 
 The page's plots are drawn by plotly.js, which the PyPI package of that name brings and the page
 carries along (4 MB, MIT): 20,000 points in two and three dimensions that turn and pan smoothly are
@@ -20,7 +22,6 @@ import html
 import importlib
 import json
 import re
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable
@@ -28,8 +29,6 @@ from typing import TYPE_CHECKING, Any, Callable
 from pomona.report.content import Content, collect
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from pomona.results import Results
 
 #: Photos of a report, which holds a thumbnail of each: 10 MB of them.
@@ -104,7 +103,7 @@ def write_report(
     _require("pomona.plots")
     content = collect(results, size=sample, seed=seed, progress=progress)
     progress("drawing the pictures")
-    pictures = _pictures(content)
+    pictures = _require("pomona.report.pictures").draw(content)
     page = _page(content, plotly).encode()
     for name, picture in pictures.items():
         results.write(f"report/{name}", picture)
@@ -133,38 +132,6 @@ def _page(content: Content, plotly: str) -> str:
         "script": script,
     }
     return _PLACE.sub(lambda match: parts[match.group(1)], _text("template.html"))
-
-
-def _pictures(content: Content) -> dict[str, bytes]:
-    """Draw the page's pictures for slides and mails."""
-    from pomona import plots
-
-    sample, summary = content.sample, content.data["summary"]
-    chosen = [row for sheet in content.data["sheets"] for row in sheet]
-    figures: dict[str, Figure] = {
-        "classes.png": plots.class_balance({each.label: each.photos for each in content.classes}),
-        "photos.png": plots.contact_sheet(
-            [content.thumbnails[row] or b"" for row in chosen],
-            [sample.labels[row] for row in chosen],
-        ),
-        "variance.png": plots.variance_curve(content.data["curve"], summary["k"]),
-    }
-    if sample.pca.shape[1] > 1:
-        figures["pca.png"] = plots.components_scatter(sample.pca[:, :2], sample.labels)
-    if content.flat is not None:
-        figures["tsne.png"] = _map(plots.components_scatter(content.flat, sample.labels))
-    with warnings.catch_warnings():
-        # matplotlib's font lacks some scripts; the page has the browser's.
-        warnings.filterwarnings("ignore", r"Glyph .* missing from", UserWarning)
-        return {name: plots.to_png(figure) for name, figure in figures.items()}
-
-
-def _map(figure: Figure) -> Figure:
-    """Take from a scatter what t-SNE's axes do not have: a meaning."""
-    axes = figure.axes[0]
-    axes.set(xlabel="", ylabel="", xticks=[], yticks=[])
-    axes.set_title("Photos that look alike are close (t-SNE)", loc="left", fontsize=11)
-    return figure
 
 
 def _plotly() -> str:

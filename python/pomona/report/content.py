@@ -5,11 +5,11 @@ from __future__ import annotations
 import base64
 import io
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Callable, Sequence
+from typing import TYPE_CHECKING, Any, Callable, Mapping, Sequence
 
 import numpy as np
 
-from pomona.results import Vectors
+from pomona.results import Vectors, local_path
 from pomona.similar import DUPLICATE_DISTANCE, Index, duplicates
 
 if TYPE_CHECKING:
@@ -88,6 +88,7 @@ def collect(results: Results, *, size: int, seed: int, progress: Callable[[str],
     progress(f"reading {len(sample.paths):,} photos")
     found = results.thumbnails(sample.paths, THUMBNAIL_SIDE)
     thumbnails = [jpeg(found[path]) for path in sample.paths]
+    unseen = [path for path, photo in zip(sample.paths, thumbnails) if photo is None]
     progress("comparing the photos")
     index = Index([Vectors(sample.paths, sample.labels, sample.features)])
     progress("arranging the photos on a map (t-SNE)")
@@ -117,6 +118,7 @@ def collect(results: Results, *, size: int, seed: int, progress: Callable[[str],
         "classes": [each._asdict() for each in classes],
         "sample": {"photos": len(sample.paths), "of": readable, "seed": seed},
         "photos": _photos(sample, classes, thumbnails),
+        "unseen": _explain(results.uri, unseen, found, len(sample.paths)),
         "maps": {
             "pca": _columns(sample.pca[:, :2]),
             "flat": None if flat is None else _columns(flat),
@@ -167,6 +169,22 @@ def _photos(
         "label": [number[label] for label in sample.labels],
         "thumbnail": [base64.b64encode(each or b"").decode() for each in thumbnails],
     }
+
+
+def _explain(
+    output: str, unseen: Sequence[str], found: Mapping[str, NDArray[np.uint8] | str], photos: int
+) -> str | None:
+    """Say why photos are missing in the page, and how to get them there; None if all are there."""
+    if not unseen:
+        return None
+    number = f"{len(unseen):,} of the {photos:,} photos of this page cannot be shown"
+    if local_path(output) is not None and local_path(unseen[0]) is None:
+        return (
+            f"{number}: they are elsewhere, such as {unseen[0]}, and these results are on the "
+            "machine that made the page. Copy the results to where the photos are and run "
+            "`pomona report` on them there."
+        )
+    return f"{number}, such as {unseen[0]}: {found[unseen[0]]}."
 
 
 def _sheets(labels: Sequence[str]) -> list[list[int]]:

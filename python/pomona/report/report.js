@@ -2,6 +2,7 @@
  *
  * summary, curve, classes[{label, photos, errors}], sample{photos, of, seed}
  * photos{path[], label[] (rows of classes), thumbnail[] (base64 of JPEGs; empty where there is none)}
+ * unseen: why there is none, and what to do about it, or null
  * maps{pca, flat, solid}: a list for each axis, or null
  * broken[[path, label, reason]], sheets[[photo]], neighbours[{photo, near[[photo, distance]]}]
  * twins{pairs[[photo, photo, distance]], found, threshold}, outliers[[photo, distance]]
@@ -110,6 +111,8 @@
   }
 
   function sheets() {
+    byId("unseen").textContent = data.unseen ?? "";
+    byId("unseen").hidden = !data.unseen;
     if (data.sheets.length > TALL) byId("sheets").className = "tall";
     byId("sheets").append(...data.sheets.map((rows) => {
       const row = photos.label[rows[0]];
