@@ -26,8 +26,8 @@ from pomona.spark import _svm, classifiers, holdout
 from pomona.spark._svm import fit_svm
 from pomona.spark.metrics import measure
 from pomona.spark.pca import fit_pca
-from pomona.spark.predict import predict
-from pomona.spark.train import train
+from pomona.spark.prediction import predict
+from pomona.spark.training import train
 
 # PySpark 3.1's vectors call numpy by an old name.
 pytestmark = pytest.mark.filterwarnings("ignore:tostring:DeprecationWarning")
@@ -353,6 +353,11 @@ def test_each_classifier_tells_classes_apart_and_survives_being_saved(
 # The whole: photos to labels.
 
 
+def doomed(photos: DataFrame) -> DataFrame:
+    """Rows that cannot be computed, the first of them aside."""
+    return photos.selectExpr("path", "raise_error(path) as predicted")
+
+
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("training")
@@ -382,6 +387,7 @@ def test_train_writes_metrics_and_a_model_and_predict_labels_new_photos(
     images: Path,
     tiny_model: Path,
     tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     command = ["train", str(results), "--classifier", "logistic", "--model", str(tiny_model)]
@@ -431,6 +437,15 @@ def test_train_writes_metrics_and_a_model_and_predict_labels_new_photos(
     assert main(command) == 1
     assert "--overwrite replaces it" in capsys.readouterr().err
     assert main([*command, "--overwrite"]) == 0
+    assert spark.read.parquet(str(labels)).count() == len(rows)
+
+    # A job that fails leaves the labels that were there.
+    before = sorted(spark.read.parquet(str(labels)).collect())
+    with monkeypatch.context() as patched:
+        patched.setattr("pomona.spark.prediction.label_photos", lambda _, photos: doomed(photos))
+        assert main([*command, "--overwrite"]) == 1
+    capsys.readouterr()
+    assert sorted(spark.read.parquet(str(labels)).collect()) == before
 
     # In a process that knows nothing but PySpark, the broken photo has no row.
     moved = tmp_path / "moved"
@@ -557,7 +572,7 @@ def test_the_pca_of_a_holdout_does_not_see_the_photos_that_test(
         fitted.append(features.count())
         return fit_pca(features, **options)
 
-    monkeypatch.setattr("pomona.spark.train.fit_pca", spy)
+    monkeypatch.setattr("pomona.spark.training.fit_pca", spy)
     train(spark, results, classifier="svm", image_model=tiny_model)
     assert fitted == [48, 40]
 

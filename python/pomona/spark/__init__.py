@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from pomona.spark.features import read_features, write_features
     from pomona.spark.images import read_images, sample_images
     from pomona.spark.pca import fit_pca
+    from pomona.spark.prediction import predict
     from pomona.spark.show import show_photos
+    from pomona.spark.training import train
     from pomona.spark.transformer import ImageFeaturizer
     from pomona.spark.udf import (
         featurize_paths_struct_udf,
@@ -33,11 +35,13 @@ __all__ = [
     "featurize_struct_udf",
     "featurize_udf",
     "fit_pca",
+    "predict",
     "read_features",
     "read_images",
     "register",
     "sample_images",
     "show_photos",
+    "train",
     "write_features",
 ]
 
@@ -48,11 +52,13 @@ _MODULES = {
     "featurize_struct_udf": "udf",
     "featurize_udf": "udf",
     "fit_pca": "pca",
+    "predict": "prediction",
     "read_features": "features",
     "read_images": "images",
     "register": "udf",
     "sample_images": "images",
     "show_photos": "show",
+    "train": "training",
     "write_features": "features",
 }
 _SPARK = (

@@ -96,7 +96,7 @@ def show_photos(photos: DataFrame, n: int = 20) -> PhotoTable:
     ----------
     photos
         Any DataFrame with a column ``path``: of `read_images`, `read_features`, of labels that
-        `pomona.spark.predict.predict` has written, or of what `pomona.similar` has found:
+        `pomona.spark.predict` has written, or of what `pomona.similar` has found:
         ``spark.createDataFrame(found)``. Order it to see the rows that matter first.
     n
         How many rows.

@@ -1,4 +1,4 @@
-"""Labels for new photos, from a pipeline that `pomona.spark.train.train` saved.
+"""Labels for new photos, from a pipeline that `pomona.spark.train` saved.
 
 What `predict` writes is a folder of Parquet files with a row for each photo:
 
@@ -106,13 +106,15 @@ def predict(
     spark
         The session to run on.
     model
-        The folder of a pipeline that `pomona.spark.train.train` saved.
+        The folder of a pipeline that `pomona.spark.train` saved.
     images
         Folders of photos, as for `pomona.spark.read_images`.
     output
         The folder to write; the module's docstring tells its columns.
     overwrite
-        Replace it if it exists.
+        Replace labels that are there. They stay until the new ones are whole: a job that fails or
+        dies leaves them as they were. Only one that dies in the moment between the two leaves both,
+        and `overwrite` then removes both.
 
     Raises
     ------
@@ -154,15 +156,17 @@ def predict(
     with described(context, "list the photos"):
         photos = read_images(spark, images)
     labelled = label_photos(pipeline, photos)
-    home.delete()
     with described(context, "label the photos and write"):
-        labelled.write.parquet(home.uri)
+        labelled.write.mode("append").parquet(home.uri)
+    for name in present:
+        if name.startswith("part-"):
+            (home / name).delete()
     with described(context, "count the labels"):
         return _count(spark, home, labelled, pipeline.stages[-1].getLabels(), started)
 
 
 def load(spark: SparkSession, model: PathLike) -> PipelineModel:
-    """Load a pipeline that `pomona.spark.train.train` saved.
+    """Load a pipeline that `pomona.spark.train` saved.
 
     Raises
     ------
