@@ -5,9 +5,9 @@ Usage: python tests/relay.py PORT TARGET_PORT ['{"delay": 0.07, "refuse": 0.1, "
 It passes on what is sent, and the end, until killed. The JSON has fields of `Trouble`; a client
 changes them with `PUT /_relay?JSON`, which starts the counts again, and reads those with
 `GET /_relay`. Heads of requests and responses are parsed and bodies passed on unread, so that a
-request costs 0.1 to 0.15 ms of processor time. What happens to a request depends on the seed, its
-path and how often that was asked for, never on the order of arrival: a test that passes goes on
-passing.
+request costs 0.1 to 0.4 ms of processor time, the less the more there are. What happens to it
+depends on the seed, its path and how often that was asked for, never on the order of arrival: a
+test that passes goes on passing.
 """
 
 from __future__ import annotations
