@@ -183,6 +183,44 @@ def test_a_listing_has_the_rows_of_a_reading_and_asks_no_storage(
     assert sorted(listed.collect()) == expected
 
 
+def test_a_listing_of_s3_has_the_rows_of_a_reading(
+    spark: SparkSession, orchard: Orchard, images: list[bytes]
+) -> None:
+    for name in ("deep/a/b/1.jpg", "deep/2.PNG", "deep/[x]/3.jpg", "deep/a/_hidden/4.jpg"):
+        orchard.put(name, images[0])
+    for name in (
+        "deep/.5.jpg",
+        "deep/_6.jpg",
+        "deep/_k=v/7.jpg",
+        "deep/a.jpg/8.jpeg",
+        "deep/9.txt",
+    ):
+        orchard.put(name, b"")
+    root = f"s3a://{BUCKET}"
+    for where, number in (
+        (f"{root}/deep", 5),
+        ([f"{root}/deep/a", f"{root}/deep"], 5),
+        (f"{root}/deep/[x]", 1),
+        (f"{root}/deep/?", 1),
+        (f"{root}/deep/*/*.jpg", 2),
+        (f"{root}/deep/2.PNG", 1),
+        (f"{root}/deep/a/_hidden", 1),
+        (f"{root}/many", 120),
+    ):
+        listed = sorted(read_images(spark, where, content=False).collect())
+        assert listed == sorted(read_images(spark, where).drop("content").collect())
+        assert len(listed) == number, where
+    for content in (True, False):
+        with pytest.raises(FileNotFoundError, match="does not exist: s3a://garden/nowhere"):
+            read_images(spark, f"{root}/nowhere", content=content)
+        with pytest.raises(
+            FileNotFoundError, match="found only 1 other, such as s3a://garden/deep/9"
+        ):
+            read_images(spark, f"{root}/deep/9.txt", content=content)
+        with pytest.raises(OSError, match="cannot list s3a://no-such-garden/x: there is no such"):
+            read_images(spark, f"s3a://{MISSING}/x", content=content)
+
+
 def test_a_listing_is_split_as_evenly_as_a_reading(spark: SparkSession, tmp_path: Path) -> None:
     cores = spark.sparkContext.defaultParallelism
     for number in range(3 * PHOTOS_PER_TASK * TASKS_PER_CORE * cores // 2):

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import re
 import warnings
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from py4j.protocol import Py4JJavaError
 from pyspark.sql import Column, DataFrame, SparkSession, Window
@@ -15,9 +14,7 @@ from pyspark.sql.functions import (
     broadcast,
     col,
     element_at,
-    explode,
     expr,
-    from_json,
     lit,
     row_number,
     split,
@@ -26,6 +23,8 @@ from pyspark.sql.functions import (
 from pyspark.sql.utils import AnalysisException
 
 from pomona._images import IMAGE_EXTENSIONS
+from pomona.spark._listing import ListedFile, files_of, split_evenly, table_of, walk
+from pomona.spark._reading import S3_SCHEMES
 from pomona.spark._session import session_of
 from pomona.spark._storage import why
 
@@ -41,25 +40,11 @@ PHOTOS_PER_TASK = 400
 #: bytes, but that never span tasks: so this also bounds the memory that a batch takes there.
 BYTES_PER_TASK = 64 * 1024 * 1024
 
-#: Bytes of photos in one task that reads them itself: they are never in memory together, and a
-#: photo of 10 MB takes a core some tenths of a second.
-BYTES_PER_PATHS_TASK = 4 * BYTES_PER_TASK
-
 #: Tasks per core that a small folder is split into: a slow task leaves no core idle for long.
 TASKS_PER_CORE = 4
 
 _SCHEME = re.compile("[A-Za-z][A-Za-z0-9+.-]*:/+")
 _GLOB_CHARACTERS = re.compile(r"([{}\[\]*?\\])")
-
-# How Hadoop's FileStatus shows itself, of all file systems; what follows has no free text.
-_STATUS = re.compile(
-    r"\w*\{path=(?P<path>.*); isDirectory=false; length=(?P<length>\d+); .*?"
-    r"modification_time=(?P<time>\d+);.*",
-    re.DOTALL,
-)
-_STATUSES_AT_ONCE = 10_000
-_BETWEEN_STATUSES = "\0"
-_LISTING_SCHEMA = "array<struct<path: string, length: bigint, milliseconds: bigint>>"
 
 
 def read_images(
@@ -142,10 +127,10 @@ def read_images(
         if paths[-1] != one:
             warnings.warn(f"{one!r} has doubled slashes: reading {paths[-1]!r}", stacklevel=2)
 
-    relation = _list_photos(spark, paths)
     columns = [col("path"), labels.alias("label"), col("length"), col("modificationTime")]
     if not content:
-        return _listing(spark, relation).select(*columns)
+        return _rows_of(spark, _list_files(spark, paths)).select(*columns)
+    relation = _list_photos(spark, paths)
     photos = spark.read._df(spark._jsparkSession.baseRelationToDataFrame(relation))
     empty = _empty_photos(spark, relation)
     if empty is not None:
@@ -222,7 +207,8 @@ def _list_photos(spark: SparkSession, paths: list[str]) -> JavaObject:
         photos = relation.location().allFiles().size()
         if not photos:
             others = _relation(spark, session, literal, "*").location().allFiles()
-            raise FileNotFoundError(_explain_no_photos(paths, others))
+            first = None if others.isEmpty() else others.head().getPath().toString()
+            raise FileNotFoundError(_explain_no_photos(paths, others.size(), first))
     except AnalysisException as error:  # a path that does not exist
         raise FileNotFoundError(_first_line(str(error))) from error
     except Py4JJavaError as error:
@@ -231,6 +217,27 @@ def _list_photos(spark: SparkSession, paths: list[str]) -> JavaObject:
     for name, value in _task_sizes(photos, relation.location().sizeInBytes(), cores).items():
         session.conf().set(f"spark.sql.files.{name}", str(value))
     return relation
+
+
+def _list_files(spark: SparkSession, paths: list[str]) -> list[ListedFile]:
+    """List the photos under paths."""
+    if not all(path.partition(":")[0] in S3_SCHEMES for path in paths):
+        return files_of(_list_photos(spark, paths).location().allFiles())
+    # Spark lists one folder of S3 after another, with some requests each.
+    try:
+        files = walk(spark, [_escape_if_it_exists(spark, path) for path in paths])
+    except Py4JJavaError as error:
+        raise OSError(f"cannot list {', '.join(paths)}: {why(error)}") from error
+    photos = [file for file in files if file.path.lower().endswith(IMAGE_EXTENSIONS)]
+    if not photos:
+        first = files[0].path if files else None
+        raise FileNotFoundError(_explain_no_photos(paths, len(files), first))
+    return photos
+
+
+def _rows_of(spark: SparkSession, photos: list[ListedFile]) -> DataFrame:
+    least = TASKS_PER_CORE * spark.sparkContext.defaultParallelism
+    return table_of(spark, split_evenly(photos, PHOTOS_PER_TASK, least))
 
 
 def _task_sizes(photos: int, size: int, cores: int) -> dict[str, int]:
@@ -246,7 +253,7 @@ def _task_sizes(photos: int, size: int, cores: int) -> dict[str, int]:
         Cores that the application has.
     """
     # What Spark counts for a file in addition to its bytes.
-    open_cost = _open_cost(BYTES_PER_TASK)
+    open_cost = BYTES_PER_TASK // PHOTOS_PER_TASK
     total = size + photos * open_cost
     # Spark closes a task before the file that would be too much. Room for almost one more keeps
     # what is left over by that from becoming a task by itself, which one core does alone.
@@ -254,64 +261,6 @@ def _task_sizes(photos: int, size: int, cores: int) -> dict[str, int]:
     rounds = max(TASKS_PER_CORE, math.ceil(total / (BYTES_PER_TASK - room) / cores))
     limit = total // (rounds * cores) + room
     return {"openCostInBytes": open_cost, "maxPartitionBytes": limit, "minPartitionNum": 1}
-
-
-def _open_cost(bytes_per_task: int) -> int:
-    """Return as how many bytes a photo itself counts: a task has so many that have none."""
-    return bytes_per_task // PHOTOS_PER_TASK
-
-
-def _listing(spark: SparkSession, relation: JavaObject) -> DataFrame:
-    """Make rows of the listed photos, which travel with the tasks that use them."""
-    files = _files(relation)
-    tasks = _split(files, spark.sparkContext.defaultParallelism)
-    texts = [json.dumps([file._asdict() for file in task], ensure_ascii=False) for task in tasks]
-    # A partition is a text: neither a Python worker nor a shuffle has to make rows of it.
-    partitions = spark.sparkContext._jsc.parallelize(texts, len(texts))
-    strings = spark._jvm.org.apache.spark.sql.Encoders.STRING()
-    table = spark.read._df(spark._jsparkSession.createDataset(partitions.rdd(), strings).toDF())
-    rows = table.select(explode(from_json("value", _LISTING_SCHEMA)).alias("file"))
-    time = expr("timestamp_millis(file.milliseconds)").alias("modificationTime")
-    return rows.select("file.path", "file.length", time)
-
-
-class _File(NamedTuple):
-    """A listed photo; the modification time is in milliseconds."""
-
-    path: str
-    length: int
-    milliseconds: int
-
-
-def _files(relation: JavaObject) -> list[_File]:
-    statuses = relation.location().allFiles()
-    found = []
-    for start in range(0, statuses.size(), _STATUSES_AT_ONCE):
-        some = statuses.slice(start, start + _STATUSES_AT_ONCE)
-        # One call to Java for all of them: three for each would take half a millisecond a photo.
-        for index, text in enumerate(some.mkString(_BETWEEN_STATUSES).split(_BETWEEN_STATUSES)):
-            match = _STATUS.fullmatch(text)
-            if match:
-                found.append(_File(match["path"], int(match["length"]), int(match["time"])))
-            else:
-                status = some.apply(index)
-                path, time = status.getPath().toString(), status.getModificationTime()
-                found.append(_File(path, status.getLen(), time))
-    return found
-
-
-def _split(files: list[_File], cores: int) -> list[list[_File]]:
-    """Split photos into tasks that take about as long, as many for each core."""
-    open_cost = _open_cost(BYTES_PER_PATHS_TASK)
-    total = sum(file.length + open_cost for file in files)
-    rounds = max(TASKS_PER_CORE, math.ceil(total / BYTES_PER_PATHS_TASK / cores))
-    tasks: list[list[_File]] = [[] for _ in range(rounds * cores)]
-    before = 0
-    for file in files:
-        cost = file.length + open_cost
-        tasks[(before + cost // 2) * len(tasks) // total].append(file)
-        before += cost
-    return [task for task in tasks if task]
 
 
 def _relation(spark: SparkSession, session: JavaObject, paths: list[str], names: str) -> JavaObject:
@@ -356,10 +305,8 @@ def _escape_if_it_exists(spark: SparkSession, path: str) -> str:
     return _GLOB_CHARACTERS.sub(r"\\\1", path) if file_system.exists(hadoop_path) else path
 
 
-def _explain_no_photos(paths: list[str], others: JavaObject) -> str:
-    found = "no file at all"
-    if not others.isEmpty():
-        found = f"only {others.size()} other, such as {others.head().getPath().toString()}"
+def _explain_no_photos(paths: list[str], others: int, first: str | None) -> str:
+    found = "no file at all" if first is None else f"only {others} other, such as {first}"
     return (
         f"no photo under {', '.join(paths)}: looked in all sub-folders for files in "
         f"{', '.join(IMAGE_EXTENSIONS)}, found {found}"
