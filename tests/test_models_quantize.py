@@ -117,7 +117,7 @@ def test_onnx_runtime_computes_every_layer_in_int8(
     kinds = Counter(node.op_type for node in onnx.load(tmp_path / "optimized.onnx").graph.node)
     convolutions = sum(node.op_type == "Conv" for node in onnx.load(float32).graph.node)
     assert kinds == {
-        "Reshape": 2,  # four pixels at once, and apart again: no byte is moved
+        "Reshape": 2,  # rows by four bytes, two pixels apart again: nothing is moved
         "QLinearConv": convolutions,
         "QLinearAdd": 1,
         "Transpose": 1,
@@ -186,6 +186,28 @@ def test_the_first_layer_computes_the_same_however_it_takes_the_pixels(
     # A feature is the average of values that were rounded to a unit.
     np.testing.assert_allclose(found, expected, atol=0.51 * unit)
     assert np.abs(expected).max() > unit
+
+
+def test_a_layer_errs_by_nothing_on_average(tmp_path: Path) -> None:
+    colour = np.array([228, 108, 188])
+    weights = np.random.RandomState(3).uniform(-1, 1, (16, 3, 1, 1))
+    expected = np.linspace(0, 1, 16)
+    net = GraphBuilder(SIZE, SIZE)
+    value = net.arithmetic("Sub", net.images(), np.array(128.0))
+    value = net.convolve(value, weights, expected - weights[:, :, 0, 0] @ (colour - 128))
+    network = Network(net.features(value))
+    shifted, result = network.tensors
+    ranges = {
+        shifted: Statistics(-128, 127, colour - 128.0),
+        result: Statistics(0, 1, expected),
+    }
+    path = write(network.quantized(ranges), tmp_path / "net.onnx")
+    photo = io.BytesIO()
+    Image.new("RGB", (SIZE, SIZE), tuple(colour)).save(photo, "PNG")
+    # Half a unit of the bias and half a unit of the result; weights alone would err by 0.3.
+    np.testing.assert_allclose(
+        Featurizer(path).featurize([photo.getvalue()])[0], expected, atol=0.5 / 127 + 0.5 / 255
+    )
 
 
 def foreign() -> onnx.ModelProto:

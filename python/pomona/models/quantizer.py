@@ -36,9 +36,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-#: Measured on two sets of fruit: two photos set ranges as well as a hundred, and those of one set did
-#: for the other. Sets are not all so alike, so that fewer than the first are refused and fewer than
-#: the second warned about.
+#: Measured on two sets of fruit: two photos set ranges as well as a hundred, and those of one set
+#: did for the other. Sets are not all so alike, so that fewer than the first are refused and fewer
+#: than the second warned about.
 LEAST_PHOTOS = 8
 ENOUGH_PHOTOS = 32
 
