@@ -390,8 +390,18 @@ def test_train_writes_metrics_and_a_model_and_predict_labels_new_photos(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    fitted = []
+
+    def spy(features: DataFrame, **options: object) -> object:
+        fitted.append(features.count())
+        return fit_pca(features, **options)
+
     command = ["train", str(results), "--classifier", "logistic", "--model", str(tiny_model)]
-    assert main(command) == 0
+    with monkeypatch.context() as patched:
+        patched.setattr("pomona.spark.training.fit_pca", spy)
+        assert main(command) == 0
+    # The PCA of a hold-out does not see the photos that test, nor those left out.
+    assert fitted == [48, 40]
     shown = capsys.readouterr().out
     lines = shown.splitlines()
     assert lines[0] == "logistic on 6 components of 64 photos; 1 without features or label"
@@ -561,20 +571,6 @@ def test_predict_refuses_what_is_no_model_and_outputs_among_the_photos(
         with pytest.raises(ValueError, match="are one in the other: choose another output"):
             predict(spark, tmp_path / "other", images, output)
     assert not (tmp_path / "labels").exists()
-
-
-def test_the_pca_of_a_holdout_does_not_see_the_photos_that_test(
-    spark: SparkSession, results: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fitted = []
-
-    def spy(features: DataFrame, **options: object) -> object:
-        fitted.append(features.count())
-        return fit_pca(features, **options)
-
-    monkeypatch.setattr("pomona.spark.training.fit_pca", spy)
-    train(spark, results, classifier="svm", image_model=tiny_model)
-    assert fitted == [48, 40]
 
 
 def test_real_fruits_are_told_apart(spark: SparkSession, real_photos: Path, tmp_path: Path) -> None:
