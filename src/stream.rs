@@ -48,6 +48,7 @@ impl PathFeaturizer {
     /// # Errors
     /// [`Error::StartReading`] or [`Error::ForkedWhileBusy`].
     pub fn new(featurizer: Arc<Featurizer>, settings: Settings, limits: Limits) -> Result<Self> {
+        let limits = limits.clamped();
         let (handle, buckets) = runtime()?;
         Ok(Self {
             featurizer,

@@ -27,10 +27,22 @@ impl Limits {
         NonZeroU64::new(128 * 1024 * 1024).expect("not zero");
     /// Some tries of a store that hangs now and then.
     pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
+    /// What no clock can add up to its end.
+    const LONGEST_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 60 * 60);
     /// As many tries fit into the time if a store does not answer at all.
     const HUNG_TRIES: u32 = 4;
     /// Slower than that, a store is taken to hang.
     const LEAST_BYTES_PER_SECOND: u64 = 100_000;
+
+    /// These, as far as clocks and semaphores count.
+    pub(crate) fn clamped(self) -> Self {
+        let most = NonZeroUsize::new(Semaphore::MAX_PERMITS).unwrap_or(NonZeroUsize::MAX);
+        Self {
+            concurrency: self.concurrency.min(most),
+            timeout: self.timeout.min(Self::LONGEST_TIMEOUT),
+            ..self
+        }
+    }
 
     /// How long a store may let us wait, for its answer or for more of it.
     pub(crate) fn patience(&self) -> Duration {

@@ -417,6 +417,18 @@ fn nobody_sees_the_keys() {
 }
 
 #[test]
+fn limits_may_be_as_large_as_their_types() {
+    let limits = Limits {
+        concurrency: NonZeroUsize::MAX,
+        max_bytes_in_flight: NonZeroU64::MAX,
+        timeout: Duration::MAX,
+    };
+    let server = Server::start(|_, _| Reply::Whole(photo()));
+    let features = read(&server, limits, vec![s3(1)]).expect("runs");
+    assert!(features.errors[0].is_none());
+}
+
+#[test]
 fn several_threads_and_few_bytes_do_not_wait_for_each_other() {
     let server = Server::start(|_, _| Reply::Whole(photo()));
     let limits = Limits {
