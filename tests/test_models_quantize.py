@@ -28,8 +28,9 @@ from pomona.models.graph import (
     images_input,
     write_model,
 )
-from pomona.models.int8_graph import Network, Statistics, round_filters
+from pomona.models.int8_graph import Network, Statistics
 from pomona.models.quantizer import Quantized
+from pomona.models.rounding import round_filters
 from pomona.processor import int8_instructions, processor
 
 SIZE = 32
@@ -310,6 +311,21 @@ def test_few_photos_are_all_compared_and_that_is_said(
 ) -> None:
     made = models.quantize(float32, folder, tmp_path / "int8.onnx")
     assert made.calibration_photos == 8
+    assert (made.fidelity.photos, made.fidelity.seen_in_calibration) == (16, True)
+
+
+def test_where_no_other_photo_can_be_read_those_of_the_calibration_are_compared(
+    float32: Path, photos_folder: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "photos"
+    shutil.copytree(photos_folder, folder)
+    # Every second photo sets ranges.
+    broken = sorted(folder.rglob("*.jpg"))[1::2]
+    for path in broken:
+        path.write_bytes(b"not a photo")
+    made = models.quantize(float32, folder, tmp_path / "int8.onnx")
+    assert made.calibration_photos == 16
+    assert set(made.failed) == set(map(str, broken))
     assert (made.fidelity.photos, made.fidelity.seen_in_calibration) == (16, True)
 
 

@@ -4,14 +4,8 @@ The file stays plain ONNX: pairs of QuantizeLinear and DequantizeLinear mark wha
 and ONNX Runtime fuses them with the layers between them (QLinearConv and its like, channels last).
 Activations are uint8, one scale a tensor; weights are int8, one scale a filter.
 
-Three things go beyond the usual recipe, each for what it measured:
-
-- A ReLU or ReLU6 costs nothing: its bounds are those of the uint8 that the layer before writes.
-- The pixels are uint8 already, and the first convolution takes them as they are. Where it can, it
-  takes rows by four bytes, since ONNX Runtime's fastest code wants channels by the four, and gives
-  two pixels at once: half its time.
-- Weights are rounded so that the errors of a kernel, and of a filter, cancel out (SQuant, Guo et
-  al., ICLR 2022), and what remains on average is taken from the bias (Nagel et al., ICCV 2019).
+Two things are the layers': a ReLU or ReLU6 costs nothing, since its bounds are those of the uint8
+that the layer before writes; and pixels, uint8 already, go into the first convolution as they are.
 """
 
 from __future__ import annotations
@@ -24,8 +18,10 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from pomona._errors import ModelError
+from pomona.models.first_layer import OUTPUTS, Grouping, group_bytes
 from pomona.models.graph import INPUT, OUTPUT
 from pomona.models.inspection import tensor_shape
+from pomona.models.rounding import filter_scales, mean_response, round_filters
 
 if TYPE_CHECKING:
     from typing import Any, Mapping, Sequence
@@ -36,12 +32,8 @@ if TYPE_CHECKING:
 OPSET = 13
 
 _UINT8_MAX = 255
-#: Symmetric, so that weights have no zero point to subtract: -128 stays unused.
-_INT8_MAX = 127
-#: Biases are int32 in units of input times weight; a filter of next to nothing must not exceed it.
-_LARGEST_BIAS = 1 << 30
+#: Of a tensor that is always 0.
 _SMALLEST_SCALE = 1e-12
-
 #: The pixels less their mean: what the first convolution takes.
 _SHIFTED = "pomona/shifted"
 _CHANNELS = 3
@@ -50,13 +42,6 @@ _TO_PIXELS = [0, 2, 3, 1]
 #: A whole number this near to the pixels' mean may stand for it: what it errs at the border, where
 #: the mean is the padding, is less than pixels are rounded by.
 _ROUNDED_MEAN = 0.5
-
-#: Bytes of a row that stand for a pixel of the first convolution, and pixels that it gives at once,
-#: if it goes by so many and its kernel is no wider: a wide one would be mostly zeros.
-_UNIT = 4
-_OUTPUTS = 2
-_GROUPED_STRIDE = 2
-_WIDEST_GROUPED = 3
 
 _BOUNDS = ("Clip", "Relu")
 _QUANTIZED = ("Conv", "Add", "AveragePool", "Concat")
@@ -340,18 +325,18 @@ class _Writer:
         bias = np.zeros(len(weight))
         if len(node.input) > 2 and node.input[2]:
             bias = network.array(node.input[2]).astype(np.float64)
-        scales = _filter_scales(weight, bias, float(units.scale))
+        scales = filter_scales(weight, bias, float(units.scale))
         rounded = round_filters(weight / scales[:, None, None, None].astype(np.float64))
         error = rounded * scales[:, None, None, None] - weight
         group = int(_attribute(node, "group", 1))
-        bias = bias - _mean_response(error, self._statistics[source].means, group)
+        bias = bias - mean_response(error, self._statistics[source].means, group)
         integers = rounded.astype(np.int8)
         grouping = self._grouping(node, integers) if first else None
         if first:
             self._take_pixels(source, units, grouping)
         if grouping is not None:
             integers = grouping.weights
-            scales, bias = np.tile(scales, _OUTPUTS), np.tile(bias, _OUTPUTS)
+            scales, bias = np.tile(scales, OUTPUTS), np.tile(bias, OUTPUTS)
         bias_scales = (units.scale * scales).astype(np.float32)
         biases = np.rint(bias / bias_scales).astype(np.int32)
         inputs = [self._dequantized[source]]
@@ -375,7 +360,7 @@ class _Writer:
             self._write_grouped(node, target, name, grouping)
         return True
 
-    def _take_pixels(self, source: str, units: _Units, grouping: _Grouping | None) -> None:
+    def _take_pixels(self, source: str, units: _Units, grouping: Grouping | None) -> None:
         """Give the first convolution the pixels as they are."""
         images, planes = INPUT, f"{source}/uint8"
         if grouping is not None:
@@ -385,23 +370,23 @@ class _Writer:
         self._nodes.append(helper.make_node("Transpose", [images], [planes], perm=_TO_PLANES))
         self._dequantize(planes, source, units)
 
-    def _grouping(self, node: onnx.NodeProto, weights: NDArray[np.int8]) -> _Grouping | None:
+    def _grouping(self, node: onnx.NodeProto, weights: NDArray[np.int8]) -> Grouping | None:
         height, width = [
             size or 0 for size in (tensor_shape(self._network.model.graph.input[0]) or [])[1:3]
         ]
-        strides = list(_attribute(node, "strides", [1, 1]))
-        if list(_attribute(node, "dilations", [1, 1])) != [1, 1] or strides[1] != _GROUPED_STRIDE:
+        if list(_attribute(node, "dilations", [1, 1])) != [1, 1]:
             return None
         if _attribute(node, "auto_pad", b"NOTSET") != b"NOTSET":
             return None
         behind = self._network.bounded.get(node.output[0], node.output[0])
         if behind not in self._statistics:
             return None
+        strides = list(_attribute(node, "strides", [1, 1]))
         pads = list(_attribute(node, "pads", [0, 0, 0, 0]))
-        return _group(weights, height, width, strides[0], pads)
+        return group_bytes(weights, height, width, strides, pads)
 
     def _write_grouped(
-        self, node: onnx.NodeProto, target: str, name: str, grouping: _Grouping
+        self, node: onnx.NodeProto, target: str, name: str, grouping: Grouping
     ) -> None:
         """Write the first convolution on groups of bytes, and take its output apart."""
         grouped = f"{name}/grouped"
@@ -433,114 +418,6 @@ class _Writer:
             name = name or f"pomona/constant_{len(self._initializers)}"
             self._initializers[key] = numpy_helper.from_array(values, name)
         return self._initializers[key].name
-
-
-@dataclass(frozen=True)
-class _Grouping:
-    """The first convolution, over rows of four bytes at a time instead of three channels.
-
-    It computes the same, with some weights of 0, and gives neighbouring pixels as more filters.
-    """
-
-    weights: NDArray[np.int8]
-    strides: list[int]
-    pads: list[int]
-    input_shape: list[int]
-    output_shape: list[int]
-
-
-def _group(
-    weights: NDArray[np.int8], height: int, width: int, stride: int, pads: list[int]
-) -> _Grouping | None:
-    """Group the bytes of rows; None if they do not come out even."""
-    filters, channels, rows, columns = weights.shape
-    top, left, bottom, right = pads
-    row, step = width * channels, _OUTPUTS * _GROUPED_STRIDE * channels
-    out_height = (height + top + bottom - rows) // stride + 1
-    out_width = (width + left + right - columns) // _GROUPED_STRIDE + 1
-    if columns > _WIDEST_GROUPED or row % _UNIT or step % _UNIT or out_width % _OUTPUTS:
-        return None
-    before = -(-left * channels // _UNIT)
-    # From the first byte that the first pixel takes to the last that its neighbour does.
-    last = (_GROUPED_STRIDE * (_OUTPUTS - 1) + columns - left) * channels - 1
-    units = before + last // _UNIT + 1
-    after = (out_width // _OUTPUTS - 1) * (step // _UNIT) + units - row // _UNIT - before
-    if after < 0:
-        return None
-    spread = np.zeros((_OUTPUTS, filters, units * _UNIT, rows), np.int8)
-    for output in range(_OUTPUTS):
-        for column in range(columns):
-            pixel = _GROUPED_STRIDE * output + column - left
-            start = before * _UNIT + pixel * channels
-            spread[output, :, start : start + channels] = weights[:, :, :, column]
-    spread = spread.reshape(_OUTPUTS * filters, units, _UNIT, rows)
-    return _Grouping(
-        weights=np.ascontiguousarray(spread.transpose(0, 2, 3, 1)),
-        strides=[stride, step // _UNIT],
-        pads=[top, before, bottom, after],
-        input_shape=[0, height, row // _UNIT, _UNIT],
-        output_shape=[0, out_height, out_width, filters],
-    )
-
-
-def round_filters(weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Round weights to whole numbers so that their errors cancel out.
-
-    Neighbouring pixels are much alike, so what counts is the error of a kernel's sum, then of its
-    filter's. Where rounding to the nearest leaves more than half a unit, those that were nearest to
-    the other side go there.
-
-    Parameters
-    ----------
-    weights : numpy.ndarray
-        ``[filters, channels / groups, kernel height, kernel width]``, at most 127 either way.
-
-    Returns
-    -------
-    numpy.ndarray
-        Whole numbers of the same shape, less than 1 from the weights.
-    """
-    height, width = weights.shape[2:]
-    rounded = np.rint(weights)
-    for taps in dict.fromkeys((height * width, weights[0].size)):
-        if taps > 1:
-            shape = (weights.size // taps, taps)
-            rounded = _cancel(weights.reshape(shape), rounded.reshape(shape))
-    return rounded.reshape(weights.shape)
-
-
-def _cancel(weights: NDArray[np.float64], rounded: NDArray[np.float64]) -> NDArray[np.float64]:
-    error = rounded - weights
-    surplus = np.rint(error.sum(axis=1)).astype(np.int64)
-    for sign in (1, -1):
-        # Only what was rounded up goes down, and the other way round: once, so by less than 1.
-        movable = (sign * error > 0) & (sign * error < 1)
-        order = np.argsort(np.where(movable, -sign * error, 1.0), axis=1, kind="stable")
-        places = np.argsort(order, axis=1, kind="stable")
-        count = np.minimum(sign * surplus, movable.sum(axis=1))
-        rounded = rounded - sign * (places < count[:, None])
-    return rounded
-
-
-def _filter_scales(
-    weight: NDArray[np.float64], bias: NDArray[np.float64], input_scale: float
-) -> NDArray[np.float32]:
-    """Return the unit of each filter's weights: the largest is 127 of them."""
-    scales = np.abs(weight).max(axis=(1, 2, 3)) / _INT8_MAX
-    least = np.abs(bias) / input_scale / _LARGEST_BIAS
-    # float32 may round down, and the largest weight up with it: above 127.
-    scales = np.maximum(np.maximum(scales, least), _SMALLEST_SCALE) * (1 + 1e-7)
-    return np.asarray(scales, np.float32)
-
-
-def _mean_response(
-    weights: NDArray[np.float64], means: NDArray[np.float64], group: int
-) -> NDArray[np.float64]:
-    """Return what filters give on average, from the mean of each of their inputs."""
-    sums = weights.sum(axis=(2, 3))
-    filters, per_group = sums.shape
-    inputs = means.reshape(group, 1, per_group)
-    return np.asarray((sums.reshape(group, filters // group, per_group) * inputs).sum(2).ravel())
 
 
 def _units(statistics: Statistics) -> _Units:

@@ -236,6 +236,8 @@ def _fidelity(
                 label_of(name) for name, content in zip(names, contents) if content is not None
             ]
             progress.update(len(names))
+    if not labels:  # none of the others can be read
+        return _fidelity(source, target, chosen, (), threads, failed)
     return compare(
         np.concatenate(reference), np.concatenate(features), labels, seen_in_calibration=seen
     )
