@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from harness import INT8_MODEL, MODEL, WORK, command, run, verdict
+from harness import INT8_MODEL, MODEL, WORK, busy, command, run, verdict
 
 CORES = 2
 MOBILENET, EFFICIENTNET = "mobilenet_v2", "efficientnet_lite0"
@@ -55,6 +55,7 @@ def measure(photos: Path, seconds: float) -> list[str]:
         f"{'' if fidelity['seen_in_calibration'] else 'none of them '}among the "
         f"{quantized['calibration_photos']} of the calibration; the nearest other photo is the "
         f"same for {fidelity['agreement']:.1%}.",
+        *busy(min(bench["processor_share"] for bench in benches.values())),
     ]
 
 
