@@ -97,6 +97,9 @@ fn open(environment: &Environment, path: &Path) -> ort::Result<Session> {
         // One thread of the caller's runs the whole graph: ONNX Runtime starts none.
         .with_intra_threads(1)?
         .with_inter_threads(1)?
+        // Without it, sums of int8 products saturate on processors that have AVX2 and no VNNI: a median
+        // cosine of 0.92 with float32 instead of 0.998. It costs nothing where there is VNNI.
+        .with_precise_qmm()?
         .with_log_level(LogLevel::Error)?
         .commit_from_file(path)
 }
