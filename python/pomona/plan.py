@@ -2,7 +2,7 @@
 
 No AWS call: prices and instances are those of `data/prices.json`, each with its source. The time is
 that of a model whose every number is below, with where it came from. Of the reference run (22,688
-photos on two m5.xlarge: 5.0 minutes reading, 2.9 featurizing with Keras) it tells 4.1 minutes of
+photos on two m5.xlarge: 5.0 minutes reading one by one, 2.9 featurizing with Keras) it tells 4.1 of
 reading (3.1 to 5.0), and 2.0 of featurizing if those cores had the 55 photos a second that Keras
 has on this project's bench machine: older cores are slower, so measure on a node.
 """

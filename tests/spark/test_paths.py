@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import pickle
 import re
 import shutil
+import sys
 from pathlib import Path
 from typing import Any, Callable, Iterator
 
@@ -15,8 +17,8 @@ from pyspark.sql.functions import col, spark_partition_id
 from s3 import PASSWORD, USER, Door, S3Server
 
 import photos as rendered
-from pomona import Featurizer, pipeline
-from pomona._native import GONE, NOT_READ
+from pomona import Featurizer, pipeline, plan
+from pomona._native import GONE, NOT_READ, PathFeaturizer
 from pomona.spark import (
     featurize_paths_struct_udf,
     featurize_paths_udf,
@@ -535,9 +537,9 @@ def test_keys_are_never_shown(spark: SparkSession, orchard: Orchard, tiny_model:
     assert PASSWORD not in repr(storage)
     assert pickle.loads(pickle.dumps(storage)) == storage  # noqa: S301
     table = table_of(spark, some(orchard)).withColumn("f", featurize_paths_udf(tiny_model)("path"))
-    plan = table._jdf.queryExecution().toString()
-    assert "featurize_paths(path" in plan
-    assert PASSWORD not in plan
+    shown = table._jdf.queryExecution().toString()
+    assert "featurize_paths(path" in shown
+    assert PASSWORD not in shown
 
 
 @pytest.mark.parametrize(
@@ -549,6 +551,16 @@ def test_limits_of_nothing_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match=f"{option} is 0: it must be above 0"):
         make(model=tiny_model, **{option: 0})
+
+
+@pytest.mark.skipif(sys.version_info < (3, 10), reason="this Python shows no such signatures")
+def test_the_defaults_are_the_extensions_and_those_of_plans() -> None:
+    own = inspect.signature(PathFeaturizer).parameters
+    for make in (featurize_paths_udf, featurize_paths_struct_udf):
+        options = inspect.signature(make).parameters
+        for name in ("concurrency", "max_bytes_in_flight", "timeout"):
+            assert options[name].default == own[name].default
+        assert options["concurrency"].default == plan.READS_AT_ONCE
 
 
 def test_a_path_of_another_storage_is_refused(spark: SparkSession, tiny_model: Path) -> None:

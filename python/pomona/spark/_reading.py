@@ -11,6 +11,8 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Mapping
 
+from pomona.spark._storage import S3_SCHEMES
+
 if TYPE_CHECKING:
     from typing import Iterable
 
@@ -18,8 +20,6 @@ if TYPE_CHECKING:
 
     from pomona.spark._storage import Folder
 
-#: Schemes that are read by paths.
-S3_SCHEMES = ("s3", "s3a", "s3n")
 _LOCAL_SCHEME = "file"
 #: Hadoop's file systems whose settings of S3 are known here, EMR's own among them.
 _S3_CLIENTS = (

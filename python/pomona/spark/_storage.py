@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 _GLOB_CHARACTERS = re.compile(r"([{}\[\]*?\\])")
-_S3_SCHEMES = ("s3", "s3a", "s3n")
+#: The spellings of S3: one file system, by three of Hadoop's clients.
+S3_SCHEMES = ("s3", "s3a", "s3n")
 
 # What to do about an error of Hadoop's, by a mark in it: classes differ from version to version.
 _REMEDIES = (
@@ -162,7 +163,7 @@ class Folder:
 
 def _comparable(folder: Folder) -> str:
     scheme, _, rest = folder.uri.partition(":")
-    return f"{'s3' if scheme in _S3_SCHEMES else scheme}:{rest.rstrip('/')}"
+    return f"{'s3' if scheme in S3_SCHEMES else scheme}:{rest.rstrip('/')}"
 
 
 @contextmanager

@@ -24,9 +24,8 @@ from pyspark.sql.utils import AnalysisException
 
 from pomona._images import IMAGE_EXTENSIONS
 from pomona.spark._listing import ListedFile, files_of, split_evenly, table_of, walk
-from pomona.spark._reading import S3_SCHEMES
 from pomona.spark._session import session_of
-from pomona.spark._storage import why
+from pomona.spark._storage import S3_SCHEMES, why
 
 if TYPE_CHECKING:
     from typing import Sequence

@@ -19,8 +19,9 @@ from pyspark.sql.types import (
 
 from pomona._native import PathFeaturizer
 from pomona.spark._model import ShippedModel, active_context, load, ship, threads_per_task
-from pomona.spark._reading import S3_SCHEMES, Storage, storage_of
+from pomona.spark._reading import Storage, storage_of
 from pomona.spark._session import active_session
+from pomona.spark._storage import S3_SCHEMES
 
 if TYPE_CHECKING:
     import os
