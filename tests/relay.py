@@ -2,18 +2,19 @@
 
 Usage: python tests/relay.py PORT TARGET_PORT ['{"delay": 0.07, "refuse": 0.1, "only": "[.]jpg$"}']
 
-It passes on what is sent, and the end, until killed. The JSON has fields of `Trouble`; a client
-changes them with `PUT /_relay?JSON`, which starts the counts again, and reads those with
-`GET /_relay`. Heads of requests and responses are parsed and bodies passed on unread, so that a
-request costs 0.1 to 0.4 ms of processor time, the less the more there are. What happens to it
-depends on the seed, its path and how often that was asked for, never on the order of arrival: a
-test that passes goes on passing.
+It passes on what is sent, and the end, until it is killed or whoever started it has died. The JSON
+has fields of `Trouble`; a client changes them with `PUT /_relay?JSON`, which starts the counts
+again, and reads those with `GET /_relay`. Heads of requests and responses are parsed and bodies
+passed on unread, so that a request costs 0.1 to 0.4 ms of processor time, the less the more there
+are. What happens to it depends on the seed, its path and how often that was asked for, never on the
+order of arrival: a test that passes goes on passing.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 import socket
 import struct
@@ -29,6 +30,8 @@ from urllib.parse import quote, unquote_to_bytes
 CONTROL = "/_relay"
 #: Seconds in which half a body reaches the client, before the reset that would overtake it.
 FLUSH_SECONDS = 0.05
+#: How soon it notices that whoever started it has died.
+WATCH_SECONDS = 1.0
 
 END_OF_HEAD = b"\r\n\r\n"
 END_OF_CHUNKS = b"\r\n0\r\n\r\n"
@@ -366,8 +369,11 @@ def control(trouble: Trouble) -> str:
 async def serve(port: int, target: int, trouble: Trouble) -> None:
     relay = Relay(target, trouble)
     loop = asyncio.get_event_loop()
+    parent = os.getppid()
     listener = await loop.create_server(lambda: Client(relay), "127.0.0.1", port, backlog=1024)
-    await listener.serve_forever()
+    while os.getppid() == parent:
+        await asyncio.sleep(WATCH_SECONDS)
+    listener.close()
 
 
 def main() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import signal
 import socket
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +20,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 import relay
-from services import Service, free_port
+from services import Service, free_port, wait_until
 
 CONTENT = bytes(range(256)) * 40
 
@@ -218,3 +219,21 @@ def test_keys_that_match_get_no_answer_and_others_do(relayed: Relayed) -> None:
             connection.getresponse()
     assert relayed.get("/fruits/ab.jpg")[0] == 200
     assert relayed.counts()["hang"] == 1
+
+
+def test_a_relay_ends_when_whoever_started_it_has_died(relayed: Relayed, tmp_path: Path) -> None:
+    port = free_port()
+    command = [sys.executable, relay.__file__, str(port), str(relayed.port)]
+    start = f"import subprocess, time; subprocess.Popen({command}); time.sleep(600)"
+    starter = Service([sys.executable, "-c", start], tmp_path / "log", dict(os.environ))
+    wait_until(lambda: listens(port), "the relay to listen")
+    # It alone, as somebody's `kill -9` does.
+    os.kill(starter.pid, signal.SIGKILL)
+    assert starter.end() == -signal.SIGKILL
+    wait_until(lambda: not listens(port), "the relay to end")
+
+
+def listens(port: int) -> bool:
+    with suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+        return True
+    return False
