@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FIND_PYTHON = ROOT / "python" / "tools" / "find_python.sh"
 EMR_PYTHON = "3.7"
 PYTHONS = [EMR_PYTHON, "3.8", "3.9", "3.10", "3.11", "3.12", "3.13"]
-# ONNX Runtime is 8 MB packed and the extension 2 MB: twice that means that something came along.
+# ONNX Runtime is 8 MB packed and the extension 4 MB: twice that means that something came along.
 MAX_WHEEL_BYTES = 20_000_000
 
 FEATURISE = """
