@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import re
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple, Sequence
 
 from pyspark.sql.functions import explode, expr, from_json
@@ -13,9 +12,6 @@ from pyspark.sql.functions import explode, expr, from_json
 if TYPE_CHECKING:
     from py4j.java_gateway import JavaObject
     from pyspark.sql import DataFrame, SparkSession
-
-#: Folders that are listed at once: as many connections as Hadoop's S3 client has at least.
-FOLDERS_AT_ONCE = 15
 
 #: Bytes of photos in one task that reads them itself. They are never in memory together, and a
 #: photo of 10 MB takes a core some tenths of a second.
@@ -40,8 +36,8 @@ class ListedFile(NamedTuple):
     milliseconds: int
 
 
-def walk(spark: SparkSession, patterns: Sequence[str]) -> list[ListedFile]:
-    """List the files under globs, many folders at a time, as Spark would one after another.
+def look_into(spark: SparkSession, patterns: Sequence[str]) -> tuple[list[ListedFile], list[str]]:
+    """List the files of globs and of the folders that they match, and the folders in those.
 
     Raises
     ------
@@ -50,28 +46,27 @@ def walk(spark: SparkSession, patterns: Sequence[str]) -> list[ListedFile]:
     """
     hadoop = spark._jvm.org.apache.hadoop.fs
     conf = spark._jsparkSession.sessionState().newHadoopConf()
-
-    def children(folder: str) -> list[ListedFile | str]:
-        path = hadoop.Path(folder)
-        statuses = path.getFileSystem(conf).listStatus(path)
-        return [one for one in _entries(_sequence(spark, statuses)) if not _is_hidden(_path(one))]
-
-    found: list[ListedFile | str] = []
+    files, folders = [], []
     for pattern in patterns:
         path = hadoop.Path(pattern)
         statuses = path.getFileSystem(conf).globStatus(path)
         if not statuses:
             raise FileNotFoundError(f"Path does not exist: {pattern}")
-        given = _entries(_sequence(spark, statuses))
-        # A folder may have any name if it is asked for.
-        found += [one for one in given if isinstance(one, str) or not _is_hidden(one.path)]
-    files = {}
-    with ThreadPoolExecutor(FOLDERS_AT_ONCE) as pool:
-        while found:
-            files.update({one.path: one for one in found if isinstance(one, ListedFile)})
-            folders = dict.fromkeys(one for one in found if isinstance(one, str))
-            found = [child for some in pool.map(children, folders) for child in some]
-    return sorted(files.values())
+        for given in _entries(_sequence(spark, statuses)):
+            if isinstance(given, ListedFile):
+                found: list[ListedFile | str] = [given]
+            else:
+                # A folder may have any name if it is asked for.
+                path = hadoop.Path(given)
+                statuses = path.getFileSystem(conf).listStatus(path)
+                found = _entries(_sequence(spark, statuses))
+            for one in found:
+                if isinstance(one, str):
+                    folders.append(one)
+                else:
+                    files.append(one)
+    visible = [one for one in files if not _is_hidden(one.path)]
+    return visible, [one for one in folders if not _is_hidden(one)]
 
 
 def files_of(statuses: JavaObject) -> list[ListedFile]:
@@ -149,10 +144,6 @@ def _entry(text: str, statuses: JavaObject, index: int) -> ListedFile | str:
     if match["folder"]:
         return match["path"]
     return ListedFile(match["path"], int(match["length"]), int(match["time"]))
-
-
-def _path(entry: ListedFile | str) -> str:
-    return entry if isinstance(entry, str) else entry.path
 
 
 def _is_hidden(path: str) -> bool:

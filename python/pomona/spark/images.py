@@ -23,7 +23,7 @@ from pyspark.sql.functions import (
 from pyspark.sql.utils import AnalysisException
 
 from pomona._images import IMAGE_EXTENSIONS
-from pomona.spark._listing import ListedFile, files_of, split_evenly, table_of, walk
+from pomona.spark._listing import ListedFile, files_of, look_into, split_evenly, table_of
 from pomona.spark._session import session_of
 from pomona.spark._storage import S3_SCHEMES, why
 
@@ -41,6 +41,9 @@ BYTES_PER_TASK = 64 * 1024 * 1024
 
 #: Tasks per core that a small folder is split into: a slow task leaves no core idle for long.
 TASKS_PER_CORE = 4
+
+#: Spark's setting for it: a listing of more paths than this is a job.
+_TASKS_ABOVE = "spark.sql.sources.parallelPartitionDiscovery.threshold"
 
 _SCHEME = re.compile("[A-Za-z][A-Za-z0-9+.-]*:/+")
 _GLOB_CHARACTERS = re.compile(r"([{}\[\]*?\\])")
@@ -222,12 +225,20 @@ def _list_files(spark: SparkSession, paths: list[str]) -> list[ListedFile]:
     """List the photos under paths."""
     if not all(path.partition(":")[0] in S3_SCHEMES for path in paths):
         return files_of(_list_photos(spark, paths).location().allFiles())
-    # Spark lists one folder of S3 after another, with some requests each.
+    # A listing of Spark's takes some requests for each folder of S3, one after another. Of many
+    # paths it makes a task each, so it is given the folders in what was asked for.
     try:
-        files = walk(spark, [_escape_if_it_exists(spark, path) for path in paths])
+        files, folders = look_into(spark, [_escape_if_it_exists(spark, path) for path in paths])
+        if folders:
+            session = spark._jsparkSession.cloneSession()
+            session.conf().set(_TASKS_ABOVE, "1")
+            literal = [_GLOB_CHARACTERS.sub(r"\\\1", folder) for folder in folders]
+            files += files_of(_relation(spark, session, literal, "*").location().allFiles())
+    except AnalysisException as error:  # a folder that is gone by now
+        raise FileNotFoundError(_first_line(str(error))) from error
     except Py4JJavaError as error:
         raise OSError(f"cannot list {', '.join(paths)}: {why(error)}") from error
-    photos = [file for file in files if file.path.lower().endswith(IMAGE_EXTENSIONS)]
+    photos = sorted({file for file in files if file.path.lower().endswith(IMAGE_EXTENSIONS)})
     if not photos:
         first = files[0].path if files else None
         raise FileNotFoundError(_explain_no_photos(paths, len(files), first))
