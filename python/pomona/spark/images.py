@@ -6,6 +6,7 @@ import math
 import os
 import re
 import warnings
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from py4j.protocol import Py4JJavaError
@@ -28,7 +29,7 @@ from pomona.spark._session import session_of
 from pomona.spark._storage import S3_SCHEMES, why
 
 if TYPE_CHECKING:
-    from typing import Sequence
+    from typing import Iterator, Sequence
 
     from py4j.java_gateway import JavaObject
 
@@ -203,7 +204,7 @@ def _list_photos(spark: SparkSession, paths: list[str]) -> JavaObject:
     # from the session of the query. So a clone of the caller's session (same credentials, catalog
     # and settings) makes the scan: the sizes hold for it alone, wherever the DataFrame goes.
     session = spark._jsparkSession.cloneSession()
-    try:
+    with _explained(paths):
         literal = [_escape_if_it_exists(spark, path) for path in paths]
         relation = _relation(spark, session, literal, _name_pattern())
         photos = relation.location().allFiles().size()
@@ -211,10 +212,6 @@ def _list_photos(spark: SparkSession, paths: list[str]) -> JavaObject:
             others = _relation(spark, session, literal, "*").location().allFiles()
             first = None if others.isEmpty() else others.head().getPath().toString()
             raise FileNotFoundError(_explain_no_photos(paths, others.size(), first))
-    except AnalysisException as error:  # a path that does not exist
-        raise FileNotFoundError(_first_line(str(error))) from error
-    except Py4JJavaError as error:
-        raise OSError(f"cannot list {', '.join(paths)}: {why(error)}") from error
     cores = spark.sparkContext.defaultParallelism
     for name, value in _task_sizes(photos, relation.location().sizeInBytes(), cores).items():
         session.conf().set(f"spark.sql.files.{name}", str(value))
@@ -227,22 +224,29 @@ def _list_files(spark: SparkSession, paths: list[str]) -> list[ListedFile]:
         return files_of(_list_photos(spark, paths).location().allFiles())
     # A listing of Spark's takes some requests for each folder of S3, one after another. Of many
     # paths it makes a task each, so it is given the folders in what was asked for.
-    try:
+    with _explained(paths):
         files, folders = look_into(spark, [_escape_if_it_exists(spark, path) for path in paths])
         if folders:
             session = spark._jsparkSession.cloneSession()
             session.conf().set(_TASKS_ABOVE, "1")
-            literal = [_GLOB_CHARACTERS.sub(r"\\\1", folder) for folder in folders]
+            literal = [_escape(folder) for folder in folders]
             files += files_of(_relation(spark, session, literal, "*").location().allFiles())
-    except AnalysisException as error:  # a folder that is gone by now
-        raise FileNotFoundError(_first_line(str(error))) from error
-    except Py4JJavaError as error:
-        raise OSError(f"cannot list {', '.join(paths)}: {why(error)}") from error
     photos = sorted({file for file in files if file.path.lower().endswith(IMAGE_EXTENSIONS)})
     if not photos:
         first = files[0].path if files else None
         raise FileNotFoundError(_explain_no_photos(paths, len(files), first))
     return photos
+
+
+@contextmanager
+def _explained(paths: list[str]) -> Iterator[None]:
+    """Turn what Spark and Hadoop say of a listing into what Python calls it."""
+    try:
+        yield
+    except AnalysisException as error:  # a path that does not exist
+        raise FileNotFoundError(_first_line(str(error))) from error
+    except Py4JJavaError as error:
+        raise OSError(f"cannot list {', '.join(paths)}: {why(error)}") from error
 
 
 def _rows_of(spark: SparkSession, photos: list[ListedFile]) -> DataFrame:
@@ -306,13 +310,18 @@ def _name_pattern() -> str:
     return f"*{{{','.join(endings)}}}"
 
 
+def _escape(path: str) -> str:
+    """Make a glob that matches nothing but this path."""
+    return _GLOB_CHARACTERS.sub(r"\\\1", path)
+
+
 def _escape_if_it_exists(spark: SparkSession, path: str) -> str:
     """Make a glob that matches nothing but this path, if there is a file or folder of this name."""
     if not _GLOB_CHARACTERS.search(path):
         return path
     hadoop_path = spark._jvm.org.apache.hadoop.fs.Path(path)
     file_system = hadoop_path.getFileSystem(spark._jsparkSession.sessionState().newHadoopConf())
-    return _GLOB_CHARACTERS.sub(r"\\\1", path) if file_system.exists(hadoop_path) else path
+    return _escape(path) if file_system.exists(hadoop_path) else path
 
 
 def _explain_no_photos(paths: list[str], others: int, first: str | None) -> str:
