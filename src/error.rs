@@ -241,15 +241,17 @@ pub enum Error {
     Interrupted,
 }
 
-/// Why a store gives no photos: what happened, where, at which photo, and what to do.
+/// Why a store gives no photos: what happened, where, at which path, and what to do.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("can't read photos from {place}: {reason} (at {path}): {remedy}")]
+#[error("can't {task} {place}: {reason} (at {path}): {remedy}")]
 pub struct StorageFault {
+    /// What could not be done: `read photos from`, `list`.
+    pub task: &'static str,
     /// The store, with its endpoint.
     pub place: String,
     /// What happened.
     pub reason: String,
-    /// The photo that it happened to first.
+    /// The photo or folder that it happened to first.
     pub path: String,
     /// What to do.
     pub remedy: &'static str,

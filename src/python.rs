@@ -17,7 +17,7 @@ use pyo3::types::{PyByteArray, PyBytes, PyDict, PyMemoryView, PyString, PyTuple}
 
 use crate::decode::{DEFAULT_MAX_PIXELS, DecodeOptions, Decoder};
 use crate::resize::{CHANNELS, Resizer, Size};
-use crate::storage::{Credentials, Limits, S3Settings, Settings};
+use crate::storage::{self, Credentials, Limits, S3Settings, Settings};
 use crate::{Error, Features, ImageError, NOT_READ, Options, peak};
 
 mod exceptions {
@@ -321,6 +321,42 @@ impl PathFeaturizer {
     }
 }
 
+/// What the stub documents of a folder: files with their lengths and times, and folders.
+type Listing = (Vec<(String, u64, i64)>, Vec<String>);
+
+#[pyfunction]
+#[pyo3(
+    signature = (
+        folders, *, concurrency=Limits::DEFAULT_CONCURRENCY.get(),
+        timeout=Limits::DEFAULT_TIMEOUT.as_secs_f64(), storage=HashMap::new(),
+    ),
+    text_signature = "(folders, *, concurrency=32, timeout=60.0, storage={})"
+)]
+fn list_folders(
+    py: Python<'_>,
+    folders: Vec<String>,
+    concurrency: usize,
+    timeout: f64,
+    storage: HashMap<String, HashMap<String, String>>,
+) -> PyResult<Vec<Option<Listing>>> {
+    let settings = settings(storage)?;
+    let limits = Limits {
+        concurrency: positive("concurrency", concurrency)?,
+        timeout: seconds("timeout", timeout)?,
+        ..Limits::default()
+    };
+    let listings = interruptible(py, |interrupted| {
+        storage::list_folders(&folders, &settings, limits, interrupted)
+    })?;
+    let listings = listings.into_iter().map(|listing| {
+        let storage::Listing { files, folders } = listing?;
+        let files = files.into_iter();
+        let files = files.map(|file| (file.path, file.length, file.modified));
+        Some((files.collect(), folders))
+    });
+    Ok(listings.collect())
+}
+
 /// The settings of all buckets; those by the name of "" are of every other one.
 fn settings(storage: HashMap<String, HashMap<String, String>>) -> Result<Settings, Error> {
     let mut settings = Settings::default();
@@ -504,7 +540,7 @@ fn image_of(image: &Bound<'_, PyAny>, index: usize) -> PyResult<Option<PyBackedB
 #[pymodule]
 mod _native {
     #[pymodule_export]
-    use super::{Featurizer, PathFeaturizer, load_image, multiply_adds, vectors};
+    use super::{Featurizer, PathFeaturizer, list_folders, load_image, multiply_adds, vectors};
     use super::{ImageError, NOT_READ};
     use numpy::PyArray2;
     use pyo3::prelude::*;

@@ -5,7 +5,6 @@ use std::mem;
 use std::process;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Duration;
 
 use ndarray::Array2;
 use tokio::runtime::Handle;
@@ -13,13 +12,11 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use crate::featurizer::{Batch, Worker};
-use crate::storage::{Limits, Outcome, Photo, Reader, Settings, runtime};
+use crate::storage::{LOOK_INTERVAL, Limits, Outcome, Photo, READING, Reader, Settings, runtime};
 use crate::{Error, Features, Featurizer, ImageError, Result, StorageFault};
 
 /// Photos in a row that a store may withhold until that is its fault and not theirs.
 const WITHHELD_IN_A_ROW: usize = 8;
-/// How often a thread that waits for photos looks whether it should stop.
-const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Turns paths of photos into feature vectors, reading ahead.
 ///
@@ -226,6 +223,7 @@ struct Parcel {
 impl Parcel {
     fn new(desk: &Arc<Desk>, place: Place, path: &str) -> Self {
         let lost = StorageFault {
+            task: READING,
             place: "the store".to_owned(),
             reason: "the read has ended without a result".to_owned(),
             path: path.to_owned(),

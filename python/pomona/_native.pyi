@@ -1,7 +1,7 @@
 """The extension's contract; `src/python.rs` keeps it and stubtest compares the two."""
 
 from os import PathLike
-from typing import Any, Iterable, Literal, Mapping, final
+from typing import Any, Iterable, Literal, Mapping, Sequence, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ __all__ = [
     "Featurizer",
     "PathFeaturizer",
     "__version__",
+    "list_folders",
     "load_image",
     "multiply_adds",
     "vectors",
@@ -231,6 +232,43 @@ class PathFeaturizer:
         RuntimeError
             If the process was forked since this was made.
         """
+
+def list_folders(
+    folders: Sequence[str],
+    *,
+    concurrency: int = 32,
+    timeout: float = 60.0,
+    storage: Mapping[str, Mapping[str, str]] = {},
+) -> list[tuple[list[tuple[str, int, int]], list[str]] | None]:
+    """List folders of S3, many at a time, and not what is in the folders in them.
+
+    Parameters
+    ----------
+    folders : sequence of str
+        ``s3://``, ``s3a://`` and ``s3n://`` paths, in which every character stands for itself. That
+        of a file lists this file.
+    concurrency : int, default 32
+        Folders that are listed at once.
+    timeout : float, default 60.0
+        Seconds that the store may take for an answer, all tries together.
+    storage : mapping, default {}
+        As for `PathFeaturizer`.
+
+    Returns
+    -------
+    list
+        For each folder its files, and the paths of the folders in it; None where there is nothing.
+        A file is its path, its length in bytes and its modification time in milliseconds since
+        1970.
+
+    Raises
+    ------
+    OSError
+        If the store gives no listing: no way to it, wrong keys, no such bucket, no rights.
+    ValueError
+        If a path is none of S3, if a folder has names in it that can't be asked for (``a//b``),
+        or if an option has a value that can't be used.
+    """
 
 def load_image(
     image: bytes,

@@ -184,7 +184,7 @@ def run(
     seconds: dict[str, float] = {}
     # The photos keep the settings of the session that lists them: one may vanish before it is read.
     may_vanish = settings(spark, spark_sql_files_ignoreMissingFiles="true")
-    only_spark = why_not_by_paths(sources, storage_of(spark))
+    only_spark = why_not_by_paths(spark, [source.uri for source in sources], storage_of(spark))
     with timed(seconds, "list"), described(context, "list the photos"), may_vanish:
         photos = read_images(spark, images, label=label, content=only_spark is not None)
     summary_file = home / "summary.json"

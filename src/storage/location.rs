@@ -49,10 +49,7 @@ impl Location {
                 false => refused("it is a file of another machine"),
             };
         }
-        if !S3_SCHEMES
-            .iter()
-            .any(|known| scheme.eq_ignore_ascii_case(known))
-        {
+        if !is_s3(scheme) {
             return refused(
                 "photos are read by their paths from s3, s3a, s3n and file only; for others, read \
                  their content with Spark",
@@ -71,8 +68,15 @@ impl Location {
     }
 }
 
+/// Whether a scheme is one of S3.
+pub(super) fn is_s3(scheme: &str) -> bool {
+    S3_SCHEMES
+        .iter()
+        .any(|known| scheme.eq_ignore_ascii_case(known))
+}
+
 /// The scheme, and what follows its colon; `None` for a plain path.
-fn split_scheme(path: &str) -> Option<(&str, &str)> {
+pub(super) fn split_scheme(path: &str) -> Option<(&str, &str)> {
     let (scheme, rest) = path.split_once(':')?;
     let mut letters = scheme.chars();
     let plausible = letters.next()?.is_ascii_alphabetic()

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::mem;
 use std::process;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::runtime::{Builder, Handle, Runtime};
 
@@ -14,6 +15,9 @@ use crate::{Error, Result};
 
 /// All waiting is done by one thread: the cores are for the photos.
 const THREADS: usize = 1;
+
+/// How often a thread that waits for a store looks whether it should stop.
+pub(crate) const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
 static READING: ForkAwareMutex<Option<Reading>> = ForkAwareMutex::new(None);
 

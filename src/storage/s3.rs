@@ -1,4 +1,4 @@
-//! One bucket of S3: the client, and a single try to read an object.
+//! One bucket of S3: the client, and a single try to read an object or to list some.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -10,6 +10,7 @@ use object_store::client::{
     HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpService,
     ReqwestConnector,
 };
+use object_store::list::{PaginatedListOptions, PaginatedListResult, PaginatedListStore};
 use object_store::path::Path;
 use object_store::{ClientOptions, HeaderMap, HeaderValue, ObjectStoreExt, RetryConfig};
 use tokio::sync::OnceCell;
@@ -17,10 +18,10 @@ use tokio::time::error::Elapsed;
 use tokio::time::{timeout, timeout_at};
 
 use super::limits::ByteBudget;
-use super::reader::{Clock, Photo, room_for};
+use super::reader::{Photo, room_for};
 use super::settings::{Credentials, S3Settings};
+use super::tries::Clock;
 use super::trouble::{CHECK_CREDENTIALS, CHECK_REGION, Refusal, Trouble, innermost};
-use crate::ImageError;
 
 /// A connection takes some milliseconds within a region, and the more where there is no way.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -71,20 +72,8 @@ impl Bucket {
         budget: &ByteBudget,
         clock: &mut Clock,
     ) -> Result<Photo, Trouble> {
-        let path = Path::parse(key).map_err(|error| {
-            Trouble::Photo(ImageError::NotRead {
-                reason: format!("its name can't be asked for: {error}"),
-            })
-        })?;
-        let client = self.client.get_or_try_init(|| self.connect()).await?;
-        if self.settings.credentials != Credentials::Anonymous {
-            let credential = timeout_at(clock.next(), client.credentials().get_credential());
-            let refused = |error: object_store::Error| Trouble::Lasting {
-                reason: format!("there are no credentials: {}", innermost(&error)),
-                remedy: CHECK_CREDENTIALS,
-            };
-            credential.await.map_err(hung)?.map_err(refused)?;
-        }
+        let path = Path::parse(key).map_err(|error| Trouble::Name(error.to_string()))?;
+        let client = self.client(clock).await?;
         let found = timeout_at(clock.next(), client.get(&path))
             .await
             .map_err(hung)??;
@@ -99,6 +88,33 @@ impl Bucket {
             all if all == size => Ok(Photo::new(content, room)),
             came => Err(Trouble::Passing(format!("{came} of {size} bytes came"))),
         }
+    }
+
+    /// Tries once to list some of the objects whose keys begin with a prefix, those with another
+    /// slash in them summed up as folders.
+    pub(crate) async fn list(
+        &self,
+        prefix: &str,
+        options: PaginatedListOptions,
+        clock: &Clock,
+    ) -> Result<PaginatedListResult, Trouble> {
+        let client = self.client(clock).await?;
+        let page = client.list_paginated(Some(prefix), options);
+        Ok(timeout_at(clock.next(), page).await.map_err(hung)??)
+    }
+
+    /// The client, once there are keys for it.
+    async fn client(&self, clock: &Clock) -> Result<&AmazonS3, Trouble> {
+        let client = self.client.get_or_try_init(|| self.connect()).await?;
+        if self.settings.credentials != Credentials::Anonymous {
+            let credential = timeout_at(clock.next(), client.credentials().get_credential());
+            let refused = |error: object_store::Error| Trouble::Lasting {
+                reason: format!("there are no credentials: {}", innermost(&error)),
+                remedy: CHECK_CREDENTIALS,
+            };
+            credential.await.map_err(hung)?.map_err(refused)?;
+        }
+        Ok(client)
     }
 
     async fn connect(&self) -> Result<AmazonS3, Trouble> {

@@ -20,6 +20,8 @@ pub(crate) enum Trouble {
     Refused(String),
     /// It is of the photo.
     Photo(ImageError),
+    /// It is of a name, which the client can't ask for.
+    Name(String),
     /// It would be the same with every other photo.
     Fault {
         reason: String,
@@ -28,7 +30,8 @@ pub(crate) enum Trouble {
 }
 
 pub(crate) const CHECK_ENDPOINT: &str =
-    "check the endpoint (fs.s3a.endpoint) and the network of the executors";
+    "check the endpoint (fs.s3a.endpoint) and the network of the cluster";
+pub(crate) const CHECK_STORE: &str = "check that the store works, and what may be read there";
 pub(crate) const CHECK_CREDENTIALS: &str = "check the credentials (fs.s3a.access.key, \
      fs.s3a.secret.key and fs.s3a.session.token, or the role of the cluster) and what they may do";
 const CHECK_BUCKET: &str = "check its name";
@@ -117,6 +120,9 @@ impl From<object_store::Error> for Trouble {
             return refusal.trouble();
         }
         let reason = innermost(&error);
+        if let object_store::Error::InvalidPath { .. } = error {
+            return Self::Name(reason);
+        }
         match find::<HttpError>(&error).map(HttpError::kind) {
             Some(HttpErrorKind::Connect) => Self::Lasting {
                 reason: format!("there is no way to it: {reason}"),

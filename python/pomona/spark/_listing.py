@@ -9,9 +9,14 @@ from typing import TYPE_CHECKING, NamedTuple, Sequence
 
 from pyspark.sql.functions import explode, expr, from_json
 
+from pomona._native import list_folders
+from pomona.spark._storage import is_pattern
+
 if TYPE_CHECKING:
     from py4j.java_gateway import JavaObject
     from pyspark.sql import DataFrame, SparkSession
+
+    from pomona.spark._reading import Storage
 
 #: Bytes of photos in one task that reads them itself. They are never in memory together, and a
 #: photo of 10 MB takes a core some tenths of a second.
@@ -36,37 +41,49 @@ class ListedFile(NamedTuple):
     milliseconds: int
 
 
-def look_into(spark: SparkSession, patterns: Sequence[str]) -> tuple[list[ListedFile], list[str]]:
-    """List the files of globs and of the folders that they match, and the folders in those.
+def files_of_s3(
+    spark: SparkSession, paths: Sequence[str], storage: Storage
+) -> list[ListedFile] | None:
+    """List the files that Spark would find in and below folders of S3 and matches of globs.
+
+    A listing of Spark's takes some requests for each folder, one after another; this takes one, and
+    asks for many folders at a time.
+
+    Returns
+    -------
+    list of ListedFile or None
+        In no order, some of them twice if folders lie in each other. None if there are names that
+        only Hadoop can ask for.
 
     Raises
     ------
     FileNotFoundError
         If nothing is there.
+    OSError
+        If the store refuses.
     """
-    hadoop = spark._jvm.org.apache.hadoop.fs
-    conf = spark._jsparkSession.sessionState().newHadoopConf()
-    files, folders = [], []
-    for pattern in patterns:
-        path = hadoop.Path(pattern)
-        statuses = path.getFileSystem(conf).globStatus(path)
-        if not statuses:
-            raise FileNotFoundError(f"Path does not exist: {pattern}")
-        for given in _entries(_sequence(spark, statuses)):
-            if isinstance(given, ListedFile):
-                found: list[ListedFile | str] = [given]
-            else:
-                # A folder may have any name if it is asked for.
-                path = hadoop.Path(given)
-                statuses = path.getFileSystem(conf).listStatus(path)
-                found = _entries(_sequence(spark, statuses))
-            for one in found:
-                if isinstance(one, str):
-                    folders.append(one)
-                else:
-                    files.append(one)
-    visible = [one for one in files if not _is_hidden(one.path)]
-    return visible, [one for one in folders if not _is_hidden(one)]
+    files: list[ListedFile] = []
+    folders = list(paths)
+    given = True
+    while folders:
+        try:
+            listings = list_folders(folders, storage=storage.settings)
+        except ValueError:
+            return None
+        below: list[str] = []
+        for folder, listing in zip(folders, listings):
+            if listing is not None:
+                files += map(ListedFile._make, listing[0])
+                below += [name for name in listing[1] if not _is_hidden(name)]
+            elif given:
+                # What is asked for may have any name.
+                for match in _matches(spark, folder):
+                    if isinstance(match, str):
+                        below.append(match)
+                    else:
+                        files.append(match)
+        folders, given = below, False
+    return [file for file in files if not _is_hidden(file.path)]
 
 
 def files_of(statuses: JavaObject) -> list[ListedFile]:
@@ -117,8 +134,16 @@ def table_of(spark: SparkSession, tasks: Sequence[Sequence[ListedFile]]) -> Data
     return rows.select("file.path", "file.length", time)
 
 
-def _sequence(spark: SparkSession, array: JavaObject) -> JavaObject:
-    return spark._jvm.scala.Predef.genericWrapArray(array)
+def _matches(spark: SparkSession, pattern: str) -> list[ListedFile | str]:
+    """Ask Hadoop for what a glob matches."""
+    statuses = None
+    if is_pattern(pattern):
+        conf = spark._jsparkSession.sessionState().newHadoopConf()
+        path = spark._jvm.org.apache.hadoop.fs.Path(pattern)
+        statuses = path.getFileSystem(conf).globStatus(path)
+    if not statuses:
+        raise FileNotFoundError(f"Path does not exist: {pattern}")
+    return _entries(spark._jvm.scala.Predef.genericWrapArray(statuses))
 
 
 def _entries(statuses: JavaObject) -> list[ListedFile | str]:

@@ -1,4 +1,4 @@
-"""Who reads the photos: this package by their paths, or Spark; and how S3 is reached.
+"""Who lists and reads photos: this package by their paths, or Spark; and how S3 is reached.
 
 S3 is reached as Hadoop's S3A client would be told to, by the settings that are known here. A
 session with any other that matters is left to Hadoop, because to ignore one of them could mean to
@@ -11,14 +11,14 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Mapping
 
-from pomona.spark._storage import S3_SCHEMES
+from py4j.protocol import Py4JJavaError
+
+from pomona.spark._storage import S3_SCHEMES, why
 
 if TYPE_CHECKING:
     from typing import Iterable
 
     from pyspark.sql import SparkSession
-
-    from pomona.spark._storage import Folder
 
 _LOCAL_SCHEME = "file"
 #: Hadoop's file systems whose settings of S3 are known here, EMR's own among them.
@@ -134,16 +134,18 @@ def storage_from(values: Mapping[str, str]) -> Storage:
     return Storage(settings, reasons[0] if reasons else None)
 
 
-def why_not_by_paths(folders: Iterable[Folder], storage: Storage) -> str | None:
-    """Say why photos in these folders must be read by Spark; None if they need not."""
-    for folder in folders:
-        scheme = folder.uri.partition(":")[0]
-        if scheme == _LOCAL_SCHEME:
-            continue
+def why_not_by_paths(spark: SparkSession, uris: Iterable[str], storage: Storage) -> str | None:
+    """Say why files at these addresses must be left to Spark; None if they need not."""
+    conf = spark._jsparkSession.sessionState().newHadoopConf()
+    for scheme in {uri.partition(":")[0] for uri in uris} - {_LOCAL_SCHEME}:
         if scheme not in S3_SCHEMES:
             return f"{scheme}: is read by Spark only"
-        if folder.client not in _S3_CLIENTS:
-            return f"{scheme}: is {folder.client} here"
+        try:
+            client = spark._jvm.org.apache.hadoop.fs.FileSystem.getFileSystemClass(scheme, conf)
+        except Py4JJavaError as error:
+            return why(error)
+        if client.getName() not in _S3_CLIENTS:
+            return f"{scheme}: is {client.getName()} here"
         if storage.hadoops is not None:
             return storage.hadoops
     return None

@@ -77,14 +77,9 @@ class Folder:
         return Folder(self._spark, f"{self.uri.rstrip('/')}/{name}")
 
     @property
-    def client(self) -> str:
-        """Hadoop's class for the file system."""
-        return str(self._files.getClass().getName())
-
-    @property
     def pattern(self) -> str:
         """The address for Spark's readers, which take some characters for those of a glob."""
-        return _GLOB_CHARACTERS.sub(r"\\\1", self.uri)
+        return literal(self.uri)
 
     def contains(self, other: Folder) -> bool:
         """Whether `other` is this folder or lies in it; the spellings of S3 are one file system."""
@@ -159,6 +154,16 @@ class Folder:
             return bytes(self._spark._jvm.org.apache.commons.io.IOUtils.toByteArray(stream))
         finally:
             stream.close()
+
+
+def is_pattern(path: str) -> bool:
+    """Whether Spark and Hadoop take some characters of a path for those of a glob."""
+    return _GLOB_CHARACTERS.search(path) is not None
+
+
+def literal(path: str) -> str:
+    """Make a glob that matches nothing but this path."""
+    return _GLOB_CHARACTERS.sub(r"\\\1", path)
 
 
 def _comparable(folder: Folder) -> str:

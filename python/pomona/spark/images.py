@@ -23,10 +23,11 @@ from pyspark.sql.functions import (
 )
 from pyspark.sql.utils import AnalysisException
 
-from pomona._images import IMAGE_EXTENSIONS
-from pomona.spark._listing import ListedFile, files_of, look_into, split_evenly, table_of
+from pomona._images import IMAGE_EXTENSIONS, is_image
+from pomona.spark._listing import ListedFile, files_of, files_of_s3, split_evenly, table_of
+from pomona.spark._reading import storage_of, why_not_by_paths
 from pomona.spark._session import session_of
-from pomona.spark._storage import S3_SCHEMES, why
+from pomona.spark._storage import S3_SCHEMES, is_pattern, literal, why
 
 if TYPE_CHECKING:
     from typing import Iterator, Sequence
@@ -43,11 +44,7 @@ BYTES_PER_TASK = 64 * 1024 * 1024
 #: Tasks per core that a small folder is split into: a slow task leaves no core idle for long.
 TASKS_PER_CORE = 4
 
-#: Spark's setting for it: a listing of more paths than this is a job.
-_TASKS_ABOVE = "spark.sql.sources.parallelPartitionDiscovery.threshold"
-
 _SCHEME = re.compile("[A-Za-z][A-Za-z0-9+.-]*:/+")
-_GLOB_CHARACTERS = re.compile(r"([{}\[\]*?\\])")
 
 
 def read_images(
@@ -205,11 +202,11 @@ def _list_photos(spark: SparkSession, paths: list[str]) -> JavaObject:
     # and settings) makes the scan: the sizes hold for it alone, wherever the DataFrame goes.
     session = spark._jsparkSession.cloneSession()
     with _explained(paths):
-        literal = [_escape_if_it_exists(spark, path) for path in paths]
-        relation = _relation(spark, session, literal, _name_pattern())
+        patterns = [_literal_if_it_exists(spark, path) for path in paths]
+        relation = _relation(spark, session, patterns, _name_pattern())
         photos = relation.location().allFiles().size()
         if not photos:
-            others = _relation(spark, session, literal, "*").location().allFiles()
+            others = _relation(spark, session, patterns, "*").location().allFiles()
             first = None if others.isEmpty() else others.head().getPath().toString()
             raise FileNotFoundError(_explain_no_photos(paths, others.size(), first))
     cores = spark.sparkContext.defaultParallelism
@@ -220,18 +217,15 @@ def _list_photos(spark: SparkSession, paths: list[str]) -> JavaObject:
 
 def _list_files(spark: SparkSession, paths: list[str]) -> list[ListedFile]:
     """List the photos under paths."""
-    if not all(path.partition(":")[0] in S3_SCHEMES for path in paths):
+    files = None
+    if all(path.partition(":")[0] in S3_SCHEMES for path in paths):
+        storage = storage_of(spark)
+        if why_not_by_paths(spark, paths, storage) is None:
+            with _explained(paths):
+                files = files_of_s3(spark, paths, storage)
+    if files is None:
         return files_of(_list_photos(spark, paths).location().allFiles())
-    # A listing of Spark's takes some requests for each folder of S3, one after another. Of many
-    # paths it makes a task each, so it is given the folders in what was asked for.
-    with _explained(paths):
-        files, folders = look_into(spark, [_escape_if_it_exists(spark, path) for path in paths])
-        if folders:
-            session = spark._jsparkSession.cloneSession()
-            session.conf().set(_TASKS_ABOVE, "1")
-            literal = [_escape(folder) for folder in folders]
-            files += files_of(_relation(spark, session, literal, "*").location().allFiles())
-    photos = sorted({file for file in files if file.path.lower().endswith(IMAGE_EXTENSIONS)})
+    photos = sorted({file for file in files if is_image(file.path)})
     if not photos:
         first = files[0].path if files else None
         raise FileNotFoundError(_explain_no_photos(paths, len(files), first))
@@ -310,18 +304,13 @@ def _name_pattern() -> str:
     return f"*{{{','.join(endings)}}}"
 
 
-def _escape(path: str) -> str:
-    """Make a glob that matches nothing but this path."""
-    return _GLOB_CHARACTERS.sub(r"\\\1", path)
-
-
-def _escape_if_it_exists(spark: SparkSession, path: str) -> str:
+def _literal_if_it_exists(spark: SparkSession, path: str) -> str:
     """Make a glob that matches nothing but this path, if there is a file or folder of this name."""
-    if not _GLOB_CHARACTERS.search(path):
+    if not is_pattern(path):
         return path
     hadoop_path = spark._jvm.org.apache.hadoop.fs.Path(path)
     file_system = hadoop_path.getFileSystem(spark._jsparkSession.sessionState().newHadoopConf())
-    return _escape(path) if file_system.exists(hadoop_path) else path
+    return literal(path) if file_system.exists(hadoop_path) else path
 
 
 def _explain_no_photos(paths: list[str], others: int, first: str | None) -> str:

@@ -1,4 +1,4 @@
-"""The commands: up, run, down."""
+"""The commands: up, run, down; and check, which says what is wrong with an up before it is built."""
 
 from __future__ import annotations
 
@@ -11,11 +11,19 @@ from emr.configuration import configurations, price
 from emr.errors import AwsError, Stop
 from emr.settings import Settings
 
+_FOR_A_CLUSTER = ("BUCKET", "KEY", "SUBNET", "MY_IP")
 NEEDED = {
-    "up": ("BUCKET", "KEY", "SUBNET", "MY_IP"),
+    "check": _FOR_A_CLUSTER,
+    "up": _FOR_A_CLUSTER,
     "run": ("BUCKET",),
     "down": ("BUCKET",),
 }
+
+
+def check(_: Aws, settings: Settings) -> None:
+    """Stop where `up` would, as far as that can be told without AWS and without a wheelhouse."""
+    configurations(settings)
+    files.check_given(settings)
 
 
 def up(aws: Aws, settings: Settings) -> None:
@@ -73,7 +81,12 @@ def down(aws: Aws, settings: Settings) -> None:
     guide.costs(aws, settings)
 
 
-VERBS: dict[str, Callable[[Aws, Settings], None]] = {"up": up, "run": run, "down": down}
+VERBS: dict[str, Callable[[Aws, Settings], None]] = {
+    "check": check,
+    "up": up,
+    "run": run,
+    "down": down,
+}
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -92,20 +105,29 @@ def main(arguments: Sequence[str]) -> int:
     try:
         VERBS[verb](aws, settings)
     except (Stop, AwsError) as error:
-        _tell(aws, f"emr-{verb}: {error}.")
+        _tell(aws, verb, str(error))
         return 1
     except KeyboardInterrupt:
-        _tell(aws, f"emr-{verb}: interrupted.")
+        _tell(aws, verb, "interrupted")
         return 130
+    except Exception:
+        # A mistake of this tool's own: whoever reports it must still know what runs.
+        _tell(aws, verb, "it cannot go on, for the reason below")
+        raise
     return 0
 
 
-def _tell(aws: Aws, text: str) -> None:
+def _tell(aws: Aws, verb: str, text: str) -> None:
     """Say what happened, and what was made before that or runs."""
     sys.stdout.flush()
-    print(f"\n{text}", file=sys.stderr)
+    print(f"\nemr-{verb}: {text}.", file=sys.stderr)
     if not aws.made:
-        print("Nothing was made or started that costs money.", file=sys.stderr)
+        print(
+            "Nothing was ended: a cluster that runs goes on costing money."
+            if verb == "down"
+            else "Nothing was made or started that costs money.",
+            file=sys.stderr,
+        )
         return
     print("There is now:", file=sys.stderr)
     for made in aws.made:

@@ -69,15 +69,25 @@ def price_of(cluster: str, settings: Settings) -> str:
 def create(aws: Aws, settings: Settings, network: Network) -> str:
     """Ask for the cluster and return its id."""
     words = request(settings, network)
+    # Until EMR has answered, whoever interrupts this, or whose network fails, may have one.
+    perhaps = (
+        f"perhaps a cluster {settings.cluster_name}, which would cost money: make emr-down "
+        f"{settings.place}"
+    )
+    aws.made.append(perhaps)
     for left in reversed(range(TRIES)):
         try:
-            return aws.text(
+            found = aws.text(
                 "CLUSTER",
                 *words,
                 query="ClusterId",
                 makes=price_of("<id>", settings),
             )
-        except AwsError as error:  # noqa: PERF203 - each try is one
+        except Stop:
+            # The request did not get through, or whoever made it may not.
+            aws.made.remove(perhaps)
+            raise
+        except AwsError as error:
             new = re.search("instance ?profile|service ?role", error.message, re.I)
             if not error.code:
                 raise Stop(
@@ -85,11 +95,15 @@ def create(aws: Aws, settings: Settings, network: Network) -> str:
                     f"list-clusters --active --region {aws.region}"
                 ) from error
             if not (new and left):
+                aws.made.remove(perhaps)
                 raise Stop(
                     f"EMR refused the cluster ({error.code}: {error.message}), so none runs"
                 ) from error
             aws.remark(f"AWS does not know the new roles yet; again in {settings.EVERY} s")
             time.sleep(float(settings.EVERY))
+        else:
+            aws.made.remove(perhaps)
+            return found
     raise AssertionError("the last try returns or raises")
 
 
@@ -327,10 +341,13 @@ def end(aws: Aws, settings: Settings) -> bool:
     """End every cluster of this name; return whether there was one."""
     aws.say(f"The cluster {settings.cluster_name}.")
     found = find(aws, settings)
+    aws.made += [price_of(cluster, settings) for cluster in found]
     for _ in aws.when(bool(found), '[ -n "$CLUSTER" ]'):
         aws.call("emr", "terminate-clusters", "--cluster-ids", *found)
+        aws.made[:] = [
+            f"cluster {cluster}: it is told to end; until then it costs money" for cluster in found
+        ]
         for cluster in found:
-            aws.made.append(f"cluster {cluster}: it is told to end; until then it costs money")
             aws.say("Until it has ended, in a minute or two.")
             named = ("--cluster-id", cluster)
             _follow(aws, settings, "cluster-terminated", named, _ENDED)

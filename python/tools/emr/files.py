@@ -17,11 +17,19 @@ JOB = "pomona_job.py"
 
 def check(settings: Settings) -> None:
     """Stop where something that is to be uploaded is not there."""
+    check_given(settings)
     if not (settings.wheelhouse / "SHA256SUMS").is_file():
         raise Stop(
             f"there is no wheelhouse in {settings.wheelhouse}: "
             f"make wheelhouse EMR={settings.RELEASE[len('emr-') :]}"
         )
+    for path in (BOOTSTRAP / SCRIPT, BOOTSTRAP / JOB, NOTEBOOK):
+        if not path.is_file():
+            raise Stop(f"{path} is missing: is this the whole repository?")
+
+
+def check_given(settings: Settings) -> None:
+    """Stop where the model or the photos that were named are not on this machine."""
     if not settings.model_file.is_file():
         raise Stop(
             f"there is no model {settings.model_file}: pomona model pull {settings.MODEL}, or take "
@@ -33,9 +41,6 @@ def check(settings: Settings) -> None:
             f"IMAGES={settings.IMAGES} is not a folder of this machine; give one, or photos that "
             f"are on S3 already: IMAGES={settings.uri}/Test"
         )
-    for path in (BOOTSTRAP / SCRIPT, BOOTSTRAP / JOB, NOTEBOOK):
-        if not path.is_file():
-            raise Stop(f"{path} is missing: is this the whole repository?")
 
 
 def fill(text: str, values: dict[str, str]) -> str:

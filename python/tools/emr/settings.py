@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
+import shlex
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Sequence
@@ -34,6 +35,11 @@ _BUCKET = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
 _RELEASE = re.compile(r"emr-(\d+)\.\d+\.\d+")
 _SUBNET = re.compile(r"subnet-[0-9a-f]+")
 _MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+#: What a model may be called on S3 and in the bootstrap's arguments, which commas part.
+_MODEL_FILE = re.compile(r"[A-Za-z0-9._-]+\.onnx")
+_SECONDS = re.compile(r"\d+(\.\d+)?")
+#: What a switch is that is not set.
+_NO = ("", "0")
 _EXAMPLE = {
     "BUCKET": "BUCKET=fruits-paris",
     "KEY": "KEY=fruits, the name of an EC2 key pair",
@@ -109,6 +115,8 @@ class Settings:
         self._whole("WORKERS", range(1, 1001))
         self._whole("TASKS", range(1001))
         self._whole("IDLE", IDLE_SECONDS)
+        self._check_words()
+        self._check_model()
         if self.IMAGES and "://" in self.IMAGES:
             self._check_inside("IMAGES")
         if self.OUTPUT:
@@ -131,7 +139,7 @@ class Settings:
             )
 
     def _check_region(self) -> None:
-        if self.REGION not in EU_REGIONS and not self.ALLOW_REGION:
+        if self.REGION not in EU_REGIONS and self.ALLOW_REGION in _NO:
             inside = ", ".join(f"{name} ({city})" for name, city in EU_REGIONS.items())
             raise Stop(
                 f"REGION={self.REGION} is not in the European Union, where the photos are to stay "
@@ -163,6 +171,27 @@ class Settings:
             raise Stop(
                 f"{name}={value} has a doubled slash, which on S3 is another place than a single "
                 "one: write it without"
+            )
+
+    def _check_words(self) -> None:
+        try:
+            shlex.split(self.ARGS)
+        except ValueError as error:
+            raise Stop(f"ARGS={self.ARGS} is no list of options: {error}") from error
+        if not _SECONDS.fullmatch(self.EVERY):
+            raise Stop(f"EVERY={self.EVERY} is not a number of seconds")
+
+    def _check_model(self) -> None:
+        name = self.model_file.name
+        if not name.endswith(".onnx"):
+            raise Stop(
+                f"MODEL={self.MODEL} is neither a pulled model's name nor an .onnx file: make one "
+                f"of it with pomona model convert {shlex.quote(self.MODEL)} -o NAME.onnx"
+            )
+        if not _MODEL_FILE.fullmatch(name):
+            raise Stop(
+                f"MODEL={self.MODEL} cannot be named so on the nodes: rename the file, with "
+                "letters, digits, dots, hyphens and underscores only"
             )
 
     def _whole(self, name: str, allowed: range) -> None:
@@ -254,4 +283,4 @@ class Settings:
     @property
     def dry_run(self) -> bool:
         """Whether calls are only printed."""
-        return self.DRY_RUN not in ("", "0")
+        return self.DRY_RUN not in _NO
