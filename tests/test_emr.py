@@ -468,6 +468,16 @@ def test_a_failure_half_way_says_what_was_made_and_what_it_costs(refused: Done):
     assert "role pomona-orchard-emr: free" in made
     assert "(pomona-orchard-primary): free" in made
     assert "COSTS MONEY" not in refused.errors
+    assert "perhaps" not in refused.errors
+
+
+def test_an_answer_that_is_lost_leaves_perhaps_a_cluster(cloud: Cloud, account: Account):
+    cloud.rules.append(refusing("RunJobFlow", Answer(500, b'{"__type": "InternalFailure"}')))
+    done = run(cloud, "up", *account.words("lost"), AWS_MAX_ATTEMPTS="1")
+    assert done.code == 1
+    assert "Whether a cluster was started is not known" in done.errors
+    assert "perhaps a cluster pomona-lost, which would cost money: make emr-down" in done.errors
+    assert "Nothing was made or started that costs money" not in done.errors
 
 
 def test_spot_nodes_are_for_tasks_only_and_the_driver_is_not_on_them(refused: Done, started: Done):
@@ -570,6 +580,20 @@ def test_make_passes_on_what_it_is_told():
         assert expected in done.stdout
 
 
+def test_make_passes_on_quotes_and_refuses_what_cannot_be_before_it_builds():
+    alone = {name: value for name, value in os.environ.items() if "MAKE" not in name}
+    options = {"cwd": ROOT, "env": alone, "capture_output": True, "text": True, "check": False}
+    words = [*FULL, "MODEL=./weights.h5"]
+    refused = subprocess.run(["make", "emr-up", *words, "RELEASE=emr-6.99.0"], **options)
+    assert refused.returncode == 2
+    assert "MODEL=./weights.h5 is neither a pulled model's name nor an .onnx" in refused.stderr
+    assert not refused.stdout
+    quoted = ["BUCKET=fruits-paris", "ARGS=--label 'a fig' --by \"it's\"", "DRY_RUN=1"]
+    done = subprocess.run(["make", "emr-run", *quoted], **options)
+    assert done.returncode == 0, done.stderr
+    assert """"--label", "a fig", "--by", "it'"'"'s"]""" in done.stdout
+
+
 def test_it_says_how_to_go_on_with_what_was_told():
     told = [*FULL, "REGION=eu-west-1", "MODEL=efficientnet_lite0", "IMAGES=fruits/Train"]
     script = dry("up", *told, PATH="/nowhere")
@@ -577,6 +601,9 @@ def test_it_says_how_to_go_on_with_what_was_told():
     images = "IMAGES=s3://fruits-paris/Train"
     assert f"make emr-run {place} MODEL=efficientnet_lite0 {images}\n" in script
     assert f"make emr-down {place}\n" in script
+    # The notebook's cell of paths has others.
+    assert 'PHOTOS = "s3://fruits-paris/Train"\n' in script
+    assert 'MODEL = "s3://fruits-paris/models/efficientnet_lite0.onnx"\n' in script
 
 
 # emr-run
@@ -677,6 +704,23 @@ def test_the_cluster_ends_and_what_still_costs_money_is_said(cloud: Cloud, runni
     cloud.aws("ec2", "release-address", "--allocation-id", address["AllocationId"])
 
 
+def test_a_cluster_that_may_not_be_ended_goes_on_costing_money(cloud: Cloud, running: str):
+    protected = "Could not shut down one or more job flows since they are termination protected."
+    cloud.rules.append(refusing("TerminateJobFlows", refusal("ValidationException", protected)))
+    done = run(cloud, "down", "BUCKET=fruits-run")
+    assert done.code == 1
+    assert protected in done.errors
+    assert f"cluster {running}: IT COSTS MONEY until make emr-down BUCKET=fruits-run" in done.errors
+
+
+def test_who_cannot_end_anything_is_not_told_that_nothing_costs_money(cloud: Cloud):
+    nobody = {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}
+    done = run(cloud, "down", "BUCKET=fruits-run", **nobody)
+    assert done.code == 1
+    assert "run `aws configure`" in done.errors
+    assert "Nothing was ended: a cluster that runs goes on costing money." in done.errors
+
+
 def test_the_way_to_remove_the_rest_works(refused: Done, cloud: Cloud):
     done = run(cloud, "down", "BUCKET=orchard")
     removal = done.output.partition("To remove the photos")[2]
@@ -722,6 +766,10 @@ def test_the_way_to_remove_the_rest_works(refused: Done, cloud: Cloud):
         ("IMAGES=s3://others/Test", "is not in s3://fruits-paris"),
         ("IMAGES=s3://fruits-paris//Test", "has a doubled slash"),
         ("OUTPUT=s3://others/out", "is not in s3://fruits-paris"),
+        ("ARGS=--variance '0.9", "is no list of options: No closing quotation"),
+        ("EVERY=often", "is not a number of seconds"),
+        ("MODEL=./weights.h5", "pomona model convert ./weights.h5 -o NAME.onnx"),
+        ("MODEL=./my,model.onnx", "cannot be named so on the nodes: rename the file"),
         ("WORKER=2", "is not one of BUCKET=…"),
     ],
 )
@@ -740,7 +788,27 @@ def test_what_cannot_be_is_refused_before_aws_is_asked(word: str, said: str):
     assert not done.stdout
 
 
+def test_a_mistake_of_the_tools_own_tells_what_runs_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    from emr import __main__ as tool
+
+    def broken(aws: Any, settings: Any) -> None:
+        aws.made.append("a cluster")
+        raise ZeroDivisionError
+
+    monkeypatch.setitem(tool.VERBS, "run", broken)
+    with pytest.raises(ZeroDivisionError):
+        tool.main(["run", "BUCKET=fruits-paris"])
+    assert capsys.readouterr().err.splitlines()[-2:] == ["There is now:", "  a cluster"]
+
+
 def test_a_region_outside_the_eu_is_allowed_to_who_insists():
+    from emr.errors import Stop
+    from emr.settings import Settings
+
+    with pytest.raises(Stop, match="not in the European Union"):
+        Settings.of(["BUCKET=fruits", "REGION=us-east-1", "ALLOW_REGION=0"], ["BUCKET"])
     script = dry("up", *FULL, "REGION=us-east-1", "ALLOW_REGION=1")
     assert "--region us-east-1" in script
     assert "LocationConstraint" not in script.partition("create-bucket")[2].partition("\nfi")[0]

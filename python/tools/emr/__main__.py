@@ -1,4 +1,4 @@
-"""The commands: up, run, down; and check, which says what is wrong with an up before it is built."""
+"""The commands: up, run, down; and check, which refuses what `up` would before it is built."""
 
 from __future__ import annotations
 

@@ -27,6 +27,8 @@ ALIVE = ("STARTING", "BOOTSTRAPPING", "RUNNING", "WAITING")
 READY = ("RUNNING", "WAITING")
 _ENDED = ("TERMINATED", "TERMINATED_WITH_ERRORS")
 _STEP_ENDED = ("COMPLETED", "FAILED", "CANCELLED", "INTERRUPTED")
+#: What a request ends in that may have been carried out: no code, or a fault of AWS's own.
+_LOST = re.compile(r"|5\d\d|Internal.*")
 #: A role that was just made is not known everywhere at once.
 TRIES = 5
 #: EMR copies logs to S3 every five minutes.
@@ -83,13 +85,13 @@ def create(aws: Aws, settings: Settings, network: Network) -> str:
                 query="ClusterId",
                 makes=price_of("<id>", settings),
             )
-        except Stop:
+        except Stop:  # noqa: PERF203 - each try is one
             # The request did not get through, or whoever made it may not.
             aws.made.remove(perhaps)
             raise
         except AwsError as error:
             new = re.search("instance ?profile|service ?role", error.message, re.I)
-            if not error.code:
+            if _LOST.fullmatch(error.code):
                 raise Stop(
                     f"{error}. Whether a cluster was started is not known: look with aws emr "
                     f"list-clusters --active --region {aws.region}"
