@@ -7,9 +7,10 @@ import re
 import signal
 import socket
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 from time import monotonic, sleep
-from typing import Callable, Sequence, TypeVar
+from typing import Callable, NamedTuple, Sequence, TypeVar
 
 T = TypeVar("T")
 
@@ -18,10 +19,12 @@ T = TypeVar("T")
 JAVA_OPTIONS = "-Dio.netty.tryReflectionSetAccessible=true -XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
 
 #: Seconds after which something that was to happen never will, on the slowest machine.
-PATIENCE = 300
+PATIENCE = 600
 POLL_SECONDS = 0.05
 #: Lines of a log that an error shows.
 SHOWN_LINES = 40
+#: Ports that Linux gives to nobody who asks for just any, as hundreds of sockets do during tests.
+PORTS = range(15_000, 25_000)
 
 
 class Service:
@@ -80,7 +83,9 @@ class Service:
         """End it and all that it has started as a loss of power would; fine if it has ended."""
         if self.running:
             os.killpg(self.pid, signal.SIGKILL)
-        self._process.wait()
+            self._process.wait()
+            # Each ends by itself, and until then may still write, or hold a lock.
+            wait_until(lambda: not group(self.pid), f"{self} to end")
 
     def __str__(self) -> str:
         return " ".join(map(str, self.command))[:200]
@@ -101,21 +106,54 @@ def wait_until(condition: Callable[[], T | None], what: str) -> T:
 
 
 def free_port() -> int:
-    """Find a port of 127.0.0.1 that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Claim a port of 127.0.0.1 that nobody listens on, until this process ends.
+
+    Nobody else gets it before it is used, or between two servers that use it: neither from the
+    system, nor from here in another process, where the claim is a name that only one can hold.
+    """
+    for number in range(len(PORTS)):
+        port = PORTS[(os.getpid() + number) % len(PORTS)]
+        claim = socket.socket(socket.AF_UNIX)
+        with claim, socket.socket() as probe, suppress(OSError):
+            claim.bind(f"\0pomona tests: port {port}")
+            probe.bind(("127.0.0.1", port))
+            claim.detach()  # the file descriptor stays open
+            return port
+    raise AssertionError(f"no port is free of {PORTS}")
+
+
+class Process(NamedTuple):
+    """A process that runs."""
+
+    pid: int
+    parent: int
+    group: int
+
+
+def processes() -> list[Process]:
+    """List the processes that run: those that have ended and wait to be noticed do not."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            # The name, in parentheses, may hold anything.
+            state, parent, group = stat.read_text(errors="replace").rpartition(")")[2].split()[:3]
+        except OSError:  # it has ended meanwhile
+            continue
+        if state not in "ZX":
+            found.append(Process(int(stat.parent.name), int(parent), int(group)))
+    return found
+
+
+def group(leader: int) -> list[int]:
+    """Find the processes of a group that still run."""
+    return [each.pid for each in processes() if each.group == leader]
 
 
 def children(pid: int) -> list[int]:
     """Find the processes that a process has started, and that still run."""
-    found = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            # The name, in parentheses, may hold anything; the state and the parent follow it.
-            state, parent = stat.read_text().rpartition(")")[2].split()[:2]
-        except OSError:  # it has ended meanwhile
-            continue
-        if int(parent) == pid and state != "Z":
-            found.append(int(stat.parent.name))
-    return found
+    return [each.pid for each in processes() if each.parent == pid]
+
+
+def any_runs(pids: Sequence[int]) -> bool:
+    """Tell whether any of some processes still runs."""
+    return not {each.pid for each in processes()}.isdisjoint(pids)

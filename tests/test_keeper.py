@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from services import wait_until
+from services import any_runs, wait_until
 
 # A program with a child in a session of its own, as YARN's containers are.
 PROGRAM = "setsid sleep 1000 & echo $! $$ > {pids}.new; mv {pids}.new {pids}; wait"
@@ -38,7 +38,7 @@ def test_a_program_ends_with_all_that_it_has_started(
     started = pids(tmp_path)
     tests.communicate()
     assert tests.returncode == 0
-    assert not any(map(runs, started))
+    assert not any_runs(started)
 
 
 def test_a_program_ends_when_its_tests_are_killed(
@@ -46,15 +46,11 @@ def test_a_program_ends_when_its_tests_are_killed(
 ) -> None:
     started = pids(tmp_path)
     tests.send_signal(signal.SIGKILL)
-    wait_until(lambda: not any(map(runs, started)), "the program to end")
+    wait_until(lambda: not any_runs(started), "the program to end")
 
 
 def pids(folder: Path) -> list[int]:
     wait_until((folder / "pids").exists, "the program to start")
     found = [int(pid) for pid in (folder / "pids").read_text().split()]
-    assert all(map(runs, found))
+    assert all(any_runs([pid]) for pid in found)
     return found
-
-
-def runs(pid: int) -> bool:
-    return Path(f"/proc/{pid}").exists()

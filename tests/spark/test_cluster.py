@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+from contextlib import suppress
 from pathlib import Path
 from typing import Iterator
 
@@ -20,7 +21,7 @@ from onnx import helper, numpy_helper
 
 import photos
 from pomona import Featurizer
-from services import JAVA_OPTIONS, Service, children, wait_until
+from services import JAVA_OPTIONS, Service, any_runs, children, wait_until
 
 SPARK_HOME = Path(pyspark.__file__).parent
 JOB = Path(__file__).parents[2] / "bootstrap" / "pomona_job.py"
@@ -63,7 +64,7 @@ class Cluster:
         executors = [pid for worker in self.workers for pid in children(worker.pid)]
         for service in [*self.workers, self.master]:
             service.kill()
-        wait_until(lambda: not any(map(_runs, executors)), "the executors to end")
+        wait_until(lambda: not any_runs(executors), "the executors to end")
 
     def _start(self, program: str, *arguments: str, name: str = "master") -> Service:
         command = [str(SPARK_HOME / "bin/spark-class"), f"org.apache.spark.deploy.{program}"]
@@ -105,11 +106,11 @@ def test_a_run_outlives_an_executor_and_a_worker(
     command += ["--components", "3"]
     run = Service(command, tmp_path / "run.log", {**cluster.env, "POMONA_HOME": str(models)})
     try:
-        run.wait_for(lambda: any(output.rglob("part-*.parquet")), "write the first photos")
-        executor = only(children(first.pid))
+        run.wait_for(lambda: is_there(output, "part-*.parquet"), "write the first photos")
+        (executor,) = run.wait_for(lambda: children(first.pid), "have an executor on each worker")
         os.kill(executor, signal.SIGKILL)
         run.wait_for(lambda: set(children(first.pid)) - {executor}, "get another executor")
-        run.wait_for(lambda: any(output.rglob("task_*")), "finish the first photos")
+        run.wait_for(lambda: is_there(output, "task_*"), "finish the first photos")
         second.kill()
         assert not (output / "features" / "_SUCCESS").exists(), "the run was over too soon"
         assert run.end() == 0, run.output
@@ -155,10 +156,8 @@ def make_slow_model(tiny: Path, target: Path) -> None:
     onnx.save(model, str(target))
 
 
-def only(pids: list[int]) -> int:
-    (pid,) = pids
-    return pid
-
-
-def _runs(pid: int) -> bool:
-    return Path(f"/proc/{pid}").exists()
+def is_there(folder: Path, pattern: str) -> bool:
+    """Look for a file or folder at any depth, while Spark moves some away."""
+    with suppress(FileNotFoundError):
+        return any(folder.rglob(pattern))
+    return False
