@@ -7,18 +7,17 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from threading import Thread, Timer
-from typing import Any, Iterator
+from threading import Timer
+from typing import Any
 
 import numpy as np
 import pytest
 
 from pomona import Featurizer
 from pomona._native import GONE, NOT_READ, PathFeaturizer
+from stores import Hanging, serving
 
 MEGABYTE = 1_000_000
 #: Of a JPEG's comment, whose length is two bytes.
@@ -91,10 +90,6 @@ def test_what_makes_no_sense_is_refused(tiny_model: Path) -> None:
 
 
 def test_a_signal_ends_the_wait_for_a_server_that_hangs(tiny_model: Path) -> None:
-    class Hanging(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            time.sleep(3600)
-
     def ring(*_: object) -> None:
         raise InterruptedError
 
@@ -195,20 +190,3 @@ def inflated(photo: bytes, size: int) -> bytes:
     while len(comments) < size:
         comments += b"\xff\xfe" + LARGEST_SEGMENT.to_bytes(2, "big") + bytes(LARGEST_SEGMENT - 2)
     return photo[:2] + bytes(comments) + photo[2:]
-
-
-@contextmanager
-def serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[dict[str, dict[str, str]]]:
-    """Run an HTTP server, and give the settings of a bucket there."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    server.daemon_threads = True
-    server.block_on_close = False
-    thread = Thread(target=server.serve_forever)
-    thread.start()
-    endpoint = f"http://127.0.0.1:{server.server_port}"
-    try:
-        yield {"": {"endpoint": endpoint, "credentials": "anonymous", "path_style": "true"}}
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()

@@ -46,6 +46,8 @@ HOSTILE_NAMES = [
     '(x)~^|<y>/`"q".jpg',
 ]
 S3A = "org.apache.hadoop.fs.s3a"
+#: Objects in an answer of S3.
+S3_PAGE = 1000
 #: Of Hadoop's client itself, which has no part in these tests but to list.
 SOON = {"attempts.maximum": "2", "retry.limit": "2"}
 
@@ -218,8 +220,65 @@ def test_a_listing_of_s3_has_the_rows_of_a_reading(
             FileNotFoundError, match="found only 1 other, such as s3a://garden/deep/9"
         ):
             read_images(spark, f"{root}/deep/9.txt", content=content)
-        with pytest.raises(OSError, match=r"can(no|')t list s3.*no-such-garden.*there is no such"):
-            read_images(spark, f"s3a://{MISSING}/x", content=content)
+    with pytest.raises(OSError, match="cannot list s3a://no-such-garden/x: there is no such"):
+        read_images(spark, f"s3a://{MISSING}/x")
+
+
+def test_a_listing_has_all_of_a_folder_that_takes_several_answers(
+    spark: SparkSession, orchard: Orchard
+) -> None:
+    for number in range(S3_PAGE + 1):
+        orchard.server.put(BUCKET, f"crowd/{number}.jpg", b"x")
+    where = f"s3a://{BUCKET}/crowd"
+    listed = sorted(read_images(spark, where, content=False).collect())
+    assert len(listed) == S3_PAGE + 1
+    assert listed == sorted(read_images(spark, where).drop("content").collect())
+
+
+def test_a_listing_bears_a_busy_server(
+    spark: SparkSession, orchard: Orchard, images: list[bytes]
+) -> None:
+    for number in range(24):
+        orchard.put(f"rough/{number % 8}/{number}.jpg", images[0])
+    orchard.door.trouble(refuse=0.5)
+    listed = read_images(spark, f"s3a://{BUCKET}/rough", content=False).collect()
+    assert len({row.path for row in listed}) == 24
+    assert orchard.door.counts()["refuse"]
+
+
+@pytest.mark.parametrize(
+    ("bucket", "trouble", "hint"),
+    [
+        (NOWHERE, {}, "no way to it: Connection refused.*check the endpoint"),
+        (LOCKED, {}, "not accept the credentials.*SignatureDoesNotMatch.*check the credentials"),
+        (MISSING, {}, "no such bucket.*check its name"),
+        (BUCKET, {"refuse": 1, "refusal": "403 AccessDenied"}, "403 AccessDenied.*check that"),
+        (BUCKET, {"refuse": 1, "refusal": "301 PermanentRedirect"}, "not in the region that was"),
+    ],
+)
+def test_a_listing_that_can_not_be_had_says_why(
+    spark: SparkSession, orchard: Orchard, bucket: str, trouble: dict[str, Any], hint: str
+) -> None:
+    orchard.door.trouble(**trouble)
+    where = f"s3a://{bucket}/many"
+    with pytest.raises(OSError, match=f"can't list s3://{bucket} at http.*{hint}") as error:
+        read_images(spark, where, content=False)
+    assert f"(at {where})" in str(error.value)
+    assert PASSWORD not in str(error.value)
+
+
+def test_a_listing_is_hadoops_where_only_hadoop_knows_the_way(
+    spark: SparkSession, orchard: Orchard
+) -> None:
+    where = f"s3a://{BUCKET}/many"
+    spark.conf.set("fs.s3.cse.enabled", "true")
+    try:
+        orchard.door.trouble()
+        by_hadoop = read_images(spark, where, content=False).collect()
+    finally:
+        spark.conf.unset("fs.s3.cse.enabled")
+    assert by_hadoop == read_images(spark, where, content=False).collect()
+    assert len(by_hadoop) == 120
 
 
 def test_a_listing_is_split_as_evenly_as_a_reading(spark: SparkSession, tmp_path: Path) -> None:
