@@ -120,8 +120,12 @@ def storage(folder: Path) -> Iterator[tuple[S3Server, Door]]:
 
 
 def upload(server: S3Server, local: Path) -> None:
-    for path in sorted(local.rglob("*.jpg")):
-        server.put(BUCKET, f"{FOLDER}/{path.relative_to(local)}", path.read_bytes())
+    """Put photos on the server, and fetch them: S3 is never just started."""
+    keys = {path: f"{FOLDER}/{path.relative_to(local)}" for path in sorted(local.rglob("*.jpg"))}
+    for path, key in keys.items():
+        server.put(BUCKET, key, path.read_bytes())
+    for key in keys.values():
+        server.get(BUCKET, key)
 
 
 def settings(door: Door) -> str:
