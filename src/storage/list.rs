@@ -71,17 +71,21 @@ pub fn list_folders(
         lists.spawn_on(list, &handle);
     }
     loop {
-        match handle.block_on(async { timeout(LOOK_INTERVAL, lists.join_next()).await }) {
+        let ended = handle.block_on(async { timeout(LOOK_INTERVAL, lists.join_next()).await });
+        if interrupted() {
+            return Err(Error::Interrupted);
+        }
+        match ended {
             Ok(None) => return Ok(listings),
             Ok(Some(Ok((place, listing)))) => listings[place] = listing?,
-            Ok(Some(Err(lost))) => return Err(fault_without_end(lost.to_string())),
-            Err(_) if interrupted() => return Err(Error::Interrupted),
+            Ok(Some(Err(panic))) => return Err(lost(panic.to_string())),
             Err(_) => {}
         }
     }
 }
 
-fn fault_without_end(reason: String) -> Error {
+/// The fault of a listing that has ended without a result.
+fn lost(reason: String) -> Error {
     let fault = StorageFault {
         task: LISTING,
         place: "the store".to_owned(),
