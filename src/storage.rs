@@ -1,4 +1,4 @@
-//! Photos from where they are: S3 or the disk, many at a time, within a number of bytes.
+//! Photos where they are, on S3 or the disk: listed and read, many at a time, in so many bytes.
 
 mod limits;
 mod list;
