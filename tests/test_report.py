@@ -61,12 +61,14 @@ def write_metrics(output: Path, labels: list[str]) -> None:
     counts = {(label, label): 5 for label in labels[1:]}
     counts.update({(labels[0], labels[0]): 4, (labels[0], labels[1]): 1})
     found = measure(counts, dict.fromkeys(labels, 15), how="25% of each class, drawn at random")
+    summary = json.loads((output / "summary.json").read_text())
     training = Training(
         classifier="forest",
         features="pca",
         dimensions=6,
-        photos=20 * len(labels),
+        photos=summary["photos"],
         left_out=0,
+        image_model=summary["model"],
         holdout=0.25,
         group=None,
         seed=0,
@@ -327,6 +329,37 @@ def test_what_a_classifier_scored_is_in_the_report(small: Path) -> None:
     assert found["holdouts"]["random"]["confusion"] == [[4, 1], [0, 5]]
 
 
+@pytest.mark.parametrize(
+    "since", [{"photos": 16}, {"model": {"name": "other", "sha256": "1" * 64}}, {}]
+)
+def test_a_classifier_from_before_the_results_changed_is_marked(small: Path, since: dict) -> None:
+    write_metrics(small, ["a", "b"])
+    summary = small / "summary.json"
+    summary.write_text(json.dumps({**json.loads(summary.read_text()), **since}))
+    (found,) = data_of(write(small, sample=4))["classifiers"]
+    assert [note.partition(":")[2] for note in found["notes"]] == [" train it again."] * bool(since)
+
+
+def test_pictures_of_the_report_before_are_not_left_beside_the_page(small: Path) -> None:
+    write_metrics(small, ["a", "b"])
+    assert "confusion_forest_random.png" in write_report(LocalResults(str(small))).pictures
+    mine = small / "report/mine.png"
+    mine.write_bytes(b"a picture")
+    shutil.rmtree(small / "classifier")
+    report = write_report(LocalResults(str(small)), sample=4)
+    assert "tsne.png" not in report.pictures
+    there = sorted(path.name for path in (small / "report").iterdir() if path != mine)
+    assert there == sorted(["index.html", *report.pictures])
+    assert mine.exists()
+
+
+@pytest.mark.parametrize("dimensions", [2, 3])
+def test_copies_of_one_photo_stay_in_one_place(dimensions: int) -> None:
+    # Their components are what rounding has left.
+    pca = np.full((16, 6), -7.4e-07, np.float32)
+    assert np.abs(content.tsne(pca, dimensions, seed=0)).max() < 1
+
+
 def test_a_classifier_that_is_not_finished_is_left_out(small: Path) -> None:
     (small / "classifier/svm/model").mkdir(parents=True)
     assert data_of(write(small))["classifiers"] == []
@@ -353,6 +386,15 @@ def test_the_command_says_where_the_report_is(
     assert first.startswith(f"{small}/report/index.html: a sample of 9 photos of 15, ")
     assert second.startswith("beside it: classes.png, neighbours.png, outliers.png, pca.png, ")
     assert "pomona: arranging the photos on a map" in shown.err
+
+
+@pytest.mark.parametrize("seed", ["-1", str(1 << 32), "one"])
+def test_a_seed_that_is_none_is_told_before_anything_is_read(
+    seed: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for command in (["report", "nowhere"], ["train", "nowhere", "--classifier", "svm"]):
+        assert main([*command, "--seed", seed]) == 2
+        assert f"'{seed}' is not a whole number from 0 to 4294967295" in capsys.readouterr().err
 
 
 # In a browser

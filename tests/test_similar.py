@@ -259,6 +259,12 @@ def test_a_folder_without_a_finished_run_says_what_to_name(tmp_path: Path) -> No
         LocalResults(str(tmp_path))
 
 
+def test_a_summary_that_was_cut_short_is_no_finished_run(tmp_path: Path) -> None:
+    (tmp_path / "summary.json").write_text('{"photos": 6')
+    with pytest.raises(FileNotFoundError, match="holds no finished run"):
+        LocalResults(str(tmp_path))
+
+
 # The command
 
 

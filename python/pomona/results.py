@@ -11,6 +11,7 @@ import hashlib
 import json
 import re
 from abc import ABC, abstractmethod
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -110,7 +111,7 @@ class Results(ABC):
 
     @abstractmethod
     def read_json(self, name: str) -> Any | None:
-        """Read a file of JSON in the folder; None if it is not there."""
+        """Read a file of JSON in the folder; None if it is not there, or was cut short."""
 
     @abstractmethod
     def folders(self, name: str) -> list[str]:
@@ -119,6 +120,10 @@ class Results(ABC):
     @abstractmethod
     def write(self, name: str, content: bytes) -> None:
         """Write a file in the folder, whole or not at all, making the folders above it."""
+
+    @abstractmethod
+    def delete(self, name: str) -> None:
+        """Delete a file in the folder; fine if it is not there."""
 
     @abstractmethod
     def classes(self) -> list[ClassCount]:
@@ -211,7 +216,7 @@ class LocalResults(Results):
         """Read it with the standard library."""
         try:
             return json.loads((self._home / name).read_text(encoding="utf-8"))
-        except FileNotFoundError:
+        except (FileNotFoundError, ValueError):
             return None
 
     def folders(self, name: str) -> list[str]:
@@ -229,6 +234,11 @@ class LocalResults(Results):
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_file(path) as file:
             file.write(content)
+
+    def delete(self, name: str) -> None:
+        """Unlink it."""
+        with suppress(FileNotFoundError):
+            (self._home / name).unlink()
 
     def classes(self) -> list[ClassCount]:
         """Count in one pass over labels and errors."""

@@ -103,7 +103,10 @@ def test_the_nearest_photos_are_found_by_the_executors(
 
 
 def test_a_report_is_written_through_spark(results: SparkResults, output: Path) -> None:
+    stale = output / "report/confusion_svm_random.png"
+    results.write("report/confusion_svm_random.png", b"of a classifier that is gone")
     report = write_report(results)
+    assert not stale.exists()
     assert (report.photos, report.of) == (32, 32)
     page = (output / "report/index.html").read_text(encoding="utf-8")
     assert len(page.encode()) == report.bytes

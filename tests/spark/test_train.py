@@ -532,6 +532,8 @@ def test_what_cannot_be_trained_says_why_and_leaves_what_was_there(
         train(spark, results, classifier="svm", model=tmp_path / "mine", image_model=tiny_model)
     with pytest.raises(ValueError, match="finds no key for any photo"):
         train(spark, results, classifier="svm", group="(nowhere)", image_model=tiny_model)
+    with pytest.raises(ValueError, match=r"not a column \(path, label, length, modificationTime\)"):
+        train(spark, results, classifier="svm", group="lenght", image_model=tiny_model)
     assert not (results / "classifier").exists()
 
 

@@ -28,6 +28,14 @@ def positive(text: str) -> int:
     raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
 
 
+def seed(text: str) -> int:
+    """Read a seed: what numpy's generators and Spark's take alike."""
+    with suppress(ValueError):
+        if 0 <= int(text) < 1 << 32:
+            return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to {(1 << 32) - 1}")
+
+
 def above_zero(text: str) -> float:
     """Read a number above 0."""
     with suppress(ValueError):

@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from pomona._images import one_line
-from pomona.cli._arguments import positive
+from pomona.cli._arguments import positive, seed
 from pomona.cli._results import open_results
 from pomona.cli._terminal import count, show, size
 from pomona.report import SAMPLE_PHOTOS, write_report
@@ -38,7 +38,7 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
         f"(default: {SAMPLE_PHOTOS})",
     )
     verb.add_argument(
-        "--seed", type=int, default=0, metavar="N", help="of the sample and the maps (default: 0)"
+        "--seed", type=seed, default=0, metavar="N", help="of the sample and the maps (default: 0)"
     )
     verb.set_defaults(command=_report, unfinished="the report was not written")
 

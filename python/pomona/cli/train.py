@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from pomona._images import one_line
+from pomona.cli._arguments import seed
 from pomona.cli._spark import spark_session
 from pomona.cli._terminal import count, show
 from pomona.spark.metrics import CLASSIFIERS, DEFAULT_HOLDOUT, FEATURES
@@ -61,7 +62,7 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
         "group is the key, or a column of the features (default: ranges of the rotation)",
     )
     verb.add_argument(
-        "--seed", type=int, default=0, metavar="N", help="another seed, other photos (default: 0)"
+        "--seed", type=seed, default=0, metavar="N", help="another seed, other photos (default: 0)"
     )
     verb.add_argument(
         "-o",

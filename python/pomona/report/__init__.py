@@ -103,8 +103,12 @@ def write_report(
     _require("pomona.plots")
     content = collect(results, size=sample, seed=seed, progress=progress)
     progress("drawing the pictures")
-    pictures = _require("pomona.report.pictures").draw(content)
+    drawing = _require("pomona.report.pictures")
+    pictures = drawing.draw(content)
     page = _page(content, plotly).encode()
+    for name in drawing.NAMES:
+        if name not in pictures:  # of a report before this one
+            results.delete(f"report/{name}")
     for name, picture in pictures.items():
         results.write(f"report/{name}", picture)
     # Last: where the page is, all is there.

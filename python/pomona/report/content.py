@@ -145,7 +145,10 @@ def tsne(pca: NDArray[np.float32], dimensions: int, seed: int) -> NDArray[np.flo
     from sklearn.manifold import TSNE
     from threadpoolctl import threadpool_limits
 
-    start = pca[:, :dimensions] / max(float(pca[:, 0].std()), np.finfo(np.float32).tiny) * 1e-4
+    start, spread = pca[:, :dimensions], float(pca[:, 0].std())
+    # Copies of one photo differ by rounding at most, and stay in one place.
+    alike = spread <= np.finfo(np.float32).eps * float(np.abs(pca[:, 0]).max())
+    start = np.zeros_like(start) if alike else start / spread * 1e-4
     # On a machine that does other work too, OpenMP's threads wait for each other at each of the
     # 1,000 steps: 600 photos took 100 s on two threads, and 2 s on one.
     with threadpool_limits(1):
@@ -259,7 +262,22 @@ def _classifiers(results: Results) -> list[dict[str, Any]]:
     """Read what `pomona train` measured, if it has been run."""
     names = results.folders("classifier")
     metrics = [(name, results.read_json(f"classifier/{name}/metrics.json")) for name in names]
-    return [{"name": name, **each} for name, each in metrics if each is not None]
+    found = [{"name": name, **each} for name, each in metrics if each is not None]
+    for each in found:
+        if _is_outdated(each, results.summary):
+            each["notes"] = [
+                "Trained before these results were what they are now, on other photos or with "
+                "another model: train it again.",
+                *each["notes"],
+            ]
+    return found
+
+
+def _is_outdated(training: dict[str, Any], summary: dict[str, Any]) -> bool:
+    """Whether a run has changed the photos or the model since a classifier learned from them."""
+    photos = training["photos"] + training["left_out"]
+    model = training["image_model"].get("sha256")
+    return bool(photos != summary["photos"] or model != summary["model"]["sha256"])
 
 
 def _columns(points: NDArray[np.float32]) -> list[list[float]]:

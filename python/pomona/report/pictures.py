@@ -6,11 +6,19 @@ import warnings
 from typing import TYPE_CHECKING, Any, Sequence
 
 from pomona import plots
+from pomona.spark.metrics import CLASSIFIERS, HOLDOUTS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from pomona.report.content import Content
+
+#: What there is of pictures; `draw` leaves some out.
+NAMES = (
+    *("classes.png", "photos.png", "variance.png", "pca.png", "tsne.png", "tsne_3d.png"),
+    *("neighbours.png", "near_duplicates.png", "outliers.png", "other_classes.png"),
+    *(f"confusion_{name}_{holdout}.png" for name in CLASSIFIERS for holdout in HOLDOUTS),
+)
 
 
 def draw(content: Content) -> dict[str, bytes]:

@@ -9,6 +9,9 @@ import numpy as np
 
 CLASSIFIERS = ("logistic", "svm", "forest")
 
+#: The two tests of a classifier.
+HOLDOUTS = ("random", "blocked")
+
 #: What a classifier may be trained on: principal components, or the network's own features.
 FEATURES = ("pca", "raw")
 
@@ -79,7 +82,7 @@ class Training:
     holdout: float
     group: str | None
     seed: int
-    #: ``random`` and ``blocked``.
+    #: By the names in `HOLDOUTS`.
     holdouts: dict[str, Metrics | None] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     #: Where the saved pipeline is.

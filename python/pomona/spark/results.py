@@ -56,6 +56,10 @@ class SparkResults(Results):
         """Write it with Hadoop."""
         (self._home / name).write_bytes(content)
 
+    def delete(self, name: str) -> None:
+        """Delete it with Hadoop."""
+        (self._home / name).delete()
+
     def classes(self) -> list[ClassCount]:
         """Count on the executors."""
         with _job(self._spark, "count the photos of each class"):

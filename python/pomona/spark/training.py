@@ -275,7 +275,9 @@ def _read(
     }
     photos = sum(sizes.values())
     _check_classes(home, sizes, there)
-    extra = [group] if group in rows.columns and group not in ("path", "label", "features") else []
+    # A hold-out by group may ask for any column, and names them all where there is no such.
+    taken = ("path", "label", "features", "error")
+    extra = [] if group is None else [name for name in rows.columns if name not in taken]
     vectors = rows.where(usable).select(
         "path", "label", *extra, array_to_vector("features").alias("features")
     )
