@@ -9,6 +9,25 @@ from threading import Thread
 from typing import Iterator
 
 
+class Store(BaseHTTPRequestHandler):
+    """Answers with its content, and says nothing of it."""
+
+    protocol_version = "HTTP/1.1"
+
+    def content(self) -> bytes:
+        raise NotImplementedError
+
+    def do_GET(self) -> None:
+        content = self.content()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
 class Hanging(BaseHTTPRequestHandler):
     """Accepts requests, and that is all."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-from http.server import BaseHTTPRequestHandler
 from threading import Timer
 from urllib.parse import parse_qs, urlsplit
 from xml.sax.saxutils import escape
@@ -12,7 +11,7 @@ from xml.sax.saxutils import escape
 import pytest
 
 from pomona._native import list_folders
-from stores import Hanging, serving
+from stores import Hanging, Store, serving
 
 #: Keys in an answer of the server.
 PAGE = 3
@@ -23,11 +22,11 @@ FOLDER = "<CommonPrefixes><Prefix>{}</Prefix></CommonPrefixes>"
 FILE = f"<Contents><Key>{{}}</Key><Size>5</Size><LastModified>{TIME}</LastModified></Contents>"
 
 
-def store(*keys: str) -> type[BaseHTTPRequestHandler]:
+def store(*keys: str) -> type[Store]:
     """Make a server that lists these keys as S3 does, in short answers; a file has 5 bytes."""
 
-    class Store(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
+    class Listed(Store):
+        def content(self) -> bytes:
             query = {name: one for name, (one,) in parse_qs(urlsplit(self.path).query).items()}
             prefix, start = query.get("prefix", ""), int(query.get("continuation-token", 0))
             found: list[str] = []
@@ -40,16 +39,9 @@ def store(*keys: str) -> type[BaseHTTPRequestHandler]:
             end = start + int(query.get("max-keys", PAGE))
             more = f"<NextContinuationToken>{end}</NextContinuationToken>"
             body = "".join(found[start:end]) + (more if end < len(found) else "")
-            content = f"<ListBucketResult>{body}</ListBucketResult>".encode()
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
+            return f"<ListBucketResult>{body}</ListBucketResult>".encode()
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-    return Store
+    return Listed
 
 
 def test_a_folder_has_its_files_and_folders_from_all_answers() -> None:

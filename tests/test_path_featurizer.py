@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from threading import Timer
 from typing import Any
@@ -17,7 +16,7 @@ import pytest
 
 from pomona import Featurizer
 from pomona._native import GONE, NOT_READ, PathFeaturizer
-from stores import Hanging, serving
+from stores import Hanging, Store, serving
 
 MEGABYTE = 1_000_000
 #: Of a JPEG's comment, whose length is two bytes.
@@ -150,18 +149,9 @@ def test_32_reads_of_10_megabytes_take_no_more_memory_than_was_given(
     large.write_bytes(inflated(small.read_bytes(), 10 * MEGABYTE))
     room = 40 * MEGABYTE
 
-    class Large(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_GET(self) -> None:
-            content = large.read_bytes()
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
-
-        def log_message(self, *_: object) -> None:
-            pass
+    class Large(Store):
+        def content(self) -> bytes:
+            return large.read_bytes()
 
     with serving(Large) as storage:
         paths = [str(large) if way == "local" else f"s3a://garden/{n}.jpg" for n in range(96)]
