@@ -81,6 +81,12 @@ def test_a_root_that_is_not_there_is_named(tmp_path: Path) -> None:
         list(find_images(tmp_path / "nowhere"))
 
 
+def test_an_empty_root_is_refused_and_not_taken_for_the_whole_disk() -> None:
+    """What `pomona featurize "$PHOTOS"` asks for where there is no such variable."""
+    with pytest.raises(ValueError, match="empty path"):
+        next(find_images("photos", ""))
+
+
 def test_a_loop_of_links_ends(tmp_path: Path) -> None:
     touch(tmp_path, "a/x.jpg")
     (tmp_path / "a" / "loop").symlink_to(tmp_path)

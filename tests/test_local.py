@@ -20,6 +20,7 @@ import pomona
 from pomona import local
 from pomona.local import NoImagesError, featurize_folder
 from pomona.models.store import sha256_of
+from services import wait_until
 
 
 def errors_of(output: Path) -> dict[str, str]:
@@ -124,15 +125,16 @@ def test_when_every_photo_fails_the_file_has_every_error(
 
 
 def test_what_is_no_file_is_an_error_and_never_a_hang(
-    folder: Path, output: Path, tiny_model: Path
+    folder: Path, output: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     os.mkfifo(folder / "pipe.jpg")
     (folder / "folder.jpg").mkdir()
     (folder / "dangling.jpg").symlink_to("nowhere")
     (folder / "loop.jpg").symlink_to("loop.jpg")
     (folder / "endless.jpg").symlink_to("/dev/zero")
+    monkeypatch.chdir(folder)  # a socket's path has 107 bytes at most
     with socket.socket(socket.AF_UNIX) as server:
-        server.bind(str(folder / "socket.jpg"))
+        server.bind("socket.jpg")
         featurize_folder(folder, output, model=tiny_model)
     special = "cannot be read: it is a pipe, a socket or a device, not a file"
     assert errors_of(output) == {
@@ -279,6 +281,13 @@ def test_a_uri_is_sent_to_spark(output: Path, tiny_model: Path) -> None:
         featurize_folder("s3://bucket/Test", output, model=tiny_model)
 
 
+def test_an_output_that_names_no_file_here_is_told_so(folder: Path, tiny_model: Path) -> None:
+    with pytest.raises(ValueError, match=r"s3://bucket/f\.parquet is a URI.*pomona run"):
+        featurize_folder(folder, "s3://bucket/f.parquet", model=tiny_model)
+    with pytest.raises(ValueError, match="name of the file to write is empty"):
+        featurize_folder(folder, "", model=tiny_model)
+
+
 def test_a_reader_that_fails_is_heard_of(
     folder: Path, output: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -300,10 +309,11 @@ def test_no_thread_is_left_when_the_work_fails(
         raise RuntimeError
 
     monkeypatch.setattr(local, "_table", fail)
-    before = threading.active_count()
+    before = set(threading.enumerate())
     with pytest.raises(RuntimeError):
         featurize_folder(folder, output, model=tiny_model)
-    assert threading.active_count() == before
+    # It is told to end and given a second, which a busy machine may not have for it.
+    wait_until(lambda: before.issuperset(threading.enumerate()), "the reader to end")
     assert list(output.parent.iterdir()) == [folder]
 
 

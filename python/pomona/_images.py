@@ -113,8 +113,12 @@ def find_images(*roots: PathLike, tally: Tally | None = None) -> Iterator[str]:
     ------
     OSError
         A root does not exist or cannot be reached.
+    ValueError
+        A root is empty text, such as a shell makes of a variable that is not set.
     """
     tally = Tally() if tally is None else tally
+    if "" in map(os.fsdecode, roots):
+        raise ValueError("an empty path to photos: name a folder, or . for this one")
     seen: set[tuple[int, int]] = set()
     for root in roots:
         path = os.fsdecode(root)

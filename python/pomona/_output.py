@@ -99,7 +99,11 @@ def check_writable(path: PathLike) -> Path:
     OSError
         There is no such folder, it cannot be written, or the path names something that is not a
         regular file: replacing ``/dev/null`` or a folder is never what was meant.
+    ValueError
+        The path is empty text.
     """
+    if not os.fspath(path):
+        raise ValueError("the name of the file to write is empty")
     target = Path(os.path.realpath(path))
     if not target.parent.is_dir():
         raise FileNotFoundError(errno.ENOENT, "there is no such folder", str(target.parent))

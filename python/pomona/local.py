@@ -139,7 +139,7 @@ def featurize_folder(
     FileExistsError
         `output` exists and `overwrite` is false.
     ValueError
-        `images` is a URI.
+        `images` or `output` is a URI or empty text.
     OSError
         `images` does not exist, or `output` cannot be written.
     ImportError
@@ -156,15 +156,16 @@ def featurize_folder(
     from pomona import Featurizer
 
     roots = [images] if isinstance(images, (str, os.PathLike)) else list(images)
+    for path in map(os.fsdecode, [*roots, output]):
+        if "://" in path and not Path(path).exists() and not Path(path).parent.exists():
+            raise ValueError(
+                f"{path} is a URI, and this reads and writes files of this machine: `pomona run` "
+                "takes URIs"
+            )
     if check_writable(output).exists() and not overwrite:
         raise FileExistsError(
             errno.EEXIST, "exists already; overwrite=True replaces it", str(output)
         )
-    for root in map(os.fsdecode, roots):
-        if "://" in root and not Path(root).exists():
-            raise ValueError(
-                f"{root} is a URI, and this reads files of this machine: `pomona run` reads URIs"
-            )
     limits: dict[str, Any] = {} if max_pixels is None else {"max_pixels": max_pixels}
     featurizer = Featurizer(
         model, threads=threads, apply_exif=apply_exif, allow_trailing=allow_trailing, **limits
