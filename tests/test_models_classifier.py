@@ -300,6 +300,16 @@ def test_options_out_of_range_are_refused(
         models.convert(source, tmp_path / "m.onnx", output_tensor="flat", **options)
 
 
+def test_a_classifier_is_never_replaced_by_its_own_features(tmp_path: Path) -> None:
+    source = Network().save(tmp_path / "c.onnx")
+    whole = source.read_bytes()
+    (tmp_path / "link.onnx").symlink_to(source)
+    for output in (source, tmp_path / "link.onnx"):
+        with pytest.raises(ModelError, match="is the file to convert: name another output"):
+            models.convert(source, output, output_tensor="flat")
+    assert source.read_bytes() == whole
+
+
 def test_the_output_has_to_be_an_onnx_file(tmp_path: Path) -> None:
     source = Network().save(tmp_path / "c.onnx")
     with pytest.raises(ModelError, match=r"has to end in \.onnx"):

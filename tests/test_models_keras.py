@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -290,6 +291,41 @@ def test_hdf5_and_zip_files_of_other_kinds_are_refused(tmp_path: Path) -> None:
         archive.writestr("chapter.txt", "once")
     with pytest.raises(ModelError, match=r"holds chapter\.txt; expected .* config\.json"):
         models.convert(tmp_path / "book.keras", tmp_path / "m.onnx")
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        "[]",
+        "3",
+        "{}",
+        '{"class_name": "Functional", "config": null}',
+        '{"class_name": "Sequential", "config": {"layers": [1, 2]}}',
+        '{"class_name": "Functional", "config": {"layers": [], "input_layers": 5}}',
+        "[" * 100_000 + "]" * 100_000,
+    ],
+)
+def test_a_configuration_that_keras_did_not_write_is_refused(config: str, tmp_path: Path) -> None:
+    weights = io.BytesIO()
+    with h5py.File(weights, "w") as file:
+        file.create_group("layers")
+    with zipfile.ZipFile(tmp_path / "odd.keras", "w") as archive:
+        archive.writestr("config.json", config)
+        archive.writestr("model.weights.h5", weights.getvalue())
+    with pytest.raises(ModelError, match=r"odd\.keras: .* not as Keras writes it"):
+        models.convert(tmp_path / "odd.keras", tmp_path / "m.onnx")
+
+
+def test_a_locked_archive_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "locked.keras"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("config.json", "{}")
+    content = bytearray(path.read_bytes())
+    # The flags of the entry in the archive's directory; the lowest is of encryption.
+    content[content.find(b"PK\x01\x02") + 8] |= 1
+    path.write_bytes(content)
+    with pytest.raises(ModelError, match="encrypted"):
+        models.convert(path, tmp_path / "m.onnx")
 
 
 def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:

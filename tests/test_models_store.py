@@ -85,6 +85,17 @@ def test_a_path_that_is_not_there_is_called_a_file(home: Path) -> None:
         models.resolve("/nowhere/fruit.onnx")
 
 
+def test_a_path_of_one_word_is_a_file_and_never_the_model_of_that_name(stored: Path) -> None:
+    with pytest.raises(ModelError, match="there is no model file 'tiny'") as error:
+        models.resolve(Path("tiny"))
+    assert "the model of that name is meant by the text 'tiny'" in str(error.value)
+
+
+def test_no_text_is_no_model(home: Path) -> None:
+    with pytest.raises(ModelError, match="the model's name is empty"):
+        models.resolve("")
+
+
 def test_keras_weights_are_told_to_be_converted(home: Path, tmp_path: Path) -> None:
     weights = tmp_path / "fruit.h5"
     weights.write_bytes(b"\x89HDF\r\n\x1a\n")

@@ -65,7 +65,7 @@ def convert(
     Returns
     -------
     str
-        The absolute path of the model. A file that was there is replaced.
+        The absolute path of the model. A file that was there is replaced, but never `weights`.
 
     Raises
     ------
@@ -83,6 +83,8 @@ def convert(
     if not source.is_file():
         raise FileNotFoundError(f"there is no weights file {str(source)!r}")
     target, name = _target(output, name)
+    if target.exists() and target.samefile(source):
+        raise ModelError(f"{source} is the file to convert: name another output")
     checksum = store.sha256_of(source)
     write_converted(
         source,

@@ -42,6 +42,11 @@ ZIP_MAGIC = b"PK\x03\x04"
 _TREE_CONTAINERS = ("layers", "_layer_checkpoint_dependencies")
 """Names of the group that holds a model's layers: the first since Keras 2.16, the other before."""
 
+# What a walk through a file meets where that has other parts, or parts of another kind, than Keras
+# gives it; the last two are of archives that are encrypted or compressed in an unknown way, and of
+# lists nested too deep.
+_ODD = (AttributeError, IndexError, KeyError, TypeError, NotImplementedError, RuntimeError)
+
 # Keras 2 calls a depthwise convolution's kernel by its long name, Keras 3 does not.
 _SYNONYMS = {"depthwise_kernel": "kernel"}
 
@@ -208,14 +213,12 @@ def open_keras_file(path: str | os.PathLike[str]) -> Iterator[KerasFile]:
             raise ModelError(
                 f"the file begins with {magic!r}; expected a .h5 or .keras file that Keras wrote"
             )
-    except (
-        OSError,
-        KeyError,
-        zipfile.BadZipFile,
-        UnicodeDecodeError,
-        json.JSONDecodeError,
-    ) as error:
+    except (OSError, zipfile.BadZipFile, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise ModelError(f"the file is damaged or cut short: {error}") from error
+    except _ODD as error:
+        raise ModelError(
+            f"the file is damaged or not as Keras writes it: {type(error).__name__}, {error}"
+        ) from error
 
 
 def _from_hdf5(root: Any) -> KerasFile:

@@ -88,6 +88,8 @@ def resolve(model: str | os.PathLike[str]) -> str:
         If there is no such file; the message says what is there and how to get the model.
     """
     text = os.fsdecode(model)
+    if not text:
+        raise ModelError(f"the model's name is empty. {_listing()}")
     if isinstance(model, str) and _NAME.fullmatch(text):
         for name in (text, text[: -len(MODEL_SUFFIX)] if text.endswith(MODEL_SUFFIX) else text):
             stored = home() / (name + MODEL_SUFFIX)
@@ -99,7 +101,12 @@ def resolve(model: str | os.PathLike[str]) -> str:
         return str(path.absolute())
     if path.is_dir():
         raise ModelError(f"model {text!r} is a folder; expected an {MODEL_SUFFIX} file or a name")
-    raise ModelError(_not_found(text))
+    message = _not_found(text, is_name=isinstance(model, str))
+    if not isinstance(model, str) and text in names():
+        message += (
+            f" A path is always a file; the model of that name is meant by the text {text!r}."
+        )
+    raise ModelError(message)
 
 
 def _refuse_weights(path: pathlib.Path) -> None:
@@ -110,10 +117,10 @@ def _refuse_weights(path: pathlib.Path) -> None:
         )
 
 
-def _not_found(text: str) -> str:
+def _not_found(text: str, is_name: bool) -> str:
     if "://" in text:
         return f"model {text!r} is a URI; expected a local {MODEL_SUFFIX} file or a model's name"
-    if os.sep in text or text.endswith(MODEL_SUFFIX):
+    if not is_name or os.sep in text or text.endswith(MODEL_SUFFIX):
         message = f"there is no model file {text!r}."
     else:
         message = f"there is no model named {text!r} in {home()}."
@@ -125,9 +132,11 @@ def _not_found(text: str) -> str:
             f" Give the path of an {MODEL_SUFFIX} file, get a model with {pullable}, "
             "or make one with `pomona model convert`."
         )
-    present = names()
-    listing = ", ".join(present) if present else "none"
-    return f"{message} Models in {home()}: {listing}."
+    return f"{message} {_listing()}"
+
+
+def _listing() -> str:
+    return f"Models in {home()}: {', '.join(names()) or 'none'}."
 
 
 def sha256_of(path: str | os.PathLike[str]) -> str:
