@@ -23,6 +23,8 @@ from pomona.cli import main
 from pomona.cli._errors import cause
 from pomona.cli.run import describe
 from pomona.local import Summary
+from services import PATIENCE
+from terminals import all_shown
 
 
 @pytest.fixture
@@ -305,7 +307,7 @@ def test_an_interrupted_run_leaves_no_output_and_says_so(
         assert process.poll() is None
         time.sleep(0.01)
     process.send_signal(number)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == code
     assert errors.splitlines()[-1] == f"pomona: {word}: {results / 'out'} was not written"
     assert "Traceback" not in errors
@@ -390,8 +392,7 @@ def test_on_a_terminal_one_line_is_redrawn(folder: Path, output: Path, tiny_mode
         check=True,
     )
     os.close(slave)
-    shown = os.read(master, 65536).decode()
-    os.close(master)
+    shown = all_shown(master)
     assert b"16 photos" in done.stdout
     assert shown.startswith("\rFeaturizing [....................] 0/16 images 0%")
     assert shown.count("\n") == 1
@@ -525,6 +526,12 @@ JAVA_STACK = "\tat org.apache.spark.Some.method(Some.scala:1)\n"
             "Traceback (most recent call last):\n"
             f'  File "worker.py", line 1\n    code\nValueError: broken.jpg: cut\n\n{JAVA_STACK}',
             "ValueError: broken.jpg: cut",
+        ),
+        (
+            "\n  An exception was thrown from the Python worker.\n"
+            "Traceback (most recent call last):\n"
+            '  File "worker.py", line 1\n    code\nTypeError: image 0 must be bytes\n',
+            "TypeError: image 0 must be bytes",
         ),
     ],
 )

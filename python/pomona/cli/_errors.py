@@ -12,6 +12,8 @@ USAGE = 2
 SOME_PHOTOS_FAILED = 3
 #: Shells report a program that a signal ended as this plus the signal's number.
 SIGNALLED = 128
+# What a worker of Spark's adds to its Python error; the error itself is the next line in full.
+_PYTHON_STACK = "Traceback (most recent call last):"
 
 
 class CommandError(Exception):
@@ -36,9 +38,11 @@ def cause(message: str) -> str:
     """Find the sentence that matters in a message of Spark's, which holds the stacks of Java."""
     lines = message.splitlines()
     causes = [number for number, line in enumerate(lines) if line.startswith("Caused by: ")]
-    if not causes:
-        return " ".join(takewhile(lambda line: not line.startswith("\tat "), lines))
-    cause, *stack = lines[causes[-1] :]
-    if cause.endswith("Traceback (most recent call last):"):  # Python's, on a worker
-        return next(line for line in stack if line and not line[0].isspace())
-    return cause[len("Caused by: ") :]
+    told = lines[causes[-1] :] if causes else lines
+    stacks = [number for number, line in enumerate(told, 1) if line.endswith(_PYTHON_STACK)]
+    said = [line for line in told[stacks[-1] :] if line and not line[0].isspace()] if stacks else []
+    if said:
+        return said[0]
+    if causes:
+        return told[0][len("Caused by: ") :]
+    return " ".join(takewhile(lambda line: not line.startswith("\tat "), lines))
