@@ -21,6 +21,7 @@ import pytest
 from pomona import ModelError, models
 from pomona.models import sources, store
 from pomona.models.mobilenet import standard_layers
+from services import free_port
 
 WEIGHTS_PATH = "/weights.h5"
 # Enough to break off before, and a multiple of nothing.
@@ -276,11 +277,8 @@ def test_a_failing_pull_leaves_the_model_that_is_there(server: Server, home: Pat
 def test_with_no_way_out_the_error_says_what_to_do(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        port = unused.getsockname()[1]
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    monkeypatch.setattr(sources, "MOBILENET_URL", f"http://127.0.0.1:{port}/weights.h5")
+    monkeypatch.setattr(sources, "MOBILENET_URL", f"http://127.0.0.1:{free_port()}/weights.h5")
     with pytest.raises(ModelError, match="cannot download the weights of mobilenet_v2") as error:
         models.pull("mobilenet_v2")
     assert "pomona model pull mobilenet_v2 --weights FILE" in str(error.value)

@@ -10,11 +10,12 @@ import sys
 import pytest
 
 import pomona.spark
+from services import PATIENCE
 
 
 def run(code: str) -> str:
     done = subprocess.run(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, check=True, timeout=60
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, check=True, timeout=PATIENCE
     )
     return done.stdout.decode().strip()
 

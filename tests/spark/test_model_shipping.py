@@ -16,6 +16,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pomona import Featurizer, ModelError
 from pomona.spark import featurize_udf
 from pomona.spark._model import load, ship, shipped_path, threads_per_task
+from services import PATIENCE
 
 #: An empty field that no reader of ONNX knows: the same model in another file.
 UNKNOWN_FIELD = b"\xc2\x3e"
@@ -218,7 +219,7 @@ def test_executors_in_processes_of_their_own_get_the_model(
         env={**os.environ, "SPARK_HOME": str(Path(pyspark.__file__).parent)},
         stdout=subprocess.PIPE,
         check=True,
-        timeout=300,
+        timeout=PATIENCE,
     )
     executors, driver_among_them = done.stdout.split()
     assert int(executors) >= 1
