@@ -146,6 +146,22 @@ def test_a_run_from_s3_to_s3(
     assert f"{PHOTOS + 1} photos, 0 errors; 1 featurized now" in capsys.readouterr().out
 
 
+def test_a_report_of_results_on_s3_is_written_beside_them(
+    s3: S3, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one_class = min(s3.contents).rpartition("/")[0]
+    assert run(one_class, "s3a://fruits/told") == 0
+    capsys.readouterr()
+    assert main(["report", "s3a://fruits/told", "--sample", "6"]) == 0
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.startswith("s3a://fruits/told/report/index.html: a sample of 6 photos of ")
+    keys = s3.server.keys("fruits", "told/report/")
+    pictures = second.partition(": ")[2].split(", ")
+    assert sorted(keys) == sorted(f"told/report/{name}" for name in ["index.html", *pictures])
+    assert s3.server.get("fruits", "told/report/index.html").rstrip().endswith(b"</html>")
+    assert s3.server.get("fruits", "told/report/photos.png").startswith(b"\x89PNG")
+
+
 @pytest.mark.parametrize("role", ["images", "output", "model"])
 @pytest.mark.parametrize(
     ("uri", "hint"),
