@@ -106,6 +106,7 @@ def run(
     standardize: bool = False,
     resume: bool = True,
     label: str | Column | None = "parent",
+    by_paths: bool = True,
     chunk_photos: int | None = None,
     progress: bool = True,
 ) -> Summary:
@@ -135,6 +136,10 @@ def run(
         False featurizes every photo again, also with another model.
     label
         As for `pomona.spark.read_images`.
+    by_paths
+        Each task reads its photos itself, many at once, where that is possible. False leaves them
+        to Spark's ``binaryFile``, one after another, as where only its Hadoop can read them. The
+        features are the same.
     chunk_photos
         As for `pomona.spark.features.write_features`.
     progress
@@ -184,7 +189,11 @@ def run(
     seconds: dict[str, float] = {}
     # The photos keep the settings of the session that lists them: one may vanish before it is read.
     may_vanish = settings(spark, spark_sql_files_ignoreMissingFiles="true")
-    only_spark = why_not_by_paths(spark, [source.uri for source in sources], storage_of(spark))
+    if by_paths:
+        uris = [source.uri for source in sources]
+        only_spark = why_not_by_paths(spark, uris, storage_of(spark))
+    else:
+        only_spark = "as was asked for"
     with timed(seconds, "list"), described(context, "list the photos"), may_vanish:
         photos = read_images(spark, images, label=label, content=only_spark is not None)
     summary_file = home / "summary.json"

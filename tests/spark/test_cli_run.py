@@ -43,8 +43,10 @@ def test_run_writes_the_results_and_ends_with_a_summary(
 
     assert main(command) == 0
     assert "; 0 featurized now, " in capsys.readouterr().out
-    assert main([*command, "--no-resume"]) == 0
-    assert "; 33 featurized now, " in capsys.readouterr().out
+    assert main([*command, "--no-resume", "--no-paths"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[2] == "photos read one after another, by Spark: as was asked for"
+    assert "; 33 featurized now, " in lines[3]
 
 
 def test_a_session_that_was_there_is_left_running(

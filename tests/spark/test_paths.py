@@ -455,27 +455,29 @@ def test_settings_that_only_hadoop_follows_leave_the_reading_to_spark(
 
 
 def test_a_run_says_that_and_why_spark_reads(
-    spark: SparkSession,
-    folder: Path,
-    tmp_path: Path,
-    tiny_model: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    spark: SparkSession, folder: Path, tmp_path: Path, tiny_model: Path
 ) -> None:
-    def run(output: str) -> pipeline.Summary:
+    def run(output: str, **options: Any) -> pipeline.Summary:
         return pipeline.run(
-            spark, folder, tmp_path / output, model=tiny_model, components=2, progress=False
+            spark,
+            folder,
+            tmp_path / output,
+            model=tiny_model,
+            components=2,
+            progress=False,
+            **options,
         )
 
-    by_paths = run("paths")
-    monkeypatch.setattr(pipeline, "why_not_by_paths", lambda *_: "a reason")
-    by_spark = run("spark")
-    assert by_spark.reading == {"way": "binaryFile", "reason": "a reason"}
+    by_paths, by_spark = run("paths"), run("spark", by_paths=False)
+    assert by_spark.reading == {"way": "binaryFile", "reason": "as was asked for"}
     assert by_paths.reading["way"] == "paths"
     rows = [
         spark.read.parquet(str(tmp_path / output / "features")).orderBy("path").collect()
         for output in ("paths", "spark")
     ]
     assert rows[0] == rows[1]
+    # What one way has done, the other need not do again.
+    assert run("spark").featurized == 0
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,12 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--no-resume", action="store_true", help="compute features anew that are there already"
     )
+    verb.add_argument(
+        "--no-paths",
+        action="store_true",
+        help="let Spark read the photos, one after another, also where tasks can read many at once "
+        "by their paths",
+    )
     verb.set_defaults(
         command=_run, unfinished="the same command goes on with the features it has written"
     )
@@ -63,6 +69,7 @@ def _run(args: argparse.Namespace) -> int:
             components=args.components,
             standardize=args.standardize,
             resume=not args.no_resume,
+            by_paths=not args.no_paths,
         )
     show(describe(summary))
     return 0
