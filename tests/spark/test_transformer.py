@@ -124,6 +124,31 @@ def test_wrong_parameters_and_columns_are_refused(hostile: DataFrame, tiny_model
         ImageFeaturizer(model="/nowhere.onnx").transform(hostile)
 
 
+def test_no_column_is_written_over(hostile: DataFrame, tiny_model: Path) -> None:
+    with pytest.raises(ValueError, match="errorCol and outputCol are both features"):
+        ImageFeaturizer(errorCol="Features", outputCol="features", model=tiny_model).transform(
+            hostile
+        )
+    # To Spark, names that differ in case are one.
+    with pytest.raises(ValueError, match="there is a column path already"):
+        ImageFeaturizer(outputCol="Path", model=tiny_model).transform(hostile)
+
+
+def test_none_is_a_parameter_that_was_not_given(hostile: DataFrame, tiny_model: Path) -> None:
+    featurizer = ImageFeaturizer(model=tiny_model, errorCol=None, handleInvalid=None)
+    assert featurizer.transform(hostile).columns == ["path", "content", "features"]
+    featurizer.setParams(errorCol="error", outputCol=None)
+    assert featurizer.transform(hostile).columns == ["path", "content", "features", "error"]
+
+
+def test_names_may_have_dots_and_backticks(hostile: DataFrame, tiny_model: Path) -> None:
+    odd = hostile.withColumnRenamed("content", "photo.of`it")
+    featurizer = ImageFeaturizer(
+        inputCol="photo.of`it", outputCol="a.b", errorCol="a.c", model=tiny_model
+    )
+    assert featurizer.transform(odd).collect()[0]["a.b"].size == 16
+
+
 def test_a_pipeline_with_pca_and_a_classifier_is_saved_and_loaded_whole(
     photos: DataFrame, tiny_model: Path, tmp_path: Path
 ) -> None:

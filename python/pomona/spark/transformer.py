@@ -113,7 +113,7 @@ class ImageFeaturizer(
         self._setDefault(
             inputCol="content", outputCol="features", model="mobilenet_v2", handleInvalid="keep"
         )
-        self._set(**self._input_kwargs)
+        self._set_given()
 
     @keyword_only
     def setParams(
@@ -126,7 +126,7 @@ class ImageFeaturizer(
         handleInvalid: Literal["keep", "skip", "error"] = "keep",
     ) -> ImageFeaturizer:
         """Set the given parameters, and leave the others."""
-        return self._set(**self._input_kwargs)
+        return self._set_given()
 
     def setInputCol(self, value: str) -> ImageFeaturizer:
         """Set `inputCol`."""
@@ -165,9 +165,15 @@ class ImageFeaturizer(
         """Return a reader of saved stages."""
         return _Reader(cls)
 
+    def _set_given(self) -> ImageFeaturizer:
+        # Spark would keep a None as a value.
+        given = {name: value for name, value in self._input_kwargs.items() if value is not None}
+        return self._set(**given)
+
     def _transform(self, dataset: DataFrame) -> DataFrame:
         self._check_columns(dataset)
-        photo = dataset[self.getInputCol()]
+        # Without quotes, a dot would lead into a struct.
+        photo = dataset["`{}`".format(self.getInputCol().replace("`", "``"))]
         result = f"{self.uid}__result"
         if self.getHandleInvalid() == "error":
             featurize = featurize_udf(self.getModel(), on_error="raise")
@@ -202,9 +208,15 @@ class ImageFeaturizer(
         added = [self.getOutputCol()]
         if self.isDefined(self.errorCol):
             added.append(self.getErrorCol())
+        # To Spark, names that differ in case are one; it would write one column over the other.
+        there = {name.lower(): name for name in types}
         for name in added:
-            if name in types:
-                raise ValueError(f"there is a column {name} already: set another name")
+            if name.lower() in there:
+                raise ValueError(
+                    f"there is a column {there[name.lower()]} already: set another name"
+                )
+        if len({name.lower() for name in added}) < len(added):
+            raise ValueError(f"errorCol and outputCol are both {added[0]}: set another name")
 
 
 class _Writer(DefaultParamsWriter):
