@@ -144,6 +144,7 @@ def test_a_model_deleted_on_an_executor_is_refused_by_name(
     [
         ("file:/nowhere/model.onnx", r"model file:/nowhere/model.onnx cannot be read: .*not exist"),
         ("nosuch://bucket/model.onnx", "model nosuch://bucket/model.onnx cannot be read: .*nosuch"),
+        ("hdfs://host.invalid/model.onnx", r"host\.invalid/model\.onnx cannot be read: the server"),
         ("/nowhere/model.onnx", "/nowhere/model.onnx"),
     ],
 )

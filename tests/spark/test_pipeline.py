@@ -212,6 +212,30 @@ def test_an_output_among_the_photos_is_refused(
 
 
 @pytest.mark.parametrize(
+    ("folder", "error", "message"),
+    [
+        ("", ValueError, "empty"),
+        (os.fsdecode(b"caf\xe9"), ValueError, r"caf\\xe9: .* not UTF-8"),
+        ("hdfs://host.invalid/x", OSError, r"host\.invalid/x: the server does not answer"),
+        ("a:b", OSError, "cannot reach a:b"),
+    ],
+)
+def test_a_folder_that_cannot_be_is_named(
+    spark: SparkSession,
+    photos_folder: Path,
+    tiny_model: Path,
+    tmp_path: Path,
+    folder: str,
+    error: type[Exception],
+    message: str,
+) -> None:
+    for images, output in ((photos_folder, folder), (folder, tmp_path / "results")):
+        with pytest.raises(error, match=message):
+            pipeline.run(spark, images, output, model=tiny_model, progress=False)
+    assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize(
     "wrong",
     [{"variance": 0}, {"variance": 1.5}, {"components": 0}, {"variance": 1, "components": 1}],
 )

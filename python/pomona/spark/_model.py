@@ -17,12 +17,11 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
-from py4j.protocol import Py4JJavaError
 from pyspark import SparkContext, SparkFiles
 
 from pomona import Featurizer, ModelError
 from pomona.models.store import resolve, sha256_of
-from pomona.spark._storage import why
+from pomona.spark._storage import HADOOP_ERRORS, why
 
 _URI = re.compile("[A-Za-z][A-Za-z0-9+.-]*:/")
 _UNSAFE_IN_NAMES = re.compile("[^A-Za-z0-9_.-]+")
@@ -158,7 +157,7 @@ def _fetch(context: SparkContext, model: str, target: Path) -> str:
         # The raw local file system writes no .crc file beside the target.
         file_system.copyToLocalFile(False, uri, hadoop.Path(f"file://{target}"), True)
         return Featurizer(target).model_name
-    except Py4JJavaError as error:
+    except HADOOP_ERRORS as error:
         raise ModelError(f"model {model} cannot be read: {why(error)}") from error
     except ModelError as error:
         raise ModelError(f"model {model}: {error}") from error

@@ -9,6 +9,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Iterator
 
 from py4j.protocol import Py4JJavaError
+from pyspark.sql.utils import IllegalArgumentException
+
+from pomona._images import utf8_text
 
 if TYPE_CHECKING:
     from py4j.java_gateway import JavaObject
@@ -17,6 +20,9 @@ if TYPE_CHECKING:
 _GLOB_CHARACTERS = re.compile(r"([{}\[\]*?\\])")
 #: The spellings of S3: one file system, by three of Hadoop's clients.
 S3_SCHEMES = ("s3", "s3a", "s3n")
+#: Hadoop's errors in Python. The second is what Spark makes of arguments that cannot be, among them
+#: hosts that nobody knows.
+HADOOP_ERRORS = (Py4JJavaError, IllegalArgumentException)
 
 # What to do about an error of Hadoop's, by a mark in it: classes differ from version to version.
 _REMEDIES = (
@@ -61,12 +67,23 @@ class Folder:
     uri
         Where. Without a scheme it belongs to the cluster's default file system, as everywhere in
         Spark.
+
+    Raises
+    ------
+    ValueError
+        It is empty, or no text that Java can hold.
+    OSError
+        There is no such file system.
     """
 
     def __init__(self, spark: SparkSession, uri: str) -> None:
+        if not uri:
+            raise ValueError("the name of a folder is empty")
+        if utf8_text(uri) != uri:
+            raise ValueError(f"{utf8_text(uri)}: the name is not UTF-8, and Spark takes no other")
         self._spark = spark
-        path = spark._jvm.org.apache.hadoop.fs.Path(uri)
         with _os_errors(f"cannot reach {uri}"):
+            path = spark._jvm.org.apache.hadoop.fs.Path(uri)
             conf = spark._jsparkSession.sessionState().newHadoopConf()
             self._files: JavaObject = path.getFileSystem(conf)
             self._path: JavaObject = self._files.makeQualified(path)
@@ -175,13 +192,15 @@ def _comparable(folder: Folder) -> str:
 def _os_errors(what: str) -> Iterator[None]:
     try:
         yield
-    except Py4JJavaError as error:
+    except HADOOP_ERRORS as error:
         raise OSError(f"{what}: {why(error)}") from error
 
 
-def why(error: Py4JJavaError) -> str:
+def why(error: Py4JJavaError | IllegalArgumentException) -> str:
     """Say in one line why Hadoop failed, and first what to do about it where that is known."""
-    return with_remedy(error.java_exception.toString().strip().splitlines()[0])
+    java = isinstance(error, Py4JJavaError)
+    reason = error.java_exception.toString() if java else str(error)
+    return with_remedy(reason.strip().splitlines()[0])
 
 
 def with_remedy(reason: str) -> str:
