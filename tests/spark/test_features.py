@@ -360,6 +360,25 @@ def test_what_makes_no_sense_is_refused(job: Job) -> None:
         job.run(photos=job.photos().drop("length"))
     with pytest.raises(ValueError, match="chunk_photos is 0"):
         job.run(chunk_photos=0)
+    with pytest.raises(ValueError, match="column length is string, it must be bigint"):
+        job.run(photos=job.photos().withColumn("length", lit("5")))
+    with pytest.raises(ValueError, match="column content is string, it must be binary"):
+        job.run(photos=job.photos().withColumn("content", lit("a photo")))
+    assert not job.output.exists()
+
+
+def test_labels_of_any_type_are_text_and_other_columns_stay_out(job: Job) -> None:
+    photos = job.photos().withColumn("label", lit(7))
+    for name in ("error", "features", "result"):
+        photos = photos.withColumn(name, lit("theirs"))
+    assert job.run(photos=photos).errors == 0
+    assert {row.label for row in job.rows().values()} == {"7"}
+    assert job.run(photos=photos).featurized == 0
+
+
+def test_features_that_are_not_there_are_told_so(job: Job) -> None:
+    with pytest.raises(FileNotFoundError, match=r"there are no features in file:.*/features"):
+        read_features(job.spark, job.output)
 
 
 def test_an_output_that_cannot_be_written_is_named(job: Job, tmp_path: Path) -> None:

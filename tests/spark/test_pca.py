@@ -165,6 +165,23 @@ def test_what_cannot_be_fitted_says_why(spark: SparkSession, matrix: np.ndarray)
         fit_pca(spark.createDataFrame([("a",)], "path string"))
 
 
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        (["1,2", "3,5"], "string"),
+        ([["a"], ["b"]], "array<string>"),
+        ([[[1.0]], [[2.0]]], "array<array<float>>"),
+        ([(1.0, 2.0)], "struct<a:float,b:float>"),
+    ],
+)
+def test_what_are_no_features_is_refused_before_any_work(
+    spark: SparkSession, values: list, kind: str
+) -> None:
+    frame = spark.createDataFrame([(value,) for value in values], f"features {kind}")
+    with pytest.raises(ValueError, match=f"column `features` is {kind}, it must be an array of"):
+        fit_pca(frame)
+
+
 def test_features_of_two_lengths_are_refused(spark: SparkSession) -> None:
     with pytest.raises(Exception, match=r"features of 2 and of 3 numbers: are they from two"):
         fit_pca(frame_of(spark, [[1, 2], [1, 2, 3]], partitions=1))
@@ -177,6 +194,7 @@ def test_features_of_two_lengths_are_refused(spark: SparkSession) -> None:
         ({"variance": 1.5}, "1.5 % is 0.015"),
         ({"variance": 95}, "95 % is 0.95"),
         ({"variance": float("nan")}, "above 0"),
+        ({"variance": "0.95"}, "'0.95' is no number"),
         ({"k": 0}, "whole number from 1"),
         ({"k": 2.5}, "whole number from 1"),
         ({"k": True}, "whole number from 1"),

@@ -65,6 +65,7 @@ from pyspark.sql.functions import (
 )
 from pyspark.sql.types import (
     ArrayType,
+    BinaryType,
     FloatType,
     LongType,
     StringType,
@@ -198,9 +199,9 @@ def write_features(
     Parameters
     ----------
     photos
-        What `read_images` returned, or any rows of it; other sources need the same columns, and
-        paths that are unique. Without ``content``, tasks read the photos by their paths, as
-        `featurize_paths_udf` does.
+        What `read_images` returned, or any rows of it; other sources need the same columns (labels
+        of any type become text), and paths that are unique. Without ``content``, tasks read the
+        photos by their paths, as `featurize_paths_udf` does.
     output
         A folder of its own for the features, on any file system that Spark's Hadoop knows.
     model
@@ -228,7 +229,7 @@ def write_features(
     FileExistsError
         The folder holds Parquet files that are not from here.
     ValueError
-        `photos` has no rows, or lacks a column.
+        `photos` has no rows, or lacks a column, or has one of another type.
     OSError
         The folder cannot be read or written, or another run has begun to write to it.
 
@@ -238,16 +239,31 @@ def write_features(
     >>> write_features(photos, "s3://fruits/out/features").photos  # doctest: +SKIP
     23619
     """
-    missing = [name for name in [*_KEY, "label"] if name not in photos.columns]
-    if missing:
-        raise ValueError(
-            f"photos has no column {', '.join(missing)}: read them with pomona.spark.read_images"
-        )
+    photos = _photos_alone(photos)
     if chunk_photos is not None and chunk_photos < 1:
         raise ValueError(f"chunk_photos is {chunk_photos}, it must be at least 1")
     return prepare(photos, output, model=model, resume=resume).write(
         photos, chunk_photos=chunk_photos, progress=progress
     )
+
+
+def _photos_alone(photos: DataFrame) -> DataFrame:
+    """Check the columns that count, and leave out all others."""
+    types = {field.name: field.dataType for field in photos.schema}
+    missing = [name for name in [*_KEY, "label"] if name not in types]
+    if missing:
+        raise ValueError(
+            f"photos has no column {', '.join(missing)}: read them with pomona.spark.read_images"
+        )
+    wanted = {name: SCHEMA[name].dataType for name in _KEY}
+    if "content" in types:
+        wanted["content"] = BinaryType()
+    for name, kind in wanted.items():
+        if types[name] != kind:
+            raise ValueError(
+                f"column {name} is {types[name].simpleString()}, it must be {kind.simpleString()}"
+            )
+    return photos.select(*wanted, col("label").cast(SCHEMA["label"].dataType))
 
 
 def prepare(photos: DataFrame, output: PathLike, *, model: PathLike, resume: bool) -> Run:
@@ -277,6 +293,8 @@ def read_features(spark: SparkSession, uri: PathLike) -> DataFrame:
     """
     home = Folder(spark, os.fspath(uri))
     names = home.sizes()
+    if not names:
+        raise FileNotFoundError(f"there are no features in {home.uri}")
     if STATE_FOLDER not in names:
         return spark.read.parquet(home.pattern)
     finished = _finished_set(home)

@@ -22,6 +22,7 @@ from pyspark.ml.functions import array_to_vector, vector_to_array
 from pyspark.ml.linalg import DenseMatrix, DenseVector, VectorUDT
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.functions import col, when
+from pyspark.sql.types import ArrayType, NumericType
 
 from pomona.spark._model import active_context
 from pomona.spark._session import session_of
@@ -176,7 +177,10 @@ def fit_pca(
     ------
     ValueError
         Both or neither sensible `variance` and `k`; more components than rows or features; fewer
-        than two rows with features; features that do not vary, or are not all of one length.
+        than two rows with features; features that do not vary, are not all of one length, or are
+        no numbers.
+    FileNotFoundError
+        There is nothing in the folder.
 
     Examples
     --------
@@ -243,6 +247,8 @@ def fit_pca(
 
 def check_variance(variance: float) -> None:
     """Raise ValueError for what is no share of the variance."""
+    if isinstance(variance, bool) or not isinstance(variance, (int, float, np.number)):
+        raise ValueError(f"variance {variance!r} is no number: it must be a share such as 0.95")
     if not 0.0 < variance <= 1.0:
         hint = f": {variance:g} % is {variance / 100:g}" if 1.0 < variance <= 100.0 else ""
         raise ValueError(f"variance is {variance}, it must be a share above 0 and at most 1{hint}")
@@ -267,8 +273,14 @@ def _moments(features: DataFrame) -> _Moments:
     if "features" not in features.columns:
         raise ValueError(f"no column `features`, there are: {', '.join(features.columns)}")
     column = col("features")
-    if isinstance(features.schema["features"].dataType, VectorUDT):
+    kind = features.schema["features"].dataType
+    if isinstance(kind, VectorUDT):
         column = vector_to_array(column)
+    elif not (isinstance(kind, ArrayType) and isinstance(kind.elementType, NumericType)):
+        raise ValueError(
+            f"column `features` is {kind.simpleString()}, it must be an array of numbers or a "
+            "vector"
+        )
     if "error" in features.columns:
         column = when(col("error").isNull(), column)
     rows = features.select(column.alias("features"))
