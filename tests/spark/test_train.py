@@ -24,9 +24,10 @@ from pomona.cli import main
 from pomona.models.store import names, sha256_of
 from pomona.spark import _svm, classifiers, holdout
 from pomona.spark._svm import fit_svm
+from pomona.spark.images import read_images
 from pomona.spark.metrics import measure
 from pomona.spark.pca import fit_pca
-from pomona.spark.prediction import predict
+from pomona.spark.prediction import label_photos, load, predict
 from pomona.spark.training import train
 
 # PySpark 3.1's vectors call numpy by an old name.
@@ -497,6 +498,9 @@ def test_an_svm_on_raw_features_gives_scores_and_no_probabilities(
     assert rows.columns == ["path", "label", "predicted", "scores", "error"]
     for row in rows.where("error is null").collect():
         assert max(row.scores, key=row.scores.get) == row.predicted
+    # `predict` has read the photos by their paths.
+    by_content = label_photos(load(spark, model), read_images(spark, images))
+    assert by_content.orderBy("path").collect() == rows.orderBy("path").collect()
 
 
 def test_without_rotations_there_is_no_blocked_holdout_and_a_note_says_so(

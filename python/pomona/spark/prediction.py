@@ -41,11 +41,14 @@ from pyspark.sql.functions import (
 )
 from pyspark.sql.utils import IllegalArgumentException
 
-from pomona.spark._session import described
+from pomona.spark._model import ship
+from pomona.spark._reading import storage_of, why_not_by_paths
+from pomona.spark._session import described, session_of
 from pomona.spark._storage import Folder
 from pomona.spark.classifiers import PREDICTED, PROBABILITY, SCORES
 from pomona.spark.images import read_images
 from pomona.spark.transformer import ImageFeaturizer
+from pomona.spark.udf import featurized
 
 if TYPE_CHECKING:
     from pyspark.ml import Transformer
@@ -136,7 +139,8 @@ def predict(
     context = spark.sparkContext
     home = Folder(spark, os.fspath(output))
     folders = [images] if isinstance(images, (str, os.PathLike)) else list(images)
-    for source in (Folder(spark, os.fspath(folder)) for folder in folders):
+    sources = [Folder(spark, os.fspath(folder)) for folder in folders]
+    for source in sources:
         if source.contains(home) or home.contains(source):
             raise ValueError(
                 f"the output {home.uri} and the folder of photos {source.uri} are one in the "
@@ -154,7 +158,9 @@ def predict(
     with described(context, "load the classifier"):
         pipeline = load(spark, model)
     with described(context, "list the photos"):
-        photos = read_images(spark, images)
+        uris = [source.uri for source in sources]
+        only_spark = why_not_by_paths(spark, uris, storage_of(spark))
+        photos = read_images(spark, images, content=only_spark is not None)
     labelled = label_photos(pipeline, photos)
     with described(context, "label the photos and write"):
         labelled.write.mode("append").parquet(home.uri)
@@ -199,7 +205,7 @@ def label_photos(pipeline: PipelineModel, photos: DataFrame) -> DataFrame:
     pipeline
         What `load` returned.
     photos
-        With ``path``, ``label`` and ``content``, as `pomona.spark.read_images` reads them.
+        As `pomona.spark.read_images` reads them, or lists them.
 
     Returns
     -------
@@ -207,14 +213,14 @@ def label_photos(pipeline: PipelineModel, photos: DataFrame) -> DataFrame:
         The columns that the module's docstring tells.
     """
     featurizer, *others, names = pipeline.stages
-    keeping = featurizer.copy()
-    keeping.setParams(handleInvalid="keep", errorCol="error")
-    table = keeping.transform(photos.select("path", "label", "content")).drop("content")
+    context = session_of(photos).sparkContext
+    result = featurized(photos, ship(context, featurizer.getModel()))
+    table = photos.select("path", "label", result.alias("result"))
     # Spark's stages fail on null, and to part readable photos from others would featurize each
-    # twice. So the others have zeros for a moment.
-    zeros = array_to_vector(array_repeat(lit(0.0), _dimensions(others[0])))
-    features = keeping.getOutputCol()
-    table = table.withColumn(features, coalesce(col(features), zeros))
+    # twice. So those that cannot be read have zeros for a moment.
+    zeros = array_repeat(lit(0.0).cast("float"), _dimensions(others[0]))
+    features = array_to_vector(coalesce(col("result.features"), zeros))
+    table = table.select("path", "label", features.alias(featurizer.getOutputCol()), "result.error")
     for stage in (*others, names):
         table = stage.transform(table)
 

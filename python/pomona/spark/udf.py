@@ -20,7 +20,7 @@ from pyspark.sql.types import (
 from pomona._native import PathFeaturizer
 from pomona.spark._model import ShippedModel, active_context, load, ship, threads_per_task
 from pomona.spark._reading import Storage, storage_of
-from pomona.spark._session import active_session
+from pomona.spark._session import active_session, session_of
 from pomona.spark._storage import S3_SCHEMES
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
     from pyspark import Accumulator, SparkContext
-    from pyspark.sql import SparkSession
+    from pyspark.sql import Column, DataFrame, SparkSession
 
     from pomona import ImageError
 
@@ -286,6 +286,20 @@ def paths_struct_udf_of(
         return _frames(_path_steps(batches, model, threads, storage, limits), photos, errors)
 
     return _iterator_udf(featurize_paths_struct, pd.DataFrame, _FEATURES_AND_ERROR)
+
+
+def featurized(
+    photos: DataFrame,
+    model: ShippedModel,
+    done: Accumulator[int] | None = None,
+    failed: Accumulator[int] | None = None,
+) -> Column:
+    """Return what `featurize_struct_udf` gives for photos, from their content or by their paths."""
+    spark = session_of(photos)
+    if "content" in photos.columns:
+        return struct_udf_of(spark.sparkContext, model, done, failed)("content")
+    storage = storage_of(spark)
+    return paths_struct_udf_of(spark.sparkContext, model, storage, done, failed)("path")
 
 
 def register(
