@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Iterable, Mapping, Sequence, TypeVar
 
 import numpy as np
 
-from pomona.results import thumbnail
+from pomona.results import class_order, thumbnail
 
 try:
     from matplotlib.figure import Figure
@@ -623,7 +623,7 @@ def _paste(sheet: NDArray[np.uint8], image: bytes, left: int, top: int, side: in
 
 
 def _classes(names: Iterable[str]) -> list[str]:
-    return sorted(set(names), key=lambda name: (name.casefold(), name))
+    return sorted(set(names), key=class_order)
 
 
 def _styles(classes: int) -> list[tuple[str, str]]:

@@ -343,6 +343,17 @@ def local_path(uri: str) -> Path | None:
     return None if _SCHEME.match(uri) else Path(uri)
 
 
+def class_order(label: str) -> tuple[str, str]:
+    """Order classes as people do, with `sorted`: the same on the page as in the pictures.
+
+    Examples
+    --------
+    >>> sorted(["Cocos", "apple", "Apple"], key=class_order)
+    ['Apple', 'apple', 'Cocos']
+    """
+    return label.casefold(), label
+
+
 def draw(path: str, seed: int) -> str:
     """Give a photo its lot, which decides whether it is in a sample; Spark computes the same."""
     return hashlib.sha256(f"{seed} {path}".encode("utf-8", "surrogatepass")).hexdigest()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Callable, Mapping, Sequence
 
 import numpy as np
 
-from pomona.results import Vectors, local_path
+from pomona.results import Vectors, class_order, local_path
 from pomona.similar import DUPLICATE_DISTANCE, Index, duplicates
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def collect(results: Results, *, size: int, seed: int, progress: Callable[[str],
         Is told what happens next.
     """
     progress("counting the photos of each class")
-    classes = results.classes()
+    classes = sorted(results.classes(), key=lambda each: class_order(each.label))
     progress("drawing a sample")
     sample = results.sample(size, seed)
     progress(f"reading {len(sample.paths):,} photos")
@@ -197,7 +197,7 @@ def _sheets(labels: Sequence[str]) -> list[list[int]]:
         rows.setdefault(label, []).append(row)
     return [
         [each[at] for at in np.unique(np.linspace(0, len(each) - 1, SHEET_PHOTOS).astype(int))]
-        for each in rows.values()
+        for each in (rows[label] for label in sorted(rows, key=class_order))
     ]
 
 
