@@ -80,11 +80,10 @@ from pomona._progress import Progress
 from pomona.results import SET_FILE, STATE_FOLDER
 from pomona.spark._chunks import plan_all, plan_some
 from pomona.spark._model import ShippedModel, ship
-from pomona.spark._reading import storage_of
 from pomona.spark._session import described, session_of, settings
 from pomona.spark._storage import Folder
 from pomona.spark.images import PHOTOS_PER_TASK
-from pomona.spark.udf import paths_struct_udf_of, struct_udf_of
+from pomona.spark.udf import featurized
 
 if TYPE_CHECKING:
     from pyspark import Accumulator
@@ -362,11 +361,7 @@ class Run:
         if chunk_photos is None:
             chunk_photos = CHUNK_PHOTOS_PER_CORE * context.defaultParallelism
         done, failed = context.accumulator(0), context.accumulator(0)
-        if "content" in photos.columns:
-            result = struct_udf_of(context, self.model, done, failed)("content")
-        else:
-            storage = storage_of(spark)
-            result = paths_struct_udf_of(context, self.model, storage, done, failed)("path")
+        result = featurized(photos, self.model, done, failed)
         # Comparing a few photos should not take 200 tasks for each step, as without adaptive plans.
         with settings(spark, spark_sql_adaptive_enabled="true"):
             # Photos may vanish while a long run goes on; a file of features may not.

@@ -143,10 +143,10 @@ def featurize_struct_udf(
     >>> table.select("path", "result.features", "result.error")  # doctest: +SKIP
     """
     context = active_context()
-    return struct_udf_of(context, ship(context, model), photos, errors)
+    return _struct_udf_of(context, ship(context, model), photos, errors)
 
 
-def struct_udf_of(
+def _struct_udf_of(
     context: SparkContext,
     model: ShippedModel,
     photos: Accumulator[int] | None = None,
@@ -268,10 +268,10 @@ def featurize_paths_struct_udf(
     context = active_context()
     limits = _Limits(concurrency, max_bytes_in_flight, timeout).checked()
     storage = storage_of(active_session())
-    return paths_struct_udf_of(context, ship(context, model), storage, photos, errors, limits)
+    return _paths_struct_udf_of(context, ship(context, model), storage, photos, errors, limits)
 
 
-def paths_struct_udf_of(
+def _paths_struct_udf_of(
     context: SparkContext,
     model: ShippedModel,
     storage: Storage,
@@ -297,9 +297,9 @@ def featurized(
     """Return what `featurize_struct_udf` gives for photos, from their content or by their paths."""
     spark = session_of(photos)
     if "content" in photos.columns:
-        return struct_udf_of(spark.sparkContext, model, done, failed)("content")
+        return _struct_udf_of(spark.sparkContext, model, done, failed)("content")
     storage = storage_of(spark)
-    return paths_struct_udf_of(spark.sparkContext, model, storage, done, failed)("path")
+    return _paths_struct_udf_of(spark.sparkContext, model, storage, done, failed)("path")
 
 
 def register(
