@@ -4,7 +4,7 @@ use pomona::resize::Size;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
-use crate::samples::{FORMATS, encoded, pixels};
+use crate::samples::{FORMATS, cases, encoded, pixels};
 
 /// The first bytes that announce each format, up to where its headers begin.
 const STARTS: [&[u8]; 7] = [
@@ -43,7 +43,7 @@ fn survives(bytes: &[u8]) -> Result<(), TestCaseError> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(512))]
+    #![proptest_config(cases(512))]
 
     #[test]
     fn any_bytes_give_an_error_or_an_image_within_the_limit(

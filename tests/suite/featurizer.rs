@@ -6,7 +6,7 @@ use pomona::decode::Format;
 use pomona::{Error, Features, Featurizer, Options};
 use proptest::prelude::*;
 
-use crate::samples::{FORMATS, encoded};
+use crate::samples::{FORMATS, cases, encoded};
 
 pub fn open(threads: usize, batch_size: usize) -> Featurizer {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
@@ -63,7 +63,7 @@ static ONE_BY_ONE: LazyLock<Vec<Row>> = LazyLock::new(|| {
 });
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(128))]
+    #![proptest_config(cases(128))]
 
     #[test]
     fn any_batch_on_any_threads_gives_the_rows_of_one_by_one(

@@ -1,6 +1,8 @@
 use pomona::resize::{CHANNELS, Resizer, Size};
 use proptest::prelude::*;
 
+use crate::samples::cases;
+
 const LONGEST: usize = 64;
 
 fn resized(resizer: &mut Resizer, source: &[u8], from: Size, to: Size) -> Vec<u8> {
@@ -71,6 +73,8 @@ fn images() -> impl Strategy<Value = (Size, Vec<u8>)> {
 }
 
 proptest! {
+    #![proptest_config(cases(256))]
+
     #[test]
     fn a_used_resizer_gives_what_a_new_one_gives(
         (first, before) in images(), (from, source) in images(), to in sizes(),

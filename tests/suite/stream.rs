@@ -16,11 +16,11 @@ use pomona::{Error, Features, Featurizer, ImageError, PathFeaturizer, Result};
 use proptest::prelude::*;
 
 use crate::featurizer::{Row, featurize, open, rows};
-use crate::samples::{FORMATS, encoded};
+use crate::samples::{FORMATS, cases, encoded};
 
 const BUCKET: &str = "orchard";
 /// Less than a test should wait, and more than a loaded machine takes for an answer.
-const SHORT: Duration = Duration::from_secs(4);
+const SHORT: Duration = Duration::from_secs(8);
 
 /// What the server does when it is asked for a key, by how often it was.
 type Answer = dyn Fn(&str, usize) -> Reply + Send + Sync;
@@ -204,7 +204,7 @@ static FILES: LazyLock<Files> = LazyLock::new(|| {
 });
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(cases(64))]
 
     #[test]
     fn steps_come_in_order_with_the_rows_of_their_bytes(
@@ -376,7 +376,13 @@ fn a_server_without_any_answer_is_a_fault() {
 
 #[test]
 fn no_more_is_read_at_once_than_may_be() {
-    let server = Server::start(|_, _| {
+    let asked = AtomicUsize::new(0);
+    let server = Server::start(move |_, _| {
+        asked.fetch_add(1, Ordering::SeqCst);
+        // The first waits for another, however long this machine takes for that.
+        while asked.load(Ordering::SeqCst) < 2 {
+            thread::sleep(Duration::from_millis(1));
+        }
         thread::sleep(Duration::from_millis(5));
         Reply::Whole(photo())
     });
