@@ -79,7 +79,7 @@ class Summary:
 
     def __str__(self) -> str:
         """Say in a few lines what there is now and where."""
-        rate = f" at {self.images_per_second:,.0f} a second" if self.featurized else ""
+        rate = f" at {self.images_per_second:,.1f} a second" if self.featurized else ""
         lines = [
             f"{self.photos:,} photos, {self.featurized:,} of them featurized now{rate}, "
             f"with {self.model['name']}"

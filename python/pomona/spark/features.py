@@ -368,7 +368,8 @@ class Run:
             with settings(spark, spark_sql_files_ignoreMissingFiles="true"):
                 listing = None
                 if self.starts_anew:
-                    plan = plan_all(photos, chunk_photos)
+                    with described(context, "count the photos"):
+                        plan = plan_all(photos, chunk_photos)
                 else:
                     with described(context, "compare photos with features"):
                         listing = self.list_photos(photos)
