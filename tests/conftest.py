@@ -8,8 +8,16 @@ from pathlib import Path
 from typing import Callable
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 import photos
+
+# Every run tries the same examples, so that what passes goes on passing, however slow the machine;
+# --hypothesis-profile=default tries others.
+settings.register_profile(
+    "the same", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("the same")
 
 LOUD = pytest.StashKey[list]()
 
