@@ -539,6 +539,9 @@ def test_what_cannot_be_trained_says_why_and_leaves_what_was_there(
     with pytest.raises(ValueError, match=r"not a column \(path, label, length, modificationTime\)"):
         train(spark, results, classifier="svm", group="lenght", image_model=tiny_model)
     assert not (results / "classifier").exists()
+    results.rename(tmp_path / "results[1]")
+    with pytest.raises(ValueError, match="loads no model from there: rename the folder"):
+        train(spark, tmp_path / "results[1]", classifier="svm", image_model=tiny_model)
 
 
 @pytest.mark.parametrize(
@@ -571,6 +574,8 @@ def test_predict_refuses_what_is_no_model_and_outputs_among_the_photos(
         predict(spark, tmp_path / "nothing", images, tmp_path / "labels")
     other = SparkPCA(k=2, inputCol="features", outputCol="pca")
     Pipeline(stages=[other]).save(str(tmp_path / "other"))
+    with pytest.raises(ValueError, match="loads no model from there: rename the folder"):
+        predict(spark, tmp_path / "other*", images, tmp_path / "labels")
     with pytest.raises(ValueError, match="pomona train"):
         predict(spark, tmp_path / "other", images, tmp_path / "labels")
     for output in (images / "labels", images.parent):

@@ -182,6 +182,7 @@ def load(spark: SparkSession, model: PathLike) -> PipelineModel:
         It is none of `pomona train`'s.
     """
     folder = Folder(spark, os.fspath(model))
+    check_loadable(folder)
     if "metadata" not in folder.sizes():
         raise FileNotFoundError(
             f"{folder.uri} holds no model: name the folder that pomona train saved one in"
@@ -195,6 +196,21 @@ def load(spark: SparkSession, model: PathLike) -> PipelineModel:
         names = ", ".join(type(stage).__name__ for stage in stages)
         raise ValueError(f"{folder.uri} is a pipeline of {names}, and none of pomona train")
     return pipeline
+
+
+def check_loadable(folder: Folder) -> None:
+    """Refuse a place from which Spark ML loads no model: to it, the address is a glob.
+
+    Raises
+    ------
+    ValueError
+        It has such a character.
+    """
+    if folder.pattern != folder.uri:
+        raise ValueError(
+            f"{folder.uri} has a character of a glob in its name (one of {{ }} [ ] * ? \\), and "
+            "Spark ML loads no model from there: rename the folder"
+        )
 
 
 def label_photos(pipeline: PipelineModel, photos: DataFrame) -> DataFrame:

@@ -54,6 +54,7 @@ from pomona.spark.metrics import (
     measure,
 )
 from pomona.spark.pca import fit_pca
+from pomona.spark.prediction import check_loadable
 from pomona.spark.transformer import ImageFeaturizer
 
 if TYPE_CHECKING:
@@ -164,6 +165,8 @@ def train(
     summary = _summary(home)
     target = home / "classifier" / classifier
     place = target / "model" if model is None else Folder(spark, os.fspath(model))
+    for folder in (place, home / "pca_model") if features == "pca" else (place,):
+        check_loadable(folder)
     _check_replaceable(place)
     network = _network(spark, summary, image_model)
 
@@ -183,6 +186,7 @@ def train(
         image_model=summary["model"],
     )
     try:
+        projection = _fitted_pca(home, found)
         with timed(seconds, "split"), described(context, "hold out photos"):
             splits = list(_splits(found.photos, holdout_share, group, seed))
         for name, split in splits:
@@ -197,7 +201,7 @@ def train(
             with timed(seconds, name), described(context, f"{name} hold-out of {classifier}"):
                 done.holdouts[name] = _test(found, split, classifier, seed)
         with timed(seconds, "train"), described(context, f"train {classifier} on all photos"):
-            stages = _fit(found, found.photos, classifier, seed, _fitted_pca(home, found))
+            stages = _fit(found, found.photos, classifier, seed, projection)
     finally:
         found.photos.unpersist()
 
