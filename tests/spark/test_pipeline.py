@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +15,7 @@ from pyspark.sql import SparkSession
 
 import pomona
 from pomona import pipeline
+from services import PATIENCE, Service
 
 # PySpark 3.1's vectors call numpy by an old name.
 pytestmark = pytest.mark.filterwarnings("ignore:tostring:DeprecationWarning")
@@ -30,19 +28,24 @@ from pomona.pipeline import run
 spark = SparkSession.builder.master("local[2]").config("spark.ui.enabled", "false").getOrCreate()
 run(spark, sys.argv[1], sys.argv[2], model=sys.argv[3], chunk_photos=1)
 """
-#: Far longer than anything here takes, so that a test fails and does not hang.
-PATIENCE = 300
 
 
 def path_of(uri: str) -> Path:
     return Path(uri[len("file:") :])
 
 
-def descriptions(spark: SparkSession) -> list[str]:
-    """What Spark's UI calls the jobs, latest first; nothing where it has only a line of code."""
-    jobs = spark._jsc.sc().statusStore().jobsList(None)
-    found = (jobs.apply(number).description() for number in range(jobs.size()))
-    return [text.get() if text.isDefined() else "" for text in found]
+def finished_chunks(output: Path) -> list[Path]:
+    return [path.parent for path in output.glob("features/_pomona/*/chunk-*/_SUCCESS")]
+
+
+def jobs_of(spark: SparkSession) -> dict[int, str]:
+    """What Spark's UI calls the jobs, by their numbers; "" where it has only a line of code."""
+    context = spark._jsc.sc()
+    # A job that has ended may not be listed yet.
+    context.listenerBus().waitUntilEmpty(PATIENCE * 1000)
+    jobs = context.statusStore().jobsList(None)
+    listed = {job.jobId(): job.description() for job in map(jobs.apply, range(jobs.size()))}
+    return {number: text.get() if text.isDefined() else "" for number, text in listed.items()}
 
 
 def test_a_run_leaves_features_projections_a_model_and_a_summary(
@@ -51,13 +54,13 @@ def test_a_run_leaves_features_projections_a_model_and_a_summary(
     output = tmp_path / "results"
     # With its first query a session settles where its tables are.
     spark.range(1).collect()
-    before = descriptions(spark)
+    before = jobs_of(spark)
     conf = dict(spark.sparkContext.getConf().getAll())
     summary = pipeline.run(
         spark, photos_folder, output, model=tiny_model, variance=0.9, progress=False
     )
 
-    jobs = descriptions(spark)[: -len(before) or None]
+    jobs = [text for number, text in jobs_of(spark).items() if number not in before]
     assert (summary.photos, summary.errors, summary.vanished) == (PHOTOS, 0, 0)
     # An accumulator in the UDF: no photo went through the model twice.
     assert summary.featurized == PHOTOS
@@ -105,25 +108,16 @@ def test_a_driver_killed_in_the_middle_repeats_at_most_its_last_chunk(
     spark: SparkSession, photos_folder: Path, tiny_model: Path, tmp_path: Path
 ) -> None:
     undisturbed, output = tmp_path / "undisturbed", tmp_path / "results"
-    driver = subprocess.Popen(
-        [sys.executable, "-c", DRIVER, str(photos_folder), str(output), str(tiny_model)],
-        start_new_session=True,
-        stderr=subprocess.DEVNULL,
-    )
+    command = [sys.executable, "-c", DRIVER, str(photos_folder), str(output), str(tiny_model)]
+    # The driver, its Java and its Python workers.
+    driver = Service(command, tmp_path / "driver.log", dict(os.environ))
     try:
-        patience = time.monotonic() + PATIENCE
-        while len(list(output.glob("features/_pomona/*/chunk-*/_SUCCESS"))) < 2:
-            assert driver.poll() is None, "the driver ended by itself"
-            assert time.monotonic() < patience
-            time.sleep(0.05)
+        driver.wait_for(lambda: len(finished_chunks(output)) >= 2, "finish two chunks")
     finally:
-        # The driver, its Java and its Python workers.
-        os.killpg(driver.pid, signal.SIGKILL)
-        driver.wait()
+        driver.kill()
     assert not (output / "summary.json").exists()
     assert not list(output.glob("features/part-*"))
-    chunks = [path.parent for path in output.glob("features/_pomona/*/chunk-*/_SUCCESS")]
-    done = spark.read.parquet(*map(str, chunks)).count()
+    done = spark.read.parquet(*map(str, finished_chunks(output))).count()
 
     summary = pipeline.run(spark, photos_folder, output, model=tiny_model, progress=False)
     assert summary.featurized == PHOTOS - done
