@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -77,6 +78,45 @@ def test_run_starts_a_spark_of_its_own_where_there_is_none(
     )
     assert done.stdout.decode().splitlines()[0].startswith("32 photos, 0 errors; ")
     assert (output / "summary.json").exists()
+
+
+# A job in which Java ends, as the kernel and a node that is shut down end it, and with it Python.
+KILLED = """
+import os, signal, sys
+from pyspark import SparkContext
+from pomona import cli, pipeline
+
+def run(spark, *args, **kwargs):
+    java = SparkContext._gateway.proc
+    java.kill()
+    java.wait()
+    try:
+        if sys.argv[1:] == ["SIGTERM"]:
+            os.kill(os.getpid(), signal.SIGTERM)
+    finally:
+        spark.range(1).count()
+
+pipeline.run = run
+sys.exit(cli.main(["run", "--images", "x", "--output", "y"]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("also", "code", "message"),
+    [
+        ([], 1, "pomona: Spark's Java process has ended: "),
+        (["SIGTERM"], 128 + signal.SIGTERM, "pomona: terminated: "),
+    ],
+)
+def test_a_java_that_is_killed_is_one_line(also: list[str], code: int, message: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, *also], stderr=subprocess.PIPE, check=False
+    )
+    assert done.returncode == code
+    said = done.stderr.decode()
+    assert said.splitlines()[-1].startswith(message)
+    assert said.splitlines()[-1].endswith("goes on with the features it has written")
+    assert "Traceback" not in said
 
 
 def test_a_spark_that_does_not_start_is_one_error_that_names_java(tmp_path: Path) -> None:

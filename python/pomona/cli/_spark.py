@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+import logging
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Iterator
 
 from pomona.cli._errors import CommandError, cause
@@ -34,12 +35,14 @@ def spark_session(verb: str, unfinished: str) -> Iterator[SparkSession]:
             "spark-submit there. On this machine, install it and Java: "
             "pip install 'pyspark==3.5.*'"
         ) from error
-    from py4j.protocol import Py4JJavaError
+    from py4j.protocol import Py4JError, Py4JJavaError
 
     from pomona.spark._storage import with_remedy
 
     # Not the active session, which each thread has its own of.
     running = SparkContext._active_spark_context is not None
+    if not running:
+        _quieten_py4j()
     # Spark's own progress bar would draw over ours.
     builder = SparkSession.builder.appName(f"pomona {verb}")
     builder = builder.config("spark.ui.showConsoleProgress", "false")
@@ -51,10 +54,30 @@ def spark_session(verb: str, unfinished: str) -> Iterator[SparkSession]:
         ) from error
     try:
         yield spark
-    except Py4JJavaError as error:
-        raise CommandError(
-            f"Spark failed: {with_remedy(cause(str(error)))}; {unfinished}"
-        ) from error
+    except Py4JError as error:
+        signal = _signal_behind(error)
+        if signal is not None:
+            raise signal from error
+        if isinstance(error, Py4JJavaError):
+            message = f"Spark failed: {with_remedy(cause(str(error)))}"
+        else:
+            message = "Spark's Java process has ended: killed, or short of memory"
+        raise CommandError(f"{message}; {unfinished}") from error
     finally:
         if not running:
-            spark.stop()
+            with suppress(Py4JError, OSError):
+                spark.stop()
+
+
+def _quieten_py4j() -> None:
+    """Keep a hundred objects from logging, each by itself, that Java has been killed."""
+    logging.getLogger("py4j").setLevel(logging.CRITICAL)
+    # Some of its messages go to the logger of all programs.
+    logging.getLogger().addFilter(lambda record: "py4j" not in record.pathname)
+
+
+def _signal_behind(error: BaseException | None) -> BaseException | None:
+    """Find the signal that ended the work, where cleaning up met that Java had got it as well."""
+    while error is not None and isinstance(error, Exception):
+        error = error.__context__
+    return error
