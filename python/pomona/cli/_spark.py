@@ -54,7 +54,7 @@ def spark_session(verb: str, unfinished: str) -> Iterator[SparkSession]:
         ) from error
     try:
         yield spark
-    except Py4JError as error:
+    except (Py4JError, ConnectionError) as error:  # the second is of Java's gateway as well
         signal = _signal_behind(error)
         if signal is not None:
             raise signal from error
