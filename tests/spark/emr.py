@@ -22,7 +22,7 @@ from yarn import MiniCluster
 
 from keeper import Kept
 from pomona.models.store import resolve
-from services import Service
+from services import PATIENCE, Service
 
 #: The environment with sparkmagic, made by make.
 PYTHON = Path(sys.prefix).parent / "livy/bin/python"
@@ -103,7 +103,7 @@ def _kernel_environment(livy: Livy, folder: Path) -> dict[str, str]:
     account = {"username": "", "password": "", "url": livy.url, "auth": "None"}
     settings = {
         "kernel_python_credentials": account,
-        "livy_session_startup_timeout_seconds": 300,
+        "livy_session_startup_timeout_seconds": PATIENCE,
         # By itself it goes on after a cell that fails.
         "all_errors_are_fatal": True,
     }

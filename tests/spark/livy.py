@@ -10,7 +10,7 @@ from s3 import answers, class_path
 from yarn import MiniCluster
 
 from keeper import Kept
-from services import JAVA_OPTIONS, free_port
+from services import JAVA_OPTIONS, PATIENCE, free_port
 
 #: Made by make: the class path of Livy's server, and what runs in its sessions.
 JARS = Path(sys.prefix).parent / "livy.classpath"
@@ -26,6 +26,9 @@ livy.spark.master = yarn
 livy.spark.deploy-mode = cluster
 livy.rsc.launcher.address = 127.0.0.1
 livy.rsc.rpc.server.address = 127.0.0.1
+livy.rsc.server.connect.timeout = {patience}s
+livy.rsc.client.connect.timeout = {patience}s
+livy.server.yarn.app-lookup-timeout = {patience}s
 livy.rsc.jars = {session_jars}
 livy.repl.jars = {repl_jar}
 """
@@ -53,6 +56,7 @@ class Livy:
         (conf / "livy.conf").write_text(
             _CONFIGURATION.format(
                 port=port,
+                patience=PATIENCE,
                 session_jars=",".join(f"local:{jar}" for jar in session_jars),
                 repl_jar=f"local:{REPL_JAR}",
             )

@@ -8,6 +8,8 @@ import io
 import os
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +83,8 @@ def photo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def executed(photo_folder: Path, tiny_model: Path, java_options: str) -> Any:
     """The local notebook as it is after a run on the Spark of this environment."""
+    # Looks for fonts, which a notebook would tell of if that took some seconds.
+    subprocess.run([sys.executable, "-c", "import matplotlib.font_manager"], check=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("JDK_JAVA_OPTIONS", java_options)
         notebook = run_notebook.execute(

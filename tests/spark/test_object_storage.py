@@ -166,7 +166,10 @@ def test_a_report_of_results_on_s3_is_written_beside_them(
 @pytest.mark.parametrize(
     ("uri", "hint"),
     [
-        (f"s3a://{LOCKED}/key", "access denied: check the credentials"),
+        (
+            f"s3a://{LOCKED}/key",
+            "(access denied|does not accept the credentials).*: check the credentials",
+        ),
         ("s3a://no-such-bucket/key", "there is no such bucket: check its name"),
         ("s3://fruits/key", "write s3a://"),
     ],
@@ -180,7 +183,7 @@ def test_what_s3_refuses_is_one_line_that_says_where_and_what_to_do(
     assert message.startswith("pomona: ")
     assert message.count("\n") == 1
     assert uri in message
-    assert hint in message
+    assert re.search(hint, message)
 
 
 def test_a_prefix_that_is_not_there_is_named_and_the_output_left_alone(
@@ -196,6 +199,8 @@ def test_a_server_that_dies_ends_the_run_and_the_next_run_goes_on(
     s3: S3, spark: SparkSession, tiny_model: Path, chunks: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = f"s3a://{BEHIND_DOOR}/out"
+    # So that there is time to shut it before the last chunk; the next one that opens has none.
+    s3.door.trouble(delay=0.05)
     with ThreadPoolExecutor(1) as pool:
         shut = pool.submit(shut_after_a_chunk, s3, BEHIND_DOOR)
         code = run(SOME, output)
@@ -255,8 +260,12 @@ def test_a_driver_killed_on_s3_leaves_the_set_before_or_none(
     try:
         again.wait_for(lambda: s3.finished_chunks(KILLED), "finish a chunk")
         assert visible(s3) == before
+        # The one comes before the other.
         again.wait_for(
-            lambda: s3.server.keys(KILLED, "out/features/_temporary/"), "publish the features"
+            lambda: (
+                s3.server.keys(KILLED, "out/features/_temporary/") or set(visible(s3)) - set(before)
+            ),
+            "publish the features",
         )
     finally:
         again.kill()

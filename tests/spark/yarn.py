@@ -180,8 +180,10 @@ def _start_java(folder: Path, jars: str) -> tuple[Service, JavaGateway]:
     command += ["-cp", f"{py4j}:{jars}", "py4j.GatewayServer", "--enable-auth", str(GATEWAY_PORT)]
     service = Kept(command, folder / "hadoop.log", dict(os.environ))
     try:
-        service.says(r"^\d+\n(\S+)\n")
-        port, secret = re.match(r"(\d+)\n(\S+)\n", service.output).groups()
+        # Whatever Java itself has said before.
+        answer = r"(?m)^(\d+)\n(\S+)\n"
+        service.says(answer)
+        port, secret = re.search(answer, service.output).groups()
         gateway = JavaGateway(
             gateway_parameters=GatewayParameters(
                 port=int(port), auth_token=secret, auto_convert=True
