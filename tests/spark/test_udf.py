@@ -254,12 +254,15 @@ def test_a_worker_keeps_its_session_for_all_its_tasks(
 
     features = photos.select(featurize_udf(tiny_model)("content"))
     assert features.rdd.getNumPartitions() > 4
-    features.collect()
-    features.collect()
-
-    workers = spark.range(2, numPartitions=2).mapInPandas(probe, "built int, reused int").collect()
-    for worker in workers:
-        assert worker.reused > worker.built > 0
+    # A worker that has just taken a closed one's place, or served other tests, needs some tasks.
+    for _ in range(10):
+        features.collect()
+        features.collect()
+        table = spark.range(2, numPartitions=2).mapInPandas(probe, "built int, reused int")
+        workers = table.collect()
+        if all(worker.reused > worker.built > 0 for worker in workers):
+            return
+    raise AssertionError(workers)
 
 
 def test_a_udf_needs_a_running_spark_and_says_so(
