@@ -16,6 +16,7 @@ from types import SimpleNamespace
 
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 import pomona
 from pomona import cli, models
@@ -282,7 +283,6 @@ def test_without_pyarrow_the_error_names_the_extra(
     ],
 )
 def test_an_interrupted_run_leaves_no_output_and_says_so(
-    photos_folder: Path,
     tmp_path: Path,
     tiny_model: Path,
     number: signal.Signals,
@@ -291,9 +291,10 @@ def test_an_interrupted_run_leaves_no_output_and_says_so(
 ) -> None:
     folder = tmp_path / "photos"
     folder.mkdir()
-    photo = min(photos_folder.rglob("*.jpg"))
-    for index in range(10_000):  # seconds of work
-        os.link(photo, folder / f"{index}.jpg")
+    photo = tmp_path / "large.png"
+    Image.new("RGB", (3000, 3000)).save(photo)
+    for index in range(10_000):  # minutes of work, on any machine
+        os.link(photo, folder / f"{index}.png")
     results = tmp_path / "results"
     results.mkdir()
     process = subprocess.Popen(
