@@ -194,7 +194,7 @@ impl DecodeOptions {
 }
 
 /// Makes room for `len` bytes, keeping what the vector has taken before.
-fn make_room(pixels: &mut Vec<u8>, len: usize, size: Size) -> Result<(), ImageError> {
+pub(crate) fn make_room(pixels: &mut Vec<u8>, len: usize, size: Size) -> Result<(), ImageError> {
     pixels.clear();
     pixels
         .try_reserve_exact(len)

@@ -22,6 +22,10 @@ pub enum ImageError {
     #[error("empty: 0 bytes")]
     Empty,
 
+    /// What has the photo's name is a pipe, a device or a folder.
+    #[error("not a file")]
+    NotAFile,
+
     /// The photo was listed and is gone.
     #[error("{NOT_READ}no longer there")]
     Gone,

@@ -3,7 +3,7 @@
 //! The documented contract of what stands here is `python/pomona/_native.pyi`.
 
 use std::collections::HashMap;
-use std::num::{NonZeroU64, NonZeroUsize};
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,7 +15,7 @@ use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyByteArray, PyBytes, PyDict, PyMemoryView, PyString, PyTuple};
 
-use crate::decode::{DEFAULT_MAX_PIXELS, DecodeOptions, Decoder};
+use crate::decode::{DEFAULT_MAX_PIXELS, DecodeOptions, Decoder, make_room};
 use crate::resize::{CHANNELS, Resizer, Size};
 use crate::storage::{self, Credentials, Limits, S3Settings, Settings};
 use crate::{Error, Features, ImageError, NOT_READ, Options, peak};
@@ -85,17 +85,17 @@ impl Featurizer {
     #[new]
     #[pyo3(
         signature = (
-            model, *, threads=1, batch_size=Options::DEFAULT_BATCH_SIZE.get(),
-            max_pixels=DEFAULT_MAX_PIXELS, apply_exif=false, allow_trailing=false,
+            model, *, threads=1, batch_size=Options::DEFAULT_BATCH_SIZE.get() as i64,
+            max_pixels=DEFAULT_MAX_PIXELS as i64, apply_exif=false, allow_trailing=false,
         ),
         text_signature = "(model, *, threads=1, batch_size=2, max_pixels=178956970, \
                           apply_exif=False, allow_trailing=False)"
     )]
     fn new(
         model: &Bound<'_, PyAny>,
-        threads: usize,
-        batch_size: usize,
-        max_pixels: u64,
+        threads: i64,
+        batch_size: i64,
+        max_pixels: i64,
         apply_exif: bool,
         allow_trailing: bool,
     ) -> PyResult<Self> {
@@ -104,7 +104,7 @@ impl Featurizer {
             threads: positive("threads", threads)?,
             batch_size: positive("batch_size", batch_size)?,
             decode: DecodeOptions {
-                max_pixels,
+                max_pixels: natural("max_pixels", max_pixels)?,
                 apply_exif,
                 allow_trailing,
             },
@@ -266,8 +266,8 @@ impl PathFeaturizer {
     #[new]
     #[pyo3(
         signature = (
-            featurizer, *, concurrency=Limits::DEFAULT_CONCURRENCY.get(),
-            max_bytes_in_flight=Limits::DEFAULT_MAX_BYTES_IN_FLIGHT.get(),
+            featurizer, *, concurrency=Limits::DEFAULT_CONCURRENCY.get() as i64,
+            max_bytes_in_flight=Limits::DEFAULT_MAX_BYTES_IN_FLIGHT.get() as i64,
             timeout=Limits::DEFAULT_TIMEOUT.as_secs_f64(), storage=HashMap::new(),
         ),
         text_signature = "(featurizer, *, concurrency=32, max_bytes_in_flight=134217728, \
@@ -276,20 +276,14 @@ impl PathFeaturizer {
     fn new(
         py: Python<'_>,
         featurizer: &Featurizer,
-        concurrency: usize,
-        max_bytes_in_flight: u64,
+        concurrency: i64,
+        max_bytes_in_flight: i64,
         timeout: f64,
         storage: HashMap<String, HashMap<String, String>>,
     ) -> PyResult<Self> {
         let limits = Limits {
             concurrency: positive("concurrency", concurrency)?,
-            max_bytes_in_flight: NonZeroU64::new(max_bytes_in_flight).ok_or_else(|| {
-                Error::InvalidOption {
-                    name: "max_bytes_in_flight",
-                    expected: "at least 1",
-                    found: max_bytes_in_flight.to_string(),
-                }
-            })?,
+            max_bytes_in_flight: positive("max_bytes_in_flight", max_bytes_in_flight)?,
             timeout: seconds("timeout", timeout)?,
         };
         let settings = settings(storage)?;
@@ -327,7 +321,7 @@ type Listing = (Vec<(String, u64, i64)>, Vec<String>);
 #[pyfunction]
 #[pyo3(
     signature = (
-        folders, *, concurrency=Limits::DEFAULT_CONCURRENCY.get(),
+        folders, *, concurrency=Limits::DEFAULT_CONCURRENCY.get() as i64,
         timeout=Limits::DEFAULT_TIMEOUT.as_secs_f64(), storage=HashMap::new(),
     ),
     text_signature = "(folders, *, concurrency=32, timeout=60.0, storage={})"
@@ -335,7 +329,7 @@ type Listing = (Vec<(String, u64, i64)>, Vec<String>);
 fn list_folders(
     py: Python<'_>,
     folders: Vec<String>,
-    concurrency: usize,
+    concurrency: i64,
     timeout: f64,
     storage: HashMap<String, HashMap<String, String>>,
 ) -> PyResult<Vec<Option<Listing>>> {
@@ -424,7 +418,7 @@ fn with_errors<'py>(
 #[pyfunction]
 #[pyo3(
     signature = (
-        image, *, size=None, max_pixels=DEFAULT_MAX_PIXELS, apply_exif=false,
+        image, *, size=None, max_pixels=DEFAULT_MAX_PIXELS as i64, apply_exif=false,
         allow_trailing=false,
     ),
     text_signature = "(image, *, size=None, max_pixels=178956970, apply_exif=False, \
@@ -432,23 +426,22 @@ fn with_errors<'py>(
 )]
 fn load_image<'py>(
     image: &Bound<'py, PyAny>,
-    size: Option<(usize, usize)>,
-    max_pixels: u64,
+    size: Option<(i64, i64)>,
+    max_pixels: i64,
     apply_exif: bool,
     allow_trailing: bool,
 ) -> PyResult<Bound<'py, PyArray3<u8>>> {
     let py = image.py();
     let owned = image_of(image, 0)?;
     let size = size.map(|(height, width)| {
-        let [width, height] = [positive("size", width)?, positive("size", height)?];
         PyResult::Ok(Size {
-            width: width.get(),
-            height: height.get(),
+            width: side(width)?,
+            height: side(height)?,
         })
     });
     let size = size.transpose()?;
     let options = DecodeOptions {
-        max_pixels,
+        max_pixels: natural("max_pixels", max_pixels)?,
         apply_exif,
         allow_trailing,
     };
@@ -470,13 +463,14 @@ fn load(
     let Some(size) = size else {
         return Ok((pixels.to_vec(), from));
     };
-    let mut resized = vec![0; size.bytes()];
+    let mut resized = Vec::new();
+    make_room(&mut resized, size.bytes(), size)?;
     Resizer::default().resize_into(pixels, from, &mut resized, size);
     Ok((resized, size))
 }
 
 #[pyfunction]
-fn multiply_adds(py: Python<'_>, threads: usize, seconds: f64) -> PyResult<u64> {
+fn multiply_adds(py: Python<'_>, threads: i64, seconds: f64) -> PyResult<u64> {
     let threads = positive("threads", threads)?;
     let duration = self::seconds("seconds", seconds)?;
     Ok(py.detach(|| peak::multiply_adds(threads, duration)))
@@ -495,10 +489,31 @@ fn seconds(name: &'static str, value: f64) -> Result<Duration, Error> {
     })
 }
 
-fn positive(name: &'static str, value: usize) -> Result<NonZeroUsize, Error> {
-    NonZeroUsize::new(value).ok_or_else(|| Error::InvalidOption {
+/// A number above 0, in whichever of Rust's types for these.
+fn positive<T: TryFrom<NonZeroU64>>(name: &'static str, value: i64) -> Result<T, Error> {
+    let positive = u64::try_from(value).ok().and_then(NonZeroU64::new);
+    let positive = positive.and_then(|value| T::try_from(value).ok());
+    positive.ok_or_else(|| Error::InvalidOption {
         name,
         expected: "at least 1",
+        found: value.to_string(),
+    })
+}
+
+fn natural(name: &'static str, value: i64) -> Result<u64, Error> {
+    u64::try_from(value).map_err(|_| Error::InvalidOption {
+        name,
+        expected: "at least 0",
+        found: value.to_string(),
+    })
+}
+
+/// Pixels of one side of an image, as many as a JPEG can have.
+fn side(value: i64) -> Result<usize, Error> {
+    let side = u16::try_from(value).ok().filter(|&side| side > 0);
+    side.map(usize::from).ok_or_else(|| Error::InvalidOption {
+        name: "size",
+        expected: "1 to 65,535 pixels high and wide",
         found: value.to_string(),
     })
 }

@@ -215,6 +215,13 @@ class TestOptions:
             name: parameters[name].default for name in open_again.keywords
         }
 
+    @pytest.mark.parametrize("size", [(0, 8), (8, -1), (1 << 20, 1 << 20), (8, 1 << 62)])
+    def test_a_size_that_no_image_has_is_refused(self, size: tuple[int, int]) -> None:
+        with pytest.raises(
+            ValueError, match=r"^size must be 1 to 65,535 pixels high and wide, not"
+        ):
+            pomona.load_image(PHOTOS[0], size=size)
+
     @pytest.mark.parametrize("option", ["threads", "batch_size"])
     def test_zero_is_refused_by_name(self, tiny_model: Path, option: str) -> None:
         with pytest.raises(ValueError, match=f"^{option} must be at least 1, not 0$"):
@@ -222,7 +229,7 @@ class TestOptions:
 
     @pytest.mark.parametrize("option", ["threads", "batch_size", "max_pixels"])
     def test_negative_numbers_are_refused(self, tiny_model: Path, option: str) -> None:
-        with pytest.raises((ValueError, OverflowError)):
+        with pytest.raises(ValueError, match=f"^{option} must be at least [01], not -1$"):
             Featurizer(tiny_model, **{option: -1})
 
     @pytest.mark.parametrize("option", ["threads", "batch_size", "max_pixels"])
@@ -246,11 +253,6 @@ class TestOptions:
             Featurizer(tiny_model).featurize(longer)
         features = Featurizer(tiny_model, allow_trailing=True).featurize(longer)
         np.testing.assert_array_equal(features, expected[:1])
-
-    def test_load_image_refuses_a_size_without_pixels(self) -> None:
-        for size in [(0, 8), (8, 0)]:
-            with pytest.raises(ValueError, match=r"^size must be at least 1, not 0$"):
-                pomona.load_image(PHOTOS[0], size=size)
 
     def test_load_image_takes_every_kind_of_bytes(self) -> None:
         expected = pomona.load_image(PHOTOS[0])

@@ -313,9 +313,9 @@ class TestBombs:
         assert refusal(png_sized(2000, 2000), max_pixels=1_000_000).startswith("too large: ")
 
 
-def scans(count: int) -> bytes:
+def scans(count: int, side: int = 2000) -> bytes:
     """A progressive JPEG that goes over all its blocks once more, `count` times."""
-    data = saved(picture("L", 2000, 2000), "JPEG", progressive=True)
+    data = saved(picture("L", side, side), "JPEG", progressive=True)
     first = data.index(b"\xff\xda")
     # Refining a coefficient that never is: an empty scan, all of it one run of zero blocks.
     table = jpeg_segment(0xC4, bytes([0x10] + [1] + [0] * 15 + [0xE0]))
@@ -326,6 +326,10 @@ def scans(count: int) -> bytes:
 class TestDamagedJpeg:
     def test_thousands_of_scans_are_refused(self) -> None:
         assert "can't decode JPEG: " in refusal(scans(5000))
+
+    def test_hundreds_are_refused_where_each_takes_long(self) -> None:
+        assert reason_of(scans(150)) is None
+        assert "can't decode JPEG: " in refusal(scans(150, side=5000))
 
     def test_flipped_bits_in_the_data_are_found_or_harmless(self) -> None:
         data = ONE_OF_EACH["JPEG"]

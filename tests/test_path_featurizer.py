@@ -73,6 +73,7 @@ def test_what_makes_no_sense_is_refused(tiny_model: Path) -> None:
     for options, said in (
         ({"concurrency": 0}, "concurrency must be at least 1"),
         ({"max_bytes_in_flight": 0}, "max_bytes_in_flight must be at least 1"),
+        ({"concurrency": -1}, "concurrency must be at least 1, not -1"),
         ({"timeout": -1.0}, "timeout must be a time"),
         ({"storage": {"": {"colour": "red"}}}, "storage must be settings of S3, not colour"),
         ({"storage": {"": {"credentials": "magic"}}}, "credentials must be chain, keys"),
@@ -105,6 +106,19 @@ def test_a_signal_ends_the_wait_for_a_server_that_hangs(tiny_model: Path) -> Non
             alarm.join()
             signal.signal(signal.SIGALRM, before)
     assert stream.next() is None
+
+
+def test_what_is_no_file_is_neither_waited_for_nor_read(tiny_model: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "endless.jpg").symlink_to("/dev/zero")
+    (tmp_path / "folder.jpg").mkdir()
+    (tmp_path / "empty.jpg").write_bytes(b"")
+    stream = PathFeaturizer(Featurizer(tiny_model))
+    stream.submit(f"{tmp_path}/{name}.jpg" for name in ("pipe", "endless", "folder", "empty"))
+    results = stream.next()
+    assert results is not None
+    reasons = [error and error.reason for error in results[1]]
+    assert reasons == ["not a file", "not a file", "not a file", "empty: 0 bytes"]
 
 
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")

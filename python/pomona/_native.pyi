@@ -285,7 +285,8 @@ def load_image(
     image : bytes, bytearray or memoryview
         An encoded image: JPEG, PNG, WebP, GIF, BMP or TIFF.
     size : tuple of int, optional
-        Height and width, in pixels, to resize to. Without it the image keeps its size.
+        Height and width, in pixels, to resize to, up to 65,535 each. Without it the image keeps its
+        size.
     max_pixels : int, default 178956970
         An image of more pixels is refused before memory is taken for it.
     apply_exif : bool, default False
@@ -302,6 +303,8 @@ def load_image(
     ------
     ImageError
         If the image can't be read.
+    ValueError
+        If an option has a value that can't be used.
     """
 
 def multiply_adds(threads: int, seconds: float) -> int:

@@ -11,7 +11,11 @@ use crate::ImageError;
 use crate::resize::{CHANNELS, Size};
 
 /// More scans than any encoder writes: a small file of very many would take minutes.
-const MAX_SCANS: u32 = 500;
+const MAX_SCANS: usize = 500;
+/// As many as an encoder may write, whatever the size.
+const SCANS: usize = 32;
+/// Pixels of all scans together, beyond [`SCANS`]: some seconds, and no signal is heard meanwhile.
+const MAX_SCANNED_PIXELS: usize = 3_000_000_000;
 
 const START_OF_FRAME: [u8; 13] = [
     0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF,
@@ -98,7 +102,7 @@ impl Decompressor {
         }
         let turbo = match turbo {
             Some(turbo) => turbo,
-            None => turbo.insert(new_turbo().map_err(ImageError::Jpeg)?),
+            None => turbo.insert(turbojpeg::Decompressor::new().map_err(ImageError::Jpeg)?),
         };
         let header = turbo.read_header(bytes).map_err(ImageError::Jpeg)?;
         let DecompressHeader {
@@ -109,6 +113,9 @@ impl Decompressor {
         } = header;
         let size = options.size(Format::Jpeg, width as u32, height as u32)?;
         make_room(pixels, size.bytes(), size)?;
+        let scans = MAX_SCANNED_PIXELS / (size.width * size.height);
+        let limited = turbo.set_scan_limit(scans.clamp(SCANS, MAX_SCANS) as u32);
+        limited.map_err(ImageError::Jpeg)?;
         if matches!(colorspace, Colorspace::CMYK | Colorspace::YCCK) {
             make_room(inks, size.width * size.height * INKS, size)?;
             decompress(turbo, bytes, size, PixelFormat::CMYK, inks)?;
@@ -120,12 +127,6 @@ impl Decompressor {
         let orientation = options.apply_exif.then(|| orientation(bytes)).flatten();
         Ok((size, orientation))
     }
-}
-
-fn new_turbo() -> turbojpeg::Result<turbojpeg::Decompressor> {
-    let mut turbo = turbojpeg::Decompressor::new()?;
-    turbo.set_scan_limit(MAX_SCANS)?;
-    Ok(turbo)
 }
 
 fn decompress(

@@ -1,6 +1,6 @@
 //! Photos on the disk.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read};
 use std::path::PathBuf;
 
@@ -11,16 +11,22 @@ use crate::ImageError;
 
 /// Reads a file, once there is room for it.
 pub(crate) async fn read(path: PathBuf, budget: &ByteBudget) -> Result<Photo, Trouble> {
-    let (mut file, bytes) = elsewhere(move || {
+    let found = elsewhere(move || {
+        // To open a pipe is to wait for somebody to write to it, and a device may have no end.
+        if !fs::metadata(&path)?.is_file() {
+            return Ok(None);
+        }
         let file = File::open(path)?;
         let bytes = file.metadata()?.len();
-        Ok((file, bytes))
+        Ok(Some((file, bytes)))
     })
     .await?;
+    let (mut file, bytes) = found.ok_or(Trouble::Photo(ImageError::NotAFile))?;
     let room = budget.take(bytes).await;
     let mut content = room_for(bytes)?;
     let content = elsewhere(move || {
-        file.read_to_end(&mut content)?;
+        // A file that grows is no photo yet, and has no room for more.
+        file.by_ref().take(bytes).read_to_end(&mut content)?;
         Ok(content)
     })
     .await?;
