@@ -198,6 +198,16 @@ def test_no_path_at_all_is_refused(spark: SparkSession) -> None:
         read_images(spark, [])
 
 
+@pytest.mark.parametrize("content", [True, False])
+def test_what_can_be_no_path_is_refused(spark: SparkSession, content: bool) -> None:
+    with pytest.raises(ValueError, match="name of a folder is empty"):
+        read_images(spark, "", content=content)
+    with pytest.raises(ValueError, match="not UTF-8"):
+        read_images(spark, os.fsdecode(b"/caf\xe9"), content=content)
+    with pytest.raises(OSError, match="cannot list file:: "):
+        read_images(spark, "file:", content=content)
+
+
 def test_a_file_system_that_refuses_is_quoted(spark: SparkSession) -> None:
     with pytest.raises(OSError, match=r'cannot list nosuch://b/photos: .*scheme "nosuch"') as error:
         read_images(spark, "nosuch://b/photos")

@@ -13,7 +13,7 @@ from typing import Any, Callable, Iterator
 
 import pytest
 from pyspark.sql import DataFrame, Row, SparkSession
-from pyspark.sql.functions import col, spark_partition_id
+from pyspark.sql.functions import col, expr, spark_partition_id
 from s3 import PASSWORD, USER, Door, S3Server
 
 import photos as rendered
@@ -343,6 +343,21 @@ def test_a_photo_that_gets_no_answer_is_named_and_the_others_have_features(
     udf = featurize_paths_udf(tiny_model, on_error="raise", timeout=4.0)
     with pytest.raises(Exception, match=r"photo s3a://garden/many/003\.jpg: not read: "):
         table_of(spark, some(orchard, 5)).select(udf("path")).collect()
+
+
+@pytest.mark.parametrize(
+    ("column", "message"),
+    [
+        ("cast(path as binary)", "featurize_paths takes paths, and this is .*featurize_udf"),
+        ("''", "a photo's path is empty"),
+    ],
+)
+def test_what_is_no_path_is_told_so(
+    spark: SparkSession, tiny_model: Path, column: str, message: str
+) -> None:
+    table = table_of(spark, ["/a.jpg"]).select(expr(column).alias("path"))
+    with pytest.raises(Exception, match=message):
+        table.select(featurize_paths_udf(tiny_model)("path")).collect()
 
 
 def test_a_server_that_hangs_ends_the_job(

@@ -195,6 +195,17 @@ def test_raising_names_the_path_and_the_reason(with_bad: DataFrame, tiny_model: 
     assert f"empty.jpg: {reason(tiny_model, b'')}" in str(error.value)
 
 
+def test_raising_names_the_row_where_its_path_is_null(
+    spark: SparkSession, tiny_model: Path
+) -> None:
+    table = spark.createDataFrame([(bytearray(b"no photo"), None)], "content binary, path string")
+    featurize = featurize_udf(tiny_model, on_error="raise")
+    with pytest.raises(Exception, match=r"photo in row 0 of partition [0-9]+ .*: not a "):
+        table.select(featurize("content", "path")).collect()
+    with pytest.raises(Exception, match="photos and, for its errors, their paths: no more"):
+        table.select(featurize("content", "path", "path")).collect()
+
+
 def test_raising_names_the_row_where_there_is_no_path(
     spark: SparkSession, tiny_model: Path, photos_folder: Path
 ) -> None:

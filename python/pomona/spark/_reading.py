@@ -11,9 +11,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Mapping
 
-from py4j.protocol import Py4JJavaError
-
-from pomona.spark._storage import S3_SCHEMES, why
+from pomona.spark._storage import HADOOP_ERRORS, S3_SCHEMES, why
 
 if TYPE_CHECKING:
     from typing import Iterable
@@ -142,7 +140,7 @@ def why_not_by_paths(spark: SparkSession, uris: Iterable[str], storage: Storage)
             return f"{scheme}: is read by Spark only"
         try:
             client = spark._jvm.org.apache.hadoop.fs.FileSystem.getFileSystemClass(scheme, conf)
-        except Py4JJavaError as error:
+        except HADOOP_ERRORS as error:
             return why(error)
         if client.getName() not in _S3_CLIENTS:
             return f"{scheme}: is {client.getName()} here"

@@ -77,10 +77,7 @@ class Folder:
     """
 
     def __init__(self, spark: SparkSession, uri: str) -> None:
-        if not uri:
-            raise ValueError("the name of a folder is empty")
-        if utf8_text(uri) != uri:
-            raise ValueError(f"{utf8_text(uri)}: the name is not UTF-8, and Spark takes no other")
+        check_name(uri)
         self._spark = spark
         with _os_errors(f"cannot reach {uri}"):
             path = spark._jvm.org.apache.hadoop.fs.Path(uri)
@@ -171,6 +168,14 @@ class Folder:
             return bytes(self._spark._jvm.org.apache.commons.io.IOUtils.toByteArray(stream))
         finally:
             stream.close()
+
+
+def check_name(uri: str) -> None:
+    """Refuse what is no name of a file or folder."""
+    if not uri:
+        raise ValueError("the name of a folder is empty")
+    if utf8_text(uri) != uri:
+        raise ValueError(f"{utf8_text(uri)}: the name is not UTF-8, and Spark takes no other")
 
 
 def is_pattern(path: str) -> bool:

@@ -9,7 +9,6 @@ import warnings
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from py4j.protocol import Py4JJavaError
 from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql.functions import (
     broadcast,
@@ -27,7 +26,14 @@ from pomona._images import IMAGE_EXTENSIONS, is_image
 from pomona.spark._listing import ListedFile, files_of, files_of_s3, split_evenly, table_of
 from pomona.spark._reading import storage_of, why_not_by_paths
 from pomona.spark._session import session_of
-from pomona.spark._storage import S3_SCHEMES, is_pattern, literal, why
+from pomona.spark._storage import (
+    HADOOP_ERRORS,
+    S3_SCHEMES,
+    check_name,
+    is_pattern,
+    literal,
+    why,
+)
 
 if TYPE_CHECKING:
     from typing import Iterator, Sequence
@@ -98,6 +104,8 @@ def read_images(
         If a path does not exist, or there is no photo under any of them.
     OSError
         If the file system refuses: rights, a missing bucket, an unknown scheme …
+    ValueError
+        If a path is empty or not UTF-8.
 
     Warns
     -----
@@ -123,6 +131,7 @@ def read_images(
         raise ValueError("no path to read photos from: give a folder, or a list of them")
     paths = []
     for one in (os.fspath(each) for each in given):
+        check_name(one)
         paths.append(_clean(one))
         if paths[-1] != one:
             warnings.warn(f"{one!r} has doubled slashes: reading {paths[-1]!r}", stacklevel=2)
@@ -239,7 +248,7 @@ def _explained(paths: list[str]) -> Iterator[None]:
         yield
     except AnalysisException as error:  # a path that does not exist
         raise FileNotFoundError(_first_line(str(error))) from error
-    except Py4JJavaError as error:
+    except HADOOP_ERRORS as error:
         raise OSError(f"cannot list {', '.join(paths)}: {why(error)}") from error
 
 

@@ -360,7 +360,8 @@ def _series(steps: Iterator[_Step], *, raising: bool) -> Iterator[pd.Series]:
         if raising:
             for index, error in enumerate(step.errors):
                 if error is not None:
-                    name = _row_name(row + index) if step.paths is None else step.paths[index]
+                    path = None if step.paths is None else step.paths[index]
+                    name = _row_name(row + index) if path is None else path
                     raise ValueError(f"photo {name}: {error.reason}") from error
         row += len(step.errors)
         yield pd.Series(step.features, dtype=object)
@@ -402,7 +403,7 @@ class _Step(NamedTuple):
 
     features: list[NDArray[np.float32] | None]
     errors: list[ImageError | None]
-    paths: list[str] | None
+    paths: list[str | None] | None
 
 
 def _steps(
@@ -410,7 +411,9 @@ def _steps(
 ) -> Iterator[_Step]:
     """Featurise batches in steps of bounded size, whatever the size of Spark's batches."""
     for batch in batches:
-        content, paths = batch if isinstance(batch, tuple) else (batch, None)
+        content, paths, *others = batch if isinstance(batch, tuple) else (batch, None)
+        if others:
+            raise TypeError("featurize takes the photos and, for its errors, their paths: no more")
         for start in range(0, len(content), _ROWS_PER_STEP):
             rows = slice(start, start + _ROWS_PER_STEP)
             images = content.iloc[rows].tolist()
@@ -427,11 +430,11 @@ def _path_steps(
 ) -> Iterator[_Step]:
     """Featurise photos by their paths, reading some steps ahead of the one that is given."""
     stream = PathFeaturizer(load(model, threads), storage=storage.settings, **limits._asdict())
-    submitted: deque[list[str]] = deque()
+    submitted: deque[list[str | None]] = deque()
     for batch in batches:
         for start in range(0, len(batch), _ROWS_PER_STEP):
             paths = batch.iloc[start : start + _ROWS_PER_STEP].tolist()
-            _check_client(paths, storage)
+            _check_paths(paths, storage)
             stream.submit(paths)
             submitted.append(paths)
             if len(submitted) > _STEPS_AHEAD:
@@ -440,7 +443,7 @@ def _path_steps(
         yield _next_step(stream, submitted.popleft())
 
 
-def _next_step(stream: PathFeaturizer, paths: list[str]) -> _Step:
+def _next_step(stream: PathFeaturizer, paths: list[str | None]) -> _Step:
     results = stream.next()
     if results is None:
         raise RuntimeError("fewer results than photos: please report it")
@@ -450,7 +453,7 @@ def _next_step(stream: PathFeaturizer, paths: list[str]) -> _Step:
 def _step(
     photos: list[Any],
     results: tuple[NDArray[np.float32], list[ImageError | None]],
-    paths: list[str] | None,
+    paths: list[str | None] | None,
 ) -> _Step:
     """Make a step of what came of photos; null is no error."""
     matrix, errors = results
@@ -460,11 +463,18 @@ def _step(
     return _Step(features, errors, paths)
 
 
-def _check_client(paths: list[str], storage: Storage) -> None:
-    if storage.hadoops is None:
-        return
+def _check_paths(paths: list[Any], storage: Storage) -> None:
     for path in paths:
-        if path is not None and path.partition(":")[0] in S3_SCHEMES:
+        if path is None:
+            continue
+        if not isinstance(path, str):
+            raise TypeError(
+                f"featurize_paths takes paths, and this is {type(path).__name__}: for the bytes of "
+                "photos there is featurize_udf"
+            )
+        if not path:
+            raise ValueError("a photo's path is empty: give null where there is none")
+        if storage.hadoops is not None and path.partition(":")[0] in S3_SCHEMES:
             raise ValueError(
                 f"{path} can only be read by Spark, because {storage.hadoops}: read the content "
                 "with read_images, and use featurize_udf"
