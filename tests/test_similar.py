@@ -126,7 +126,7 @@ def test_the_neighbours_of_all_are_those_of_all_distances(
     paths: list[str], labels: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(similar, "_BLOCK", 16)
-    # No two distances that are within 5e-5, which float32 tells apart on every processor.
+    # Its distances to the nearest differ by 5e-5, which float32 tells apart on every processor.
     features = outputs.features_of(5, 9, seed=6)
     rows, distances = similar.Index([Vectors(paths, labels, features)]).neighbours(5)
     expected = plain_distances(features, features)
