@@ -8,6 +8,9 @@ SHELL := bash
 MAKEFLAGS += --no-builtin-rules
 export PATH := $(PATH):$(HOME)/.cargo/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# A slow index is waited for: pip by itself gives up after 15 s and 5 tries.
+export PIP_DEFAULT_TIMEOUT ?= 60
+export PIP_RETRIES ?= 10
 
 # The oldest wheel installer that a 3.7 can have is the newest that runs there; all venvs share it.
 PIP := pip==24.0

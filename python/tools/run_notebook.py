@@ -100,6 +100,7 @@ def execute(
     NotebookClient(
         running,
         timeout=TIMEOUT_SECONDS,
+        startup_timeout=TIMEOUT_SECONDS,
         record_timing=False,
         resources={"metadata": {"path": str(folder)}},
         **options,

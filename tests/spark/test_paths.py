@@ -334,13 +334,13 @@ def test_a_photo_that_gets_no_answer_is_named_and_the_others_have_features(
     spark: SparkSession, orchard: Orchard, tiny_model: Path
 ) -> None:
     orchard.door.trouble(hang="/00[37].jpg$")
-    rows = featurized(table_of(spark, some(orchard)), tiny_model, timeout=4.0)
+    rows = featurized(table_of(spark, some(orchard)), tiny_model, timeout=8.0)
     hung = {row.path[-7:]: row.error for row in rows if row.error}
     assert hung.keys() == {"003.jpg", "007.jpg"}
     for error in hung.values():
         assert re.fullmatch(f"{NOT_READ}no whole answer in .* tries, .*server hangs", error)
 
-    udf = featurize_paths_udf(tiny_model, on_error="raise", timeout=4.0)
+    udf = featurize_paths_udf(tiny_model, on_error="raise", timeout=8.0)
     with pytest.raises(Exception, match=r"photo s3a://garden/many/003\.jpg: not read: "):
         table_of(spark, some(orchard, 5)).select(udf("path")).collect()
 
