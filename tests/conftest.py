@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from pathlib import Path
 from typing import Callable
 
@@ -18,6 +19,9 @@ settings.register_profile(
     "the same", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("the same")
+
+# Tests that run in the background inherit that it is ignored, and so would all that they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 LOUD = pytest.StashKey[list]()
 

@@ -20,8 +20,6 @@ PRELUDE = f"""
 import os, pickle, signal, sys, threading, time
 sys.path.insert(0, {str(TESTS)!r})
 import numpy as np
-# Tests that run in the background inherit signals that are ignored.
-signal.signal(signal.SIGINT, signal.default_int_handler)
 """
 
 # What the tests of a running process share.
