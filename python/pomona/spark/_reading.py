@@ -135,15 +135,16 @@ def storage_from(values: Mapping[str, str]) -> Storage:
 def why_not_by_paths(spark: SparkSession, uris: Iterable[str], storage: Storage) -> str | None:
     """Say why files at these addresses must be left to Spark; None if they need not."""
     conf = spark._jsparkSession.sessionState().newHadoopConf()
-    for scheme in {uri.partition(":")[0] for uri in uris} - {_LOCAL_SCHEME}:
+    for scheme in sorted({uri.partition(":")[0] for uri in uris} - {_LOCAL_SCHEME}):
         if scheme not in S3_SCHEMES:
             return f"{scheme}: is read by Spark only"
         try:
             client = spark._jvm.org.apache.hadoop.fs.FileSystem.getFileSystemClass(scheme, conf)
         except HADOOP_ERRORS as error:
             return why(error)
-        if client.getName() not in _S3_CLIENTS:
-            return f"{scheme}: is {client.getName()} here"
+        name = client.getName()
+        if name not in _S3_CLIENTS:
+            return f"{scheme}: is {name} here"
         if storage.hadoops is not None:
             return storage.hadoops
     return None
