@@ -10,7 +10,7 @@ import socket
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 from time import monotonic
@@ -21,39 +21,29 @@ import pytest
 
 import relay
 from services import Service, free_port, wait_until
+from stores import Store
 
 CONTENT = bytes(range(256)) * 40
 
 
-class Storage(BaseHTTPRequestHandler):
+class Storage(Store):
     """Keeps connections, as S3 does, and tells a listing in chunks."""
 
-    protocol_version = "HTTP/1.1"
     wbufsize = -1
 
-    def do_GET(self) -> None:
-        self.send_response(200)
-        if "list-type" in self.path:
-            self.send_header("Transfer-Encoding", "chunked")
-            self.end_headers()
-            self.wfile.write(b"4\r\n<a/>\r\n0\r\n\r\n")
+    def do_GET(self) -> None:  # noqa: N802
+        if "list-type" not in self.path:
+            self.answer(CONTENT)
             return
-        self.send_header("Content-Length", str(len(CONTENT)))
+        self.send_response(200)
+        self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
-        if self.command == "GET":
-            self.wfile.write(CONTENT)
+        self.wfile.write(b"4\r\n<a/>\r\n0\r\n\r\n")
 
     do_HEAD = do_GET  # noqa: N815
 
-    def do_PUT(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *args: object) -> None:
-        pass
+    def do_PUT(self) -> None:  # noqa: N802
+        self.answer(self.rfile.read(int(self.headers["Content-Length"])))
 
 
 class Relayed:
