@@ -104,11 +104,12 @@ impl Default for DecodeOptions {
     }
 }
 
-/// Decodes images, keeping the decoder's state and its buffers between calls.
+/// Decodes images, each from a clean state: between calls it keeps the memory of its buffers, and
+/// nothing of what was in them.
 #[derive(Default)]
 pub struct Decoder {
     options: DecodeOptions,
-    jpeg: jpeg::Decompressor,
+    inks: Vec<u8>,
     pixels: Vec<u8>,
 }
 
@@ -133,8 +134,6 @@ impl Decoder {
         let format = Format::of(bytes).ok_or_else(|| unknown(bytes))?;
         let decoded = panic::catch_unwind(AssertUnwindSafe(|| self.decode_as(format, bytes)));
         let size = decoded.unwrap_or_else(|panic| {
-            // Its state may be half-way through an image.
-            *self = Self::new(self.options);
             Err(ImageError::Panicked {
                 format,
                 detail: message(&*panic),
@@ -146,12 +145,12 @@ impl Decoder {
     fn decode_as(&mut self, format: Format, bytes: &[u8]) -> Result<Size, ImageError> {
         let Self {
             options,
-            jpeg,
+            inks,
             pixels,
         } = self;
         let bytes = extent::checked(format, bytes, options.allow_trailing)?;
         let (size, orientation) = match format {
-            Format::Jpeg => jpeg.decode_into(bytes, options, pixels)?,
+            Format::Jpeg => jpeg::decode_into(bytes, options, inks, pixels)?,
             _ => still::decode_into(format, bytes, options, pixels)?,
         };
         Ok(match orientation {

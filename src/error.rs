@@ -7,8 +7,35 @@ use crate::decode::Format;
 /// The result of a call on the whole.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// How the reasons begin that are the storage's and not the photo's: another try may do better.
-pub const NOT_READ: &str = "not read: ";
+/// What decided that a photo has no features, and so whether another try may end otherwise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ImageErrorKind {
+    /// There was no photo: `None`, a SQL null.
+    Missing,
+    /// The bytes, as this version decodes them: another try ends alike.
+    Image,
+    /// The memory that was free at the time.
+    Memory,
+    /// The photo was listed, and deleted before it was read.
+    Gone,
+    /// The storage did not give the bytes.
+    Storage,
+}
+
+impl ImageErrorKind {
+    /// The kind in one word, as Python and the column `error_kind` have it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::Image => "image",
+            Self::Memory => "memory",
+            Self::Gone => "gone",
+            Self::Storage => "storage",
+        }
+    }
+}
 
 /// Why one photo has no features.
 #[derive(Debug, thiserror::Error)]
@@ -27,11 +54,11 @@ pub enum ImageError {
     NotAFile,
 
     /// The photo was listed and is gone.
-    #[error("{NOT_READ}no longer there")]
+    #[error("not read: no longer there")]
     Gone,
 
     /// The store did not give the photo.
-    #[error("{NOT_READ}{reason}")]
+    #[error("not read: {reason}")]
     NotRead {
         /// What the store said, or that it said nothing.
         reason: String,
@@ -132,6 +159,29 @@ pub enum ImageError {
         /// The panic's message.
         detail: String,
     },
+}
+
+impl ImageError {
+    /// What decided it.
+    #[must_use]
+    pub fn kind(&self) -> ImageErrorKind {
+        match self {
+            Self::Missing => ImageErrorKind::Missing,
+            Self::OutOfMemory { .. } => ImageErrorKind::Memory,
+            Self::Gone => ImageErrorKind::Gone,
+            Self::NotAFile | Self::NotRead { .. } => ImageErrorKind::Storage,
+            Self::Empty
+            | Self::UnknownFormat { .. }
+            | Self::Truncated { .. }
+            | Self::TrailingData { .. }
+            | Self::ZeroSized { .. }
+            | Self::TooManyPixels { .. }
+            | Self::Unsupported { .. }
+            | Self::Jpeg(_)
+            | Self::Decode { .. }
+            | Self::Panicked { .. } => ImageErrorKind::Image,
+        }
+    }
 }
 
 /// libjpeg-turbo's message without the wrapper's prefix.

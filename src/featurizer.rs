@@ -1,5 +1,6 @@
 //! Many images to one matrix and one error slot per image: batches and threads.
 
+use std::mem;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -225,9 +226,10 @@ impl<I: Iterator> Jobs<I> {
     }
 }
 
-/// What one thread needs, kept from call to call: a session and buffers.
+/// What one thread needs, kept from batch to batch while they go well: a session and buffers.
 #[derive(Debug)]
 pub(crate) struct Worker {
+    decode: DecodeOptions,
     decoder: Decoder,
     resizer: Resizer,
     pixels: Vec<u8>,
@@ -237,6 +239,7 @@ pub(crate) struct Worker {
 impl Worker {
     fn new(decode: DecodeOptions) -> Self {
         Self {
+            decode,
             decoder: Decoder::new(decode),
             resizer: Resizer::default(),
             pixels: Vec::new(),
@@ -244,6 +247,10 @@ impl Worker {
         }
     }
 
+    /// Fills the rows and error slots of a batch.
+    ///
+    /// A batch that fails on the whole, or panics, leaves a new worker behind: no session and no
+    /// buffer that was in the middle of something meets another photo.
     pub(crate) fn run(
         &mut self,
         contract: &Contract,
@@ -251,7 +258,21 @@ impl Worker {
         batch: Batch<'_>,
         interrupted: &mut dyn FnMut() -> bool,
     ) -> Result<()> {
+        let mut worker = mem::replace(self, Self::new(self.decode));
+        worker.run_batch(contract, runtime, batch, interrupted)?;
+        *self = worker;
+        Ok(())
+    }
+
+    fn run_batch(
+        &mut self,
+        contract: &Contract,
+        runtime: &Path,
+        batch: Batch<'_>,
+        interrupted: &mut dyn FnMut() -> bool,
+    ) -> Result<()> {
         let Self {
+            decode: _,
             decoder,
             resizer,
             pixels,

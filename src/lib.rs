@@ -28,6 +28,6 @@ pub mod resize;
 pub mod storage;
 mod stream;
 
-pub use error::{Error, ImageError, NOT_READ, Result, StorageFault};
+pub use error::{Error, ImageError, ImageErrorKind, Result, StorageFault};
 pub use featurizer::{Features, Featurizer, Options};
 pub use stream::PathFeaturizer;

@@ -18,7 +18,7 @@ use pyo3::types::{PyByteArray, PyBytes, PyDict, PyMemoryView, PyString, PyTuple}
 use crate::decode::{DEFAULT_MAX_PIXELS, DecodeOptions, Decoder, make_room};
 use crate::resize::{CHANNELS, Resizer, Size};
 use crate::storage::{self, Credentials, Limits, S3Settings, Settings};
-use crate::{Error, Features, ImageError, NOT_READ, Options, peak};
+use crate::{Error, Features, ImageError, Options, peak};
 
 mod exceptions {
     pyo3::import_exception!(pomona._errors, ImageError);
@@ -52,7 +52,7 @@ impl From<Error> for PyErr {
 }
 
 fn image_error(index: usize, reason: &ImageError) -> PyErr {
-    exceptions::ImageError::new_err((index, reason.to_string()))
+    exceptions::ImageError::new_err((index, reason.to_string(), reason.kind().as_str()))
 }
 
 /// What to do with the images that have no features.
@@ -556,7 +556,6 @@ fn image_of(image: &Bound<'_, PyAny>, index: usize) -> PyResult<Option<PyBackedB
 mod _native {
     #[pymodule_export]
     use super::{Featurizer, PathFeaturizer, list_folders, load_image, multiply_adds, vectors};
-    use super::{ImageError, NOT_READ};
     use numpy::PyArray2;
     use pyo3::prelude::*;
 
@@ -567,8 +566,6 @@ mod _native {
         let py = module.py();
         py.import("numpy")?;
         PyArray2::<f32>::zeros(py, [0, 0], false);
-        module.add("NOT_READ", NOT_READ)?;
-        module.add("GONE", ImageError::Gone.to_string())?;
         module.add("__version__", env!("CARGO_PKG_VERSION"))
     }
 }

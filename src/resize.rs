@@ -126,7 +126,8 @@ impl Weights {
         if (self.from, self.to) == (from, to) {
             return;
         }
-        (self.from, self.to) = (from, to);
+        // Until all are there, these are the weights of no axis.
+        (self.from, self.to) = (0, 0);
         self.windows.clear();
         self.values.clear();
         let scale = from as f64 / to as f64;
@@ -152,6 +153,7 @@ impl Weights {
             self.values
                 .extend(kernel.iter().map(|weight| fixed_point(weight / norm)));
         }
+        (self.from, self.to) = (from, to);
     }
 
     fn iter(&self) -> impl Iterator<Item = (usize, &[i32])> {

@@ -31,12 +31,34 @@ pub struct PathFeaturizer {
     featurizer: Arc<Featurizer>,
     reader: Reader,
     handle: Handle,
+    concurrency: usize,
+    pending: Pending,
+    process: u32,
+}
+
+/// What has been submitted and not given up, with all that its reads share.
+///
+/// A call that fails drops it. Reads that are still under way then end on a desk that nobody looks
+/// at, whenever they do, and none of what they bring meets what is submitted afterwards.
+#[derive(Debug)]
+struct Pending {
     /// Photos that may be read at once.
     turns: Arc<Semaphore>,
+    /// To drop them is to abort them.
     reads: JoinSet<()>,
     desk: Arc<Desk>,
     submitted: usize,
-    process: u32,
+}
+
+impl Pending {
+    fn new(concurrency: usize) -> Self {
+        Self {
+            turns: Arc::new(Semaphore::new(concurrency)),
+            reads: JoinSet::new(),
+            desk: Arc::default(),
+            submitted: 0,
+        }
+    }
 }
 
 impl PathFeaturizer {
@@ -46,15 +68,14 @@ impl PathFeaturizer {
     /// [`Error::StartReading`] or [`Error::ForkedWhileBusy`].
     pub fn new(featurizer: Arc<Featurizer>, settings: Settings, limits: Limits) -> Result<Self> {
         let limits = limits.clamped();
+        let concurrency = limits.concurrency.get();
         let (handle, buckets) = runtime()?;
         Ok(Self {
             featurizer,
             reader: Reader::new(Arc::new(settings), limits, buckets),
             handle,
-            turns: Arc::new(Semaphore::new(limits.concurrency.get())),
-            reads: JoinSet::new(),
-            desk: Arc::default(),
-            submitted: 0,
+            concurrency,
+            pending: Pending::new(concurrency),
             process: process::id(),
         })
     }
@@ -65,25 +86,31 @@ impl PathFeaturizer {
     /// [`Error::ForkedWhileReading`] in a child of the process that made this.
     pub fn submit(&mut self, paths: Vec<Option<String>>) -> Result<()> {
         self.check_process()?;
-        while self.reads.try_join_next().is_some() {}
-        let number = self.submitted;
-        self.submitted += 1;
+        let Pending {
+            turns,
+            reads,
+            desk,
+            submitted,
+        } = &mut self.pending;
+        while reads.try_join_next().is_some() {}
+        let number = *submitted;
+        *submitted += 1;
         let step = Step::new(paths.len(), self.featurizer.contract.dim);
-        self.desk.lock().steps.push_back(step);
+        desk.lock().steps.push_back(step);
         for (slot, path) in paths.into_iter().enumerate() {
             let place = Place { step: number, slot };
             let Some(path) = path else {
-                self.desk.arrive(place, Outcome::None(ImageError::Missing));
+                desk.arrive(place, Outcome::None(ImageError::Missing));
                 continue;
             };
             let reader = self.reader.clone();
-            let turns = Arc::clone(&self.turns);
-            let parcel = Parcel::new(&self.desk, place, &path);
+            let turns = Arc::clone(turns);
+            let parcel = Parcel::new(desk, place, &path);
             let read = async move {
                 let _turn = turns.acquire().await;
                 parcel.deliver(reader.read(&path).await);
             };
-            self.reads.spawn_on(read, &self.handle);
+            reads.spawn_on(read, &self.handle);
         }
         Ok(())
     }
@@ -95,36 +122,34 @@ impl PathFeaturizer {
     /// # Errors
     /// A photo that can't be read fills its error slot. [`Error`] is of the store, of a path, of the
     /// model, of ONNX Runtime, [`Error::ForkedWhileReading`] or [`Error::Interrupted`]. After an
-    /// error there are no more steps.
+    /// error there are no more steps, until others are submitted.
     pub fn next(&mut self, interrupted: &mut dyn FnMut() -> bool) -> Result<Option<Features>> {
         self.check_process()?;
-        if self.desk.lock().steps.is_empty() {
+        if self.pending.desk.lock().steps.is_empty() {
             return Ok(None);
         }
-        let result = self.compute(interrupted);
-        let mut state = self.desk.lock();
-        if let Err(error) = result {
-            self.reads.abort_all();
-            *state = State {
-                given: self.submitted,
-                ..State::default()
-            };
-            return Err(error);
-        }
-        state.given += 1;
-        Ok(state.steps.pop_front().map(|step| Features {
+        let pending = mem::replace(&mut self.pending, Pending::new(self.concurrency));
+        self.compute(&pending.desk, interrupted)?;
+        let step = {
+            let mut state = pending.desk.lock();
+            state.given += 1;
+            state.steps.pop_front()
+        };
+        self.pending = pending;
+        Ok(step.map(|step| Features {
             matrix: step.matrix,
             errors: step.errors,
         }))
     }
 
     /// Featurizes what arrives until the oldest step is complete.
-    fn compute(&self, interrupted: &mut dyn FnMut() -> bool) -> Result<()> {
+    fn compute(&self, desk: &Desk, interrupted: &mut dyn FnMut() -> bool) -> Result<()> {
         let mut workers = self.featurizer.workers()?;
         let Some((first, others)) = workers.split_first_mut() else {
             unreachable!("at least one thread")
         };
-        let help = |worker: &mut Worker| match self.work(worker, &mut || self.desk.lock().stopped) {
+        let help = |worker: &mut Worker| match self.work(worker, desk, &mut || desk.lock().stopped)
+        {
             // Whoever stopped the others says why.
             Err(Error::Interrupted) => Ok(()),
             result => result,
@@ -134,7 +159,7 @@ impl PathFeaturizer {
                 .iter_mut()
                 .map(|worker| scope.spawn(|| help(worker)))
                 .collect();
-            let mut result = self.work(first, interrupted);
+            let mut result = self.work(first, desk, interrupted);
             for other in others {
                 let other = other
                     .join()
@@ -148,7 +173,12 @@ impl PathFeaturizer {
         })
     }
 
-    fn work(&self, worker: &mut Worker, interrupted: &mut dyn FnMut() -> bool) -> Result<()> {
+    fn work(
+        &self,
+        worker: &mut Worker,
+        desk: &Desk,
+        interrupted: &mut dyn FnMut() -> bool,
+    ) -> Result<()> {
         let Featurizer {
             contract, runtime, ..
         } = &*self.featurizer;
@@ -157,9 +187,8 @@ impl PathFeaturizer {
         let mut photos = Vec::new();
         loop {
             let photos = &mut photos;
-            self.desk
-                .take(batch_size, photos, interrupted)
-                .inspect_err(|_| self.desk.stop())?;
+            desk.take(batch_size, photos, interrupted)
+                .inspect_err(|_| desk.stop())?;
             if photos.is_empty() {
                 return Ok(());
             }
@@ -176,9 +205,9 @@ impl PathFeaturizer {
             };
             worker
                 .run(contract, runtime, batch, interrupted)
-                .inspect_err(|_| self.desk.stop())?;
+                .inspect_err(|_| desk.stop())?;
             let places = photos.drain(..).map(|(place, _)| place);
-            self.desk.note(places, rows, errors);
+            desk.note(places, rows, errors);
         }
     }
 
@@ -194,7 +223,7 @@ impl Drop for PathFeaturizer {
     fn drop(&mut self) {
         if process::id() != self.process {
             // To cancel reads is to wake threads that are not here.
-            mem::forget(mem::take(&mut self.reads));
+            mem::forget(mem::take(&mut self.pending.reads));
         }
     }
 }

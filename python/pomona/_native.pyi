@@ -9,8 +9,6 @@ from numpy.typing import NDArray
 from pomona._errors import ImageError
 
 __all__ = [
-    "GONE",
-    "NOT_READ",
     "Featurizer",
     "PathFeaturizer",
     "__version__",
@@ -21,11 +19,6 @@ __all__ = [
 ]
 
 __version__: str
-
-#: How the reasons begin that are the storage's and not the photo's: another try may do better.
-NOT_READ: str
-#: The reason of a photo that was gone when it was to be read; it begins with `NOT_READ`.
-GONE: str
 
 @final
 class Featurizer:
@@ -216,9 +209,11 @@ class PathFeaturizer:
         features : numpy.ndarray
             float32 of shape (n, dim), C order; a row of NaN where there is an error.
         errors : list of ImageError or None
-            One slot per path. Reasons of the storage begin with `NOT_READ`.
+            One slot per path. A `kind` other than ``"image"`` is not the photo's: another try may
+            end otherwise.
 
-        None instead of both if there is no step left, as after an exception.
+        None instead of both if there is no step left. After an exception there is none, until
+        others are submitted: the reads that were under way are given up.
 
         Raises
         ------

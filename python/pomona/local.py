@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Iterable, Iterator, NamedTuple, Sequence
 
 import numpy as np
 
+from pomona._errors import ERROR_COLUMNS, ImageError
 from pomona._images import IMAGE_EXTENSIONS, Tally, find_images, label_of, one_line, utf8_text
 from pomona._output import atomic_file, check_writable
 from pomona._progress import Progress
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from pomona import Featurizer
+    from pomona._errors import ErrorKind
 
     PathLike = str | os.PathLike[str]
 
@@ -73,11 +75,11 @@ class Summary:
     #: From the call to the finished file.
     seconds: float = 0.0
 
-    def add(self, photos: Sequence[_Photo], errors: Sequence[str | None]) -> int:
+    def add(self, photos: Sequence[_Photo], errors: Sequence[ImageError | None]) -> int:
         """Count rows and return how many of them failed."""
         self.images += len(photos)
         self.labels.update(photo.label for photo in photos)
-        failed = [(photo.path, error) for photo, error in zip(photos, errors) if error is not None]
+        failed = [(photo.path, error.reason) for photo, error in zip(photos, errors) if error]
         self.errors += len(failed)
         self.first_errors += failed[: LISTED_ERRORS - len(self.first_errors)]
         return len(failed)
@@ -102,9 +104,11 @@ def featurize_folder(
     """Write the features of every photo under `images` to one Parquet file.
 
     The file has one row a photo, in the order of the paths: ``path`` (string), ``label`` (string,
-    the folder's name), ``features`` (list<float32>, null where the photo failed) and ``error``
-    (string, null where it did not). Its key-value metadata names the model, the model's sha256 and
-    the version of pomona. It appears under its name only when it is complete.
+    the folder's name), ``features`` (list<float32>, null where the photo failed) and ``error``,
+    ``error_kind`` and ``error_version`` (string, null where it did not): the reason, the kind that
+    `pomona.ImageError` has, and the version that decided it. Its key-value metadata names the
+    model, the model's sha256 and the version of pomona. It appears under its name only when it is
+    complete.
 
     Memory stays bounded however many photos there are and however large their files: photos are
     read ahead of the model in chunks, and rows are written in groups.
@@ -186,10 +190,7 @@ def featurize_folder(
         ) as progress, _read_ahead(find_images(*roots)) as chunks:
             for photos in chunks:
                 features, failures = featurizer.try_featurize([photo.content for photo in photos])
-                errors = [
-                    photo.error or (failure.reason if failure else None)
-                    for photo, failure in zip(photos, failures)
-                ]
+                errors = [photo.error or failure for photo, failure in zip(photos, failures)]
                 write(_table(photos, features, errors))
                 progress.update(len(photos), errors=summary.add(photos, errors))
         summary.output_bytes = file.tell()
@@ -211,7 +212,7 @@ class _Photo(NamedTuple):
     path: str
     label: str
     content: bytes | None
-    error: str | None
+    error: ImageError | None
 
 
 def _read_photo(path: str) -> _Photo:
@@ -219,8 +220,9 @@ def _read_photo(path: str) -> _Photo:
     content = error = None
     try:
         content = _read_file(path)
-    except OSError as reason:
-        error = f"cannot be read: {reason.strerror or reason}"
+    except OSError as failure:
+        kind: ErrorKind = "gone" if isinstance(failure, FileNotFoundError) else "storage"
+        error = ImageError(0, f"cannot be read: {failure.strerror or failure}", kind)
     return _Photo(utf8_text(path), utf8_text(label_of(path)), content, error)
 
 
@@ -319,7 +321,7 @@ def _schema() -> pa.Schema:
             pa.field("path", pa.string(), nullable=False),
             pa.field("label", pa.string(), nullable=False),
             pa.field("features", pa.list_(pa.float32())),
-            pa.field("error", pa.string()),
+            *(pa.field(name, pa.string()) for name in ERROR_COLUMNS),
         ]
     )
 
@@ -339,10 +341,12 @@ def _metadata(featurizer: Featurizer, apply_exif: bool) -> dict[str, str]:
 
 
 def _table(
-    photos: Sequence[_Photo], features: NDArray[np.float32], errors: Sequence[str | None]
+    photos: Sequence[_Photo], features: NDArray[np.float32], errors: Sequence[ImageError | None]
 ) -> pa.Table:
     """Make rows of photos and their features (n, d), without a Python object per number."""
     import pyarrow as pa
+
+    from pomona import __version__
 
     failed = np.array([error is not None for error in errors], dtype=bool)
     # A list starts at its offset; a null offset is a null list and takes no numbers.
@@ -356,7 +360,9 @@ def _table(
         pa.array([photo.path for photo in photos], pa.string()),
         pa.array([photo.label for photo in photos], pa.string()),
         lists,
-        pa.array(errors, pa.string()),
+        pa.array([error and error.reason for error in errors], pa.string()),
+        pa.array([error and error.kind for error in errors], pa.string()),
+        pa.array([error and __version__ for error in errors], pa.string()),
     ]
     return pa.Table.from_arrays(columns, schema=_schema())
 

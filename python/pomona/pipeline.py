@@ -52,6 +52,10 @@ class Summary:
     first_errors: list[tuple[str, str]] = field(default_factory=list)
     #: Photos that this run put through the model; the others are from earlier runs.
     featurized: int = 0
+    #: Of those, photos that had an error from an earlier run, and the ones among them that have
+    #: features now.
+    retried: int = 0
+    recovered: int = 0
     #: Photos that were listed and gone when they were to be read.
     vanished: int = 0
     #: The ``way`` in which photos are read and the ``reason`` for it: ``paths`` if each task reads
@@ -84,6 +88,8 @@ class Summary:
             f"{self.photos:,} photos, {self.featurized:,} of them featurized now{rate}, "
             f"with {self.model['name']}"
         ]
+        if self.retried:
+            lines.append(self.describe_retried())
         if self.errors:
             lines.append(f"{self.errors:,} cannot be read, such as:")
             lines += [f"  {path}: {reason}" for path, reason in self.first_errors]
@@ -93,6 +99,13 @@ class Summary:
         )
         lines.append(f"results: {self.output}/features, pca, pca_model, summary.json")
         return "\n".join(lines)
+
+    def describe_retried(self) -> str:
+        """Say what became of the photos that had an error from an earlier run."""
+        return (
+            f"tried again {self.retried:,} that had an error from an earlier run: "
+            f"{self.recovered:,} of them have features now"
+        )
 
 
 def run(
@@ -105,6 +118,7 @@ def run(
     components: int | None = None,
     standardize: bool = False,
     resume: bool = True,
+    retry_errors: bool = False,
     label: str | Column | None = "parent",
     by_paths: bool = True,
     chunk_photos: int | None = None,
@@ -134,6 +148,10 @@ def run(
         Divide each feature by its standard deviation before the PCA.
     resume
         False featurizes every photo again, also with another model.
+    retry_errors
+        Try every photo again that has an error from an earlier run, and no other. Without it, only
+        those are tried again whose error may have passed: the storage did not give them, say, or a
+        version of Pomona decided it that could be wrong.
     label
         As for `pomona.spark.read_images`.
     by_paths
@@ -198,7 +216,13 @@ def run(
         photos = read_images(spark, images, label=label, content=only_spark is not None)
     summary_file = home / "summary.json"
     with timed(seconds, "features"):
-        features_run = prepare(photos, (home / "features").uri, model=model, resume=resume)
+        features_run = prepare(
+            photos,
+            (home / "features").uri,
+            model=model,
+            resume=resume,
+            retry_errors=retry_errors,
+        )
         # From here on the output is not finished.
         summary_file.delete()
         written = features_run.write(photos, chunk_photos=chunk_photos, progress=progress)
@@ -233,6 +257,8 @@ def run(
         errors=written.errors,
         first_errors=first_errors,
         featurized=written.featurized,
+        retried=written.retried,
+        recovered=written.recovered,
         vanished=written.vanished,
         reading=_reading(sources, only_spark),
         dim=pca.mean.size,

@@ -1,8 +1,10 @@
-"""Write `tiny.onnx`, the smallest network that keeps the model contract, for tests.
+"""Write the smallest networks that keep the model contract, for tests.
 
 Usage: python tests/data/make_tiny_model.py
 
-8x8 RGB in, 16 features out: one convolution with fixed random weights, a ReLU and a global average.
+`tiny.onnx`: 8x8 RGB in, 16 features out by one convolution with fixed random weights, a ReLU and a
+global average. `picky.onnx` is the same but for images with a value of 255 in them, on which it
+fails: it looks their largest value up in a table that has no such row.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ OPSET = 13
 IR_VERSION = 8
 
 
-def tiny_model() -> onnx.ModelProto:
+def tiny_model(*, picky: bool = False) -> onnx.ModelProto:
     """Build the model; the same bytes every time."""
     kernel = np.random.RandomState(0).uniform(-0.5, 0.5, (FEATURES, 3, 3, 3))
     constants = {
@@ -38,11 +40,20 @@ def tiny_model() -> onnx.ModelProto:
         ),
         helper.make_node("Relu", ["maps"], ["active"]),
         helper.make_node("GlobalAveragePool", ["active"], ["pooled"]),
-        helper.make_node("Flatten", ["pooled"], ["features"]),
+        helper.make_node("Flatten", ["pooled"], ["flat" if picky else "features"]),
     ]
+    if picky:
+        constants["table"] = np.zeros((255, 1), np.float32)
+        nodes += [
+            helper.make_node("Cast", ["images"], ["integers"], to=TensorProto.INT32),
+            helper.make_node("ReduceMax", ["integers"], ["largest"], axes=[1, 2, 3], keepdims=0),
+            helper.make_node("Gather", ["table", "largest"], ["zeros"]),
+            helper.make_node("Add", ["flat", "zeros"], ["features"]),
+        ]
+    name = "picky" if picky else "tiny"
     graph = helper.make_graph(
         nodes,
-        "tiny",
+        name,
         [helper.make_tensor_value_info("images", TensorProto.UINT8, ["n", SIZE, SIZE, 3])],
         [helper.make_tensor_value_info("features", TensorProto.FLOAT, ["n", FEATURES])],
         [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
@@ -54,7 +65,7 @@ def tiny_model() -> onnx.ModelProto:
         opset_imports=[helper.make_opsetid("", OPSET)],
     )
     metadata = {
-        "pomona.name": "tiny",
+        "pomona.name": name,
         "pomona.resize": "bicubic",
         "pomona.source": "random weights, tests/data/make_tiny_model.py",
         "pomona.license": "Apache-2.0",
@@ -65,4 +76,6 @@ def tiny_model() -> onnx.ModelProto:
 
 
 if __name__ == "__main__":
-    onnx.save(tiny_model(), Path(__file__).with_name("tiny.onnx"))
+    folder = Path(__file__).parent
+    onnx.save(tiny_model(), folder / "tiny.onnx")
+    onnx.save(tiny_model(picky=True), folder / "picky.onnx")

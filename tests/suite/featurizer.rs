@@ -9,6 +9,10 @@ use proptest::prelude::*;
 use crate::samples::{FORMATS, cases, encoded};
 
 pub fn open(threads: usize, batch_size: usize) -> Featurizer {
+    open_model("tiny.onnx", threads, batch_size)
+}
+
+pub fn open_model(name: &str, threads: usize, batch_size: usize) -> Featurizer {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
     let options = Options {
         threads: NonZeroUsize::new(threads).expect("not zero"),
@@ -16,7 +20,7 @@ pub fn open(threads: usize, batch_size: usize) -> Featurizer {
         ..Options::default()
     };
     Featurizer::open(
-        root.join("tests/data/tiny.onnx"),
+        root.join("tests/data").join(name),
         root.join("python/pomona/lib/libonnxruntime.so.1.24.4"),
         options,
     )

@@ -3,6 +3,8 @@
 mod contract;
 mod decode;
 mod featurizer;
+mod odd;
 mod resize;
 mod samples;
+mod sequences;
 mod stream;

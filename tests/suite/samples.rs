@@ -39,7 +39,10 @@ pub fn pixels(width: u32, height: u32) -> RgbImage {
 }
 
 pub fn encoded(format: Format, width: u32, height: u32) -> Vec<u8> {
-    let image = pixels(width, height);
+    encode(format, pixels(width, height))
+}
+
+pub fn encode(format: Format, image: RgbImage) -> Vec<u8> {
     let kind = match format {
         Format::Jpeg => return jpeg(&image),
         Format::Png => ImageFormat::Png,

@@ -25,24 +25,26 @@ const SHORT: Duration = Duration::from_secs(8);
 /// What the server does when it is asked for a key, by how often it was.
 type Answer = dyn Fn(&str, usize) -> Reply + Send + Sync;
 
-enum Reply {
+pub enum Reply {
     Whole(Vec<u8>),
     /// As many bytes as these, and then the end of the connection.
     Cut(Vec<u8>, usize),
+    /// All of it, and behind its end bytes that nobody asked for.
+    Longer(Vec<u8>, Vec<u8>),
     Refusal(u16, &'static str),
     /// Nothing, ever.
     Silence,
 }
 
 /// A server for tests, on a port of its own, until the process ends.
-struct Server {
+pub struct Server {
     port: u16,
     at_once: Arc<AtomicUsize>,
     most_at_once: Arc<AtomicUsize>,
 }
 
 impl Server {
-    fn start(answer: impl Fn(&str, usize) -> Reply + Send + Sync + 'static) -> Self {
+    pub fn start(answer: impl Fn(&str, usize) -> Reply + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let port = listener.local_addr().expect("bound").port();
         let server = Self {
@@ -62,7 +64,7 @@ impl Server {
         server
     }
 
-    fn settings(&self) -> Settings {
+    pub fn settings(&self) -> Settings {
         Settings {
             default: S3Settings {
                 endpoint: Some(format!("http://127.0.0.1:{}", self.port)),
@@ -119,6 +121,12 @@ fn serve(
                 connection.write_all(&bytes[..length]).ok()?;
                 return None;
             }
+            Reply::Longer(bytes, more) => {
+                connection
+                    .write_all(head(200, bytes.len()).as_bytes())
+                    .ok()?;
+                connection.write_all(&[bytes, more].concat()).ok()?;
+            }
             Reply::Refusal(status, code) => {
                 let body = match code {
                     "" => "<html>".to_owned(),
@@ -142,11 +150,11 @@ fn stream(settings: Settings, limits: Limits) -> PathFeaturizer {
     PathFeaturizer::new(Arc::new(open(1, 2)), settings, limits).expect("starts")
 }
 
-fn s3(key: impl std::fmt::Display) -> Option<String> {
+pub fn s3(key: impl std::fmt::Display) -> Option<String> {
     Some(format!("s3a://{BUCKET}/{key}"))
 }
 
-fn next(stream: &mut PathFeaturizer) -> Result<Features> {
+pub fn next(stream: &mut PathFeaturizer) -> Result<Features> {
     let features = stream.next(&mut || false)?;
     Ok(features.expect("a step was submitted"))
 }

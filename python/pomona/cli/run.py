@@ -42,8 +42,15 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
         action="store_true",
         help="divide each feature by its standard deviation before the PCA",
     )
-    verb.add_argument(
+    again = verb.add_mutually_exclusive_group()
+    again.add_argument(
         "--no-resume", action="store_true", help="compute features anew that are there already"
+    )
+    again.add_argument(
+        "--retry-errors",
+        action="store_true",
+        help="try all photos again that could not be read, and no others (without it, those that "
+        "the storage did not give, and those that a faulty version of Pomona refused)",
     )
     verb.add_argument(
         "--no-paths",
@@ -69,6 +76,7 @@ def _run(args: argparse.Namespace) -> int:
             components=args.components,
             standardize=args.standardize,
             resume=not args.no_resume,
+            retry_errors=args.retry_errors,
             by_paths=not args.no_paths,
         )
     show(describe(summary))
@@ -78,6 +86,8 @@ def _run(args: argparse.Namespace) -> int:
 def describe(summary: Summary) -> str:
     """Put a summary into a few lines for a terminal."""
     lines = describe_errors(summary.errors, summary.first_errors)
+    if summary.retried:
+        lines.append(summary.describe_retried())
     if summary.vanished:
         lines.append(f"{count(summary.vanished, 'photo')} vanished before being read")
     if summary.reading.get("way") == "binaryFile":

@@ -24,7 +24,12 @@ so half a set never looks like one.
 **Later runs** list the photos and compare path, length and modification time. A file with rows of
 photos that changed or are gone is written anew without them, as are files too small to stay,
 together with the new rows; all others stay as they are. So a few new photos among millions cost a
-listing and a small file.
+listing and a small file. Only where a set has the columns of an older version are all its files
+written anew, once: a set whose files differ is not for every reader.
+
+**Errors** say what decided them: ``error`` is the reason, ``error_kind`` one of the words of
+`pomona.ImageError` and ``error_version`` the version of Pomona. By the last two a run knows which
+photos to try again: those whose error was not theirs, and those of versions that could be wrong.
 
 The price is to write each row twice: 5 kB, little beside the 10 ms of a core that made it. To
 append chunks where readers look would show them half a set, and leave slivers in the order of the
@@ -41,6 +46,7 @@ import uuid
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from math import inf
 from threading import Event, Thread
 from typing import (
     TYPE_CHECKING,
@@ -63,6 +69,7 @@ from pyspark.sql.functions import (
     split,
     when,
 )
+from pyspark.sql.functions import max as spark_max
 from pyspark.sql.types import (
     ArrayType,
     BinaryType,
@@ -75,7 +82,7 @@ from pyspark.sql.types import (
 )
 
 from pomona import ModelError
-from pomona._native import GONE, NOT_READ
+from pomona._errors import ERROR_COLUMNS
 from pomona._progress import Progress
 from pomona.results import SET_FILE, STATE_FOLDER
 from pomona.spark._chunks import plan_all, plan_some
@@ -111,11 +118,22 @@ SCHEMA = StructType(
         StructField("path", StringType()),
         StructField("label", StringType()),
         StructField("features", ArrayType(FloatType())),
-        StructField("error", StringType()),
+        *(StructField(name, StringType()) for name in ERROR_COLUMNS),
         StructField("length", LongType()),
         StructField("modificationTime", TimestampType()),
     ]
 )
+
+#: Kinds of errors that are not the photo's: each run tries these photos again.
+PASSING_KINDS = ["storage", "gone", "memory"]
+
+#: Versions whose errors may be wrong, so that each run tries these photos again. 0.1.0 could refuse
+#: any JPEG that the same worker met after one with a damaged header.
+FAULTY_VERSIONS = ["0.1.0"]
+
+#: The version that wrote rows without `error_version`, and the columns of its sets.
+_FIRST_VERSION = "0.1.0"
+_FIRST_COLUMNS = ("path", "label", "features", "error", "length", "modificationTime")
 
 _SUCCESS = "_SUCCESS"
 _MODEL = "model.json"
@@ -148,6 +166,9 @@ class FeatureSet:
     featurized
         Photos that this run put through the model, unreadable ones included. An accumulator of
         Spark's counts them, so what a lost task did before it was repeated may count twice.
+    retried, recovered
+        Of those, photos that had an error from an earlier run, and the ones among them that have
+        features now.
     vanished
         Photos that were listed and gone when they were to be read. Read by their paths, they are
         rows with that error; read by Spark, they have no row.
@@ -161,6 +182,8 @@ class FeatureSet:
     photos: int
     errors: int
     featurized: int
+    retried: int
+    recovered: int
     vanished: int
     files: dict[str, int]
 
@@ -176,6 +199,8 @@ class _Set(NamedTuple):
     errors: int
     #: Of the errors, photos that were gone.
     vanished: int = 0
+    #: Of each file, in this order.
+    columns: Sequence[str] = _FIRST_COLUMNS
 
 
 def write_features(
@@ -184,6 +209,7 @@ def write_features(
     *,
     model: PathLike = "mobilenet_v2",
     resume: bool = True,
+    retry_errors: bool = False,
     chunk_photos: int | None = None,
     progress: bool = False,
 ) -> FeatureSet:
@@ -208,6 +234,9 @@ def write_features(
     resume
         False featurizes every photo again, also with another model; a finished set stays until the
         new one is.
+    retry_errors
+        Try every photo again that has an error from an earlier run, and no other. Without it, only
+        those whose error may have passed are tried again, as below.
     chunk_photos
         About how many photos to featurize in a job, which is what a kill can cost; a chunk is a
         whole number of Spark's tasks. None: `CHUNK_PHOTOS_PER_CORE` for each core.
@@ -218,8 +247,9 @@ def write_features(
     -------
     FeatureSet
         Counts, model and files. Photos that cannot be read are rows with an error, and counted; a
-        later run does not try them again unless they change, or it was the storage that did not
-        give them.
+        later run does not try them again unless they change, or their error may have passed: it
+        was not the photo's (`PASSING_KINDS`), or a version decided it that could be wrong
+        (`FAULTY_VERSIONS`).
 
     Raises
     ------
@@ -241,9 +271,8 @@ def write_features(
     photos = _photos_alone(photos)
     if chunk_photos is not None and chunk_photos < 1:
         raise ValueError(f"chunk_photos is {chunk_photos}, it must be at least 1")
-    return prepare(photos, output, model=model, resume=resume).write(
-        photos, chunk_photos=chunk_photos, progress=progress
-    )
+    run = prepare(photos, output, model=model, resume=resume, retry_errors=retry_errors)
+    return run.write(photos, chunk_photos=chunk_photos, progress=progress)
 
 
 def _photos_alone(photos: DataFrame) -> DataFrame:
@@ -265,13 +294,21 @@ def _photos_alone(photos: DataFrame) -> DataFrame:
     return photos.select(*wanted, col("label").cast(SCHEMA["label"].dataType))
 
 
-def prepare(photos: DataFrame, output: PathLike, *, model: PathLike, resume: bool) -> Run:
+def prepare(
+    photos: DataFrame,
+    output: PathLike,
+    *,
+    model: PathLike,
+    resume: bool,
+    retry_errors: bool = False,
+) -> Run:
     """Begin a `write_features`, with all that can be refused before anything is touched.
 
     Until `Run.write` is called, what the folder holds for readers stays as it is.
     """
     spark = session_of(photos)
-    return Run(spark, Folder(spark, os.fspath(output)), ship(spark.sparkContext, model), resume)
+    home, shipped = Folder(spark, os.fspath(output)), ship(spark.sparkContext, model)
+    return Run(spark, home, shipped, resume, _settled(retry_errors=retry_errors))
 
 
 def read_features(spark: SparkSession, uri: PathLike) -> DataFrame:
@@ -313,11 +350,13 @@ class Run:
     """
 
     def __init__(
-        self, spark: SparkSession, home: Folder, model: ShippedModel, resume: bool
+        self, spark: SparkSession, home: Folder, model: ShippedModel, resume: bool, settled: Column
     ) -> None:
         self.spark = spark
         self.home = home
         self.model = model
+        #: Whether a row that is there need not be made again.
+        self.settled = settled
         self.state = home / STATE_FOLDER
         self.staging = self.state / model.sha256
         #: The set that readers should use until this run publishes its own.
@@ -381,7 +420,8 @@ class Run:
                         which = f"chunk {number} of {len(plan.chunks)}"
                         with described(context, f"featurize {chunk.photos:,} photos, {which}"):
                             rows = chunk.of(photos).withColumn("result", result)
-                            self.write_chunk(rows.select("*", "result.features", "result.error"))
+                            self.write_chunk(rows.select("*", "result.*"))
+            retried, recovered = self._count_retried(listing)
             finished = self.publish(listing)
         return FeatureSet(
             uri=self.home.uri,
@@ -390,6 +430,8 @@ class Run:
             photos=finished.photos,
             errors=finished.errors,
             featurized=int(done.value),
+            retried=retried,
+            recovered=recovered,
             vanished=finished.vanished
             + (0 if plan.listed is None else max(0, plan.listed - finished.photos)),
             files=finished.files,
@@ -403,25 +445,39 @@ class Run:
     def list_photos(self, photos: DataFrame) -> DataFrame:
         """List all photos, with the partition they are in and where their features are.
 
-        ``done`` is null for photos that are new or changed.
+        ``done`` is null for photos that are to be featurized: they are new or changed, or, if
+        ``failed`` is true, their error is not settled.
         """
         listing = photos.select(*_KEY, "label", spark_partition_id().alias("partition"))
-        done = lit(None).cast("string")
+        done, failed = lit(None).cast("string"), lit(False)
+        known = []
         if self.base is not None:
-            in_set = _settled(self._rows_of(self.base.files))
-            in_set = in_set.select(*_KEY, lit(_IN_SET).alias("in_set"))
-            listing = listing.join(in_set, _KEY, "left")
-            done = col("in_set")
+            known.append((_IN_SET, self._rows_of(self.base.files)))
         if self.earlier:
-            in_chunk = _settled(_read(self.spark, self.earlier))
-            in_chunk = in_chunk.select(*_KEY, lit(_IN_CHUNK).alias("in_chunk"))
-            listing = listing.join(in_chunk, _KEY, "left")
-            done = coalesce(done, col("in_chunk"))
-        listing = listing.select(*_KEY, "label", "partition", done.alias("done"))
+            known.append((_IN_CHUNK, _read(self.spark, self.earlier)))
+        for place, rows in known:
+            # A photo that failed in two killed runs has a row in a chunk of each.
+            there = rows.groupBy(*_KEY).agg(spark_max(self.settled).alias(place))
+            listing = listing.join(there, _KEY, "left")
+            done = coalesce(done, when(col(place), place))
+            failed = failed | coalesce(~col(place), lit(False))
+        failed = (done.isNull() & failed).alias("failed")
+        listing = listing.select(*_KEY, "label", "partition", done.alias("done"), failed)
         # Written, so that all later steps see the same listing even if photos change meanwhile.
         folder = self.staging / f"listing-{uuid.uuid4().hex}"
         listing.write.parquet(folder.uri)
         return self.spark.read.schema(listing.schema).parquet(folder.pattern)
+
+    def _count_retried(self, listing: DataFrame | None) -> tuple[int, int]:
+        """Count the photos of earlier errors that this run tried again, and those that came back."""
+        may_have_failed = self.earlier or (self.base is not None and self.base.errors)
+        if listing is None or not self.chunks or not may_have_failed:
+            return 0, 0
+        with described(self.spark.sparkContext, "count the photos that came back"):
+            failed = listing.where("failed").select(*_KEY)
+            rows = _read(self.spark, self.chunks).select(*_KEY, "error").join(failed, _KEY)
+            retried, errors = rows.agg(count(lit(1)), count("error")).head()
+        return retried, retried - errors
 
     def write_chunk(self, rows: DataFrame) -> None:
         """Write rows as a chunk; it counts when this returns."""
@@ -474,7 +530,7 @@ class Run:
             in_chunk = photos.where(col("done") == _IN_CHUNK).drop("done")
             # None, if the run was killed after it had published them.
             if in_chunk.head(1):
-                rows = _settled(_read(self.spark, self.earlier))
+                rows = _read(self.spark, self.earlier).where(self.settled)
                 new.append(rows.drop("label").join(in_chunk, _KEY))
         if self.base is None:
             return {}, _union(new)
@@ -491,7 +547,9 @@ class Run:
         ).collect()
         kept = {row.file: self.base.files[row.file] for row in counts if row.rows == row.stay}
         if new or any(row.wanted for row in counts if row.file not in kept):
-            kept = {name: size for name, size in kept.items() if size >= SMALL_FILE_BYTES}
+            # All files of a set have the same columns, or not every reader could read it.
+            least = SMALL_FILE_BYTES if list(self.base.columns) == SCHEMA.names else inf
+            kept = {name: size for name, size in kept.items() if size >= least}
             leaving = [row.file for row in counts if row.wanted and row.file not in kept]
             if leaving:
                 new.append(self._rows_of(leaving).drop("label").join(in_set, _KEY))
@@ -505,7 +563,7 @@ class Run:
         photos = errors = vanished = 0
         if files:
             with described(self.spark.sparkContext, "count the features"):
-                gone = when(col("error") == GONE, 1)
+                gone = when(col("error_kind") == "gone", 1)
                 counts = self._rows_of(files).agg(count(lit(1)), count("error"), count(gone))
                 photos, errors, vanished = counts.head()
         if not photos:
@@ -513,7 +571,9 @@ class Run:
 
         number = self.current.number + 1 if self.current else 1
         model = self.model
-        finished = _Set(number, model.name, model.sha256, files, photos, errors, vanished)
+        finished = _Set(
+            number, model.name, model.sha256, files, photos, errors, vanished, SCHEMA.names
+        )
         (self.state / f"set-{number:06}.json").write_json(finished._asdict())
         return finished
 
@@ -614,9 +674,14 @@ def _read(spark: SparkSession, folders: Sequence[Folder]) -> DataFrame:
     return spark.read.schema(SCHEMA).parquet(*[folder.pattern for folder in folders])
 
 
-def _settled(rows: DataFrame) -> DataFrame:
-    """Leave out photos that the storage did not give: another try may do better."""
-    return rows.where(col("error").isNull() | ~col("error").startswith(NOT_READ))
+def _settled(*, retry_errors: bool) -> Column:
+    """Tell of rows whether they need not be made again; true or false, and never null."""
+    whole = col("error").isNull()
+    if retry_errors:
+        return whole
+    passing = coalesce(col("error_kind"), lit("")).isin(PASSING_KINDS)
+    wrong = coalesce(col("error_version"), lit(_FIRST_VERSION)).isin(FAULTY_VERSIONS)
+    return whole | ~(passing | wrong)
 
 
 def _union(frames: Sequence[DataFrame]) -> DataFrame:

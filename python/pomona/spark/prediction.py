@@ -13,8 +13,8 @@ What `predict` writes is a folder of Parquet files with a row for each photo:
     of an SVM in their place: each class's signed distance from its boundary, a map. Above 0 the
     photo looks like the class, below it does not; the highest is predicted. They are no
     probabilities, and are not made to look like some.
-``error``
-    Why a photo could not be read, null where it could.
+``error``, ``error_kind``, ``error_version``
+    Why a photo could not be read, as `pomona.spark.features` has it; null where it could.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ from pyspark.sql.functions import (
 )
 from pyspark.sql.utils import IllegalArgumentException
 
+from pomona._errors import ERROR_COLUMNS
 from pomona.spark._model import ship
 from pomona.spark._reading import storage_of, why_not_by_paths
 from pomona.spark._session import described, session_of
@@ -236,7 +237,8 @@ def label_photos(pipeline: PipelineModel, photos: DataFrame) -> DataFrame:
     # twice. So those that cannot be read have zeros for a moment.
     zeros = array_repeat(lit(0.0).cast("float"), _dimensions(others[0]))
     features = array_to_vector(coalesce(col("result.features"), zeros))
-    table = table.select("path", "label", features.alias(featurizer.getOutputCol()), "result.error")
+    errors = [f"result.{name}" for name in ERROR_COLUMNS]
+    table = table.select("path", "label", features.alias(featurizer.getOutputCol()), *errors)
     for stage in (*others, names):
         table = stage.transform(table)
 
@@ -251,7 +253,7 @@ def label_photos(pipeline: PipelineModel, photos: DataFrame) -> DataFrame:
         ]
     else:
         columns = [when(readable, _map(labels, vector_to_array(SCORES))).alias("scores")]
-    return table.select("path", "label", predicted, *columns, "error")
+    return table.select("path", "label", predicted, *columns, *ERROR_COLUMNS)
 
 
 def _map(labels: Sequence[str], numbers: Column) -> Column:

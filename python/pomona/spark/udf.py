@@ -17,7 +17,8 @@ from pyspark.sql.types import (
     StructType,
 )
 
-from pomona._native import PathFeaturizer
+from pomona._errors import ERROR_COLUMNS
+from pomona._native import PathFeaturizer, __version__
 from pomona.spark._model import ShippedModel, active_context, load, ship, threads_per_task
 from pomona.spark._reading import Storage, storage_of
 from pomona.spark._session import active_session, session_of
@@ -55,7 +56,10 @@ _STEPS_AHEAD = 2
 
 _FEATURES = ArrayType(FloatType())
 _FEATURES_AND_ERROR = StructType(
-    [StructField("features", _FEATURES), StructField("error", StringType())]
+    [
+        StructField("features", _FEATURES),
+        *(StructField(name, StringType()) for name in ERROR_COLUMNS),
+    ]
 )
 
 
@@ -128,8 +132,10 @@ def featurize_struct_udf(
     Returns
     -------
     UserDefinedFunction
-        ``(content binary) -> struct<features: array<float>, error: string>``. A photo has one or
-        the other; null has neither. It counts as nondeterministic, as `featurize_udf` does.
+        ``(content binary) -> struct<features: array<float>, error: string, error_kind: string,
+        error_version: string>``. A photo has features or an error; null has neither. The kind is
+        that of `pomona.ImageError`, and the version that of Pomona on the executor, which decided
+        it. It counts as nondeterministic, as `featurize_udf` does.
 
     Raises
     ------
@@ -238,8 +244,9 @@ def featurize_paths_struct_udf(
 ) -> UserDefinedFunction:
     """Make a UDF that turns a photo's path into its features or the reason why it has none.
 
-    It is to `featurize_paths_udf` as `featurize_struct_udf` is to `featurize_udf`. Reasons of the
-    storage begin with ``not read:``; of a photo that is gone it is ``not read: no longer there``.
+    It is to `featurize_paths_udf` as `featurize_struct_udf` is to `featurize_udf`. A photo that the
+    storage did not give has an ``error_kind`` of ``storage``, and one that was deleted after it had
+    been listed one of ``gone``.
 
     Parameters
     ----------
@@ -251,8 +258,8 @@ def featurize_paths_struct_udf(
     Returns
     -------
     UserDefinedFunction
-        ``(path string) -> struct<features: array<float>, error: string>``. A photo has one or the
-        other; null has neither. It counts as nondeterministic, as `featurize_udf` does.
+        ``(path string) -> struct<…>``, the fields as for `featurize_struct_udf`. It counts as
+        nondeterministic, as `featurize_udf` does.
 
     Raises
     ------
@@ -371,17 +378,17 @@ def _frames(
     steps: Iterator[_Step], photos: Accumulator[int] | None, errors: Accumulator[int] | None
 ) -> Iterator[pd.DataFrame]:
     for step in steps:
-        reasons = [None if error is None else error.reason for error in step.errors]
+        found = [
+            (None, None, None) if error is None else (error.reason, error.kind, __version__)
+            for error in step.errors
+        ]
         if photos is not None:
-            photos.add(len(reasons))
+            photos.add(len(found))
         if errors is not None:
-            errors.add(len(reasons) - reasons.count(None))
-        yield pd.DataFrame(
-            {
-                "features": pd.Series(step.features, dtype=object),
-                "error": pd.Series(reasons, dtype=object),
-            }
-        )
+            errors.add(len(found) - step.errors.count(None))
+        frame = pd.DataFrame(found, columns=list(ERROR_COLUMNS), dtype=object)
+        frame.insert(0, "features", pd.Series(step.features, dtype=object))
+        yield frame
 
 
 class _Limits(NamedTuple):

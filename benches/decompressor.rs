@@ -1,0 +1,103 @@
+//! What it costs to decode each JPEG with a decompressor of its own, beside one that is used again.
+//!
+//! Usage: cargo bench --bench decompressor -- FOLDER
+//!
+//! Both ways decode the photos of the folder in turn, round by round, by the processor time of this
+//! thread. The photos are read beforehand.
+
+#![expect(clippy::print_stdout, reason = "the result goes to whoever runs this")]
+
+mod clock;
+
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use std::{env, fs};
+
+use clock::cpu_time;
+use turbojpeg::{Decompressor, Image, PixelFormat};
+
+const ROUNDS: usize = 51;
+const MOST_PHOTOS: usize = 200;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let folder = env::args()
+        .skip(1)
+        .find(|argument| !argument.starts_with("--"));
+    let mut paths = Vec::new();
+    find_jpegs(
+        folder.ok_or("usage: decompressor FOLDER")?.as_ref(),
+        &mut paths,
+    )?;
+    paths.sort();
+    paths.truncate(MOST_PHOTOS);
+    let photos: Vec<_> = paths.iter().map(fs::read).collect::<Result<_, _>>()?;
+    if photos.is_empty() {
+        return Err("there are no JPEGs in the folder".into());
+    }
+
+    let mut pixels = Vec::new();
+    let mut reused = Decompressor::new()?;
+    let mut times = [Vec::new(), Vec::new()];
+    for round in 0..=ROUNDS {
+        let start = cpu_time()?;
+        for photo in &photos {
+            decode(&mut reused, photo, &mut pixels)?;
+        }
+        let middle = cpu_time()?;
+        for photo in &photos {
+            decode(&mut Decompressor::new()?, photo, &mut pixels)?;
+        }
+        let end = cpu_time()?;
+        // The first round warms up.
+        if round > 0 {
+            times[0].push(middle - start);
+            times[1].push(end - middle);
+        }
+    }
+    let [reused, own] = times.map(|times| median(times).as_secs_f64() * 1e6 / photos.len() as f64);
+    println!(
+        "{} JPEGs, {ROUNDS} rounds, medians: {reused:.1} us a photo with one decompressor for all, \
+         {own:.1} us with one for each: {:+.1} us, {:+.1} %",
+        photos.len(),
+        own - reused,
+        (own / reused - 1.0) * 100.0,
+    );
+    Ok(())
+}
+
+fn find_jpegs(folder: &Path, found: &mut Vec<PathBuf>) -> Result<(), Box<dyn Error>> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            find_jpegs(&path, found)?;
+        } else if path.extension().is_some_and(|extension| extension == "jpg") {
+            found.push(path);
+        }
+    }
+    Ok(())
+}
+
+fn decode(
+    decompressor: &mut Decompressor,
+    photo: &[u8],
+    pixels: &mut Vec<u8>,
+) -> Result<(), Box<dyn Error>> {
+    let format = PixelFormat::RGB;
+    let header = decompressor.read_header(photo)?;
+    let pitch = header.width * format.size();
+    pixels.resize(pitch * header.height, 0);
+    let image = Image {
+        pixels: pixels.as_mut_slice(),
+        width: header.width,
+        pitch,
+        height: header.height,
+        format,
+    };
+    Ok(decompressor.decompress(photo, image)?)
+}
+
+fn median(mut times: Vec<Duration>) -> Duration {
+    times.sort();
+    times[times.len() / 2]
+}
