@@ -151,6 +151,9 @@ class TestBrokenImages:
                 assert np.isfinite(row).all()
         reasons = [error.reason for error in errors[: len(self.BATCH)] if error]
         assert reasons[1] == "no image (null)"
+        assert [error.kind for error in errors if error][:4] == [
+            *("image", "missing", "image", "image")
+        ]
         assert reasons[2] == "empty: 0 bytes"
         assert reasons[3].startswith("not a JPEG, PNG, WebP, GIF, BMP or TIFF image: 4 bytes")
 
@@ -162,6 +165,7 @@ class TestBrokenImages:
         copy = pickle.loads(pickle.dumps(errors[0]))  # noqa: S301
         assert type(copy) is ImageError
         assert (copy.index, copy.reason, str(copy)) == (0, errors[0].reason, str(errors[0]))
+        assert copy.kind == errors[0].kind == "image"
 
     def test_on_error_knows_two_words(self, featurizer: Featurizer) -> None:
         with pytest.raises(ValueError, match="on_error must be 'raise' or 'nan', not \"skip\""):

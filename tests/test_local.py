@@ -18,6 +18,7 @@ import pytest
 
 import pomona
 from pomona import local
+from pomona._errors import ERROR_COLUMNS
 from pomona.local import NoImagesError, featurize_folder
 from pomona.models.store import sha256_of
 from services import wait_until
@@ -58,8 +59,8 @@ def test_the_features_are_those_of_the_featurizer(
 def test_the_columns_have_the_promised_types(folder: Path, output: Path, tiny_model: Path) -> None:
     featurize_folder(folder, output, model=tiny_model)
     schema = pq.read_schema(output)
-    assert schema.names == ["path", "label", "features", "error"]
-    assert schema.types == [pa.string(), pa.string(), pa.list_(pa.float32()), pa.string()]
+    assert schema.names == ["path", "label", "features", *ERROR_COLUMNS]
+    assert schema.types == [pa.string(), pa.string(), pa.list_(pa.float32()), *[pa.string()] * 3]
 
 
 def test_the_file_says_which_model_made_it(folder: Path, output: Path, tiny_model: Path) -> None:
@@ -94,6 +95,10 @@ def test_failed_photos_are_rows_with_their_error(
     assert summary.errors == 3
     assert summary.images == 19
     assert {Path(path).name: why for path, why in summary.first_errors} == errors
+    rows = [row for row in pq.read_table(output).to_pylist() if row["error"]]
+    assert {(row["error_kind"], row["error_version"]) for row in rows} == {
+        ("image", pomona.__version__)
+    }
 
 
 def test_features_stay_with_their_photo_between_failed_ones(

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from pomona import Featurizer
-from pomona._native import GONE, NOT_READ, PathFeaturizer
+from pomona._native import PathFeaturizer
 from stores import Hanging, Store, serving
 
 MEGABYTE = 1_000_000
@@ -62,10 +62,12 @@ def test_features_are_those_of_the_bytes_in_the_order_of_the_paths(
     expected = featurizer.featurize([path.read_bytes() for path in paths])
     np.testing.assert_array_equal(matrix[:-2], expected)
     assert np.isnan(matrix[-2:]).all()
-    reasons = [error and (error.index, error.reason) for error in first[1] + second[1]]
+    errors = [error and (error.index, error.reason, error.kind) for error in first[1] + second[1]]
     last = len(paths) - 10
-    assert reasons == [None] * len(paths) + [(last, GONE), (last + 1, "no image (null)")]
-    assert GONE.startswith(NOT_READ)
+    assert errors == [None] * len(paths) + [
+        (last, "not read: no longer there", "gone"),
+        (last + 1, "no image (null)", "missing"),
+    ]
 
 
 def test_what_makes_no_sense_is_refused(tiny_model: Path) -> None:
@@ -89,14 +91,17 @@ def test_what_makes_no_sense_is_refused(tiny_model: Path) -> None:
     assert stream.next() is None
 
 
-def test_a_signal_ends_the_wait_for_a_server_that_hangs(tiny_model: Path) -> None:
+def test_a_signal_ends_the_wait_for_a_server_that_hangs_and_other_photos_can_be_had(
+    folder: Path, tiny_model: Path
+) -> None:
     def ring(*_: object) -> None:
         raise InterruptedError
 
     before = signal.signal(signal.SIGALRM, ring)
     with serving(Hanging) as storage:
-        stream = PathFeaturizer(Featurizer(tiny_model), storage=storage)
-        stream.submit(["s3a://garden/1.jpg"])
+        featurizer = Featurizer(tiny_model)
+        stream = PathFeaturizer(featurizer, storage=storage)
+        stream.submit([f"s3a://garden/{number}.jpg" for number in range(50)])
         alarm = Timer(0.3, os.kill, (os.getpid(), signal.SIGALRM))
         alarm.start()
         try:
@@ -105,7 +110,14 @@ def test_a_signal_ends_the_wait_for_a_server_that_hangs(tiny_model: Path) -> Non
         finally:
             alarm.join()
             signal.signal(signal.SIGALRM, before)
-    assert stream.next() is None
+        assert stream.next() is None
+        paths = sorted(folder.rglob("*.jpg"))
+        for _ in range(3):
+            stream.submit(str(path) for path in paths)
+            results = stream.next()
+            assert results is not None
+            expected = featurizer.featurize([path.read_bytes() for path in paths])
+            np.testing.assert_array_equal(results[0], expected)
 
 
 def test_what_is_no_file_is_neither_waited_for_nor_read(tiny_model: Path, tmp_path: Path) -> None:
@@ -117,8 +129,8 @@ def test_what_is_no_file_is_neither_waited_for_nor_read(tiny_model: Path, tmp_pa
     stream.submit(f"{tmp_path}/{name}.jpg" for name in ("pipe", "endless", "folder", "empty"))
     results = stream.next()
     assert results is not None
-    reasons = [error and error.reason for error in results[1]]
-    assert reasons == ["not a file", "not a file", "not a file", "empty: 0 bytes"]
+    errors = [error and (error.reason, error.kind) for error in results[1]]
+    assert errors == [("not a file", "storage")] * 3 + [("empty: 0 bytes", "image")]
 
 
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")

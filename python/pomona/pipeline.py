@@ -89,7 +89,10 @@ class Summary:
             f"with {self.model['name']}"
         ]
         if self.retried:
-            lines.append(self.describe_retried())
+            lines.append(
+                f"{self.retried:,} with an error from an earlier run tried again: "
+                f"{self.recovered:,} have features now"
+            )
         if self.errors:
             lines.append(f"{self.errors:,} cannot be read, such as:")
             lines += [f"  {path}: {reason}" for path, reason in self.first_errors]
@@ -99,13 +102,6 @@ class Summary:
         )
         lines.append(f"results: {self.output}/features, pca, pca_model, summary.json")
         return "\n".join(lines)
-
-    def describe_retried(self) -> str:
-        """Say what became of the photos that had an error from an earlier run."""
-        return (
-            f"tried again {self.retried:,} that had an error from an earlier run: "
-            f"{self.recovered:,} of them have features now"
-        )
 
 
 def run(

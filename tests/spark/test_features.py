@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable
 
 import numpy as np
 import pytest
 from pyspark.sql import DataFrame, Row, SparkSession
-from pyspark.sql.functions import lit
+from pyspark.sql.functions import col, lit, when
 
 import pomona
 import pomona.spark.features
 from pomona.spark import read_images
 from pomona.spark._session import settings
 from pomona.spark._storage import Folder
-from pomona.spark.features import FeatureSet, prepare, read_features, write_features
+from pomona.spark.features import SCHEMA, FeatureSet, prepare, read_features, write_features
 
 PHOTOS = 8
+#: Of a set that 0.1.0 wrote.
+FIRST_COLUMNS = ("path", "label", "features", "error", "length", "modificationTime")
 
 
 class Killed(BaseException):
@@ -309,6 +312,149 @@ def test_photos_that_cannot_be_read_are_rows_and_are_not_tried_again(job: Job) -
     assert all(row.features is None for row in broken.values())
     again = job.run()
     assert (again.featurized, again.errors) == (0, 2)
+
+
+def rewrite(job: Job, folder: Path, change: Callable[[DataFrame], DataFrame]) -> list[str]:
+    """Replace a folder's files of features by one of changed rows; return its name."""
+    rewritten = folder.with_name("rewritten")
+    old = sorted(folder.glob("part-*.parquet"))
+    rows = change(job.spark.read.parquet(*map(str, old)))
+    rows.coalesce(1).write.parquet(str(rewritten))
+    for path in [*old, *folder.glob(".part-*")]:
+        path.unlink()
+    (new,) = rewritten.glob("part-*.parquet")
+    shutil.copy(str(new), str(folder / new.name))
+    shutil.rmtree(str(rewritten))
+    return [new.name]
+
+
+def with_errors(rows: DataFrame, names: list[str], error: str, **columns: str) -> DataFrame:
+    """Give some photos an error in the place of their features."""
+    hit = col("path").rlike("({})$".format("|".join(map(re.escape, names)))) & lit(bool(names))
+    rows = rows.withColumn("features", when(~hit, col("features")))
+    for name, value in {"error": error, **columns}.items():
+        rows = rows.withColumn(name, when(hit, lit(value)).otherwise(col(name)))
+    return rows
+
+
+def refuse(job: Job, names: list[str], *, first_version: bool = False, **columns: str) -> None:
+    """Turn the rows of good photos in a finished set into errors, also as 0.1.0 wrote them."""
+
+    def change(rows: DataFrame) -> DataFrame:
+        rows = with_errors(rows, names, "can't decode JPEG: two SOI markers", **columns)
+        return rows.select(*FIRST_COLUMNS) if first_version else rows
+
+    files = rewrite(job, job.output, change)
+    (described,) = job.output.glob("_pomona/set-*.json")
+    value = json.loads(described.read_text())
+    value.update(files=dict.fromkeys(files, 10**9), errors=value["errors"] + len(names))
+    if first_version:
+        del value["columns"]
+    described.write_text(json.dumps(value))
+    # Hadoop's checksum of what was there before.
+    described.with_name(f".{described.name}.crc").unlink()
+
+
+def columns_of(job: Job) -> set[tuple[str, ...]]:
+    return {tuple(job.spark.read.parquet(str(path)).columns) for path in job.output.glob("part-*")}
+
+
+def test_what_0_1_0_refused_is_tried_again_and_good_rows_stay_as_they_are(job: Job) -> None:
+    (job.images / "Pêche" / "text.png").write_bytes(b"not a picture")
+    job.run()
+    before = job.rows()
+    lost = [name for name in sorted(before) if name != "Pêche/text.png"][::2]
+    refuse(job, [*lost, "Pêche/text.png"], first_version=True)
+    shutil.copy(str(photo_files(job.images)[0]), str(job.images / "Pêche" / "new.jpg"))
+
+    result = job.run()
+    assert (result.featurized, result.retried, result.recovered) == (
+        len(lost) + 2,
+        len(lost) + 1,
+        len(lost),
+    )
+    assert (result.photos, result.errors) == (PHOTOS + 2, 1)
+    after = job.rows()
+    assert {name: row for name, row in after.items() if name != "Pêche/new.jpg"} == before
+    assert after["Pêche/text.png"].error_version == pomona.__version__
+    # Files with the columns of 0.1.0 beside others would be more than some readers can take.
+    assert columns_of(job) == {tuple(SCHEMA.names)}
+    again = job.run()
+    assert (again.featurized, again.retried) == (0, 0)
+
+
+def test_a_set_of_0_1_0_that_needs_nothing_is_left_alone(job: Job) -> None:
+    job.run()
+    refuse(job, [], first_version=True)
+    files = job.files()
+    result = job.run()
+    assert (result.photos, result.featurized, result.retried) == (PHOTOS, 0, 0)
+    assert job.files() == files
+    assert columns_of(job) == {FIRST_COLUMNS}
+
+
+def test_an_unfinished_run_of_0_1_0_is_finished_without_its_errors(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        kill_at(patch, pomona.spark.features.Run, "publish")
+        with pytest.raises(Killed):
+            job.run()
+    names = [name_of(path) for path in photo_files(job.images)]
+    lost = names[1::2]
+    for marker in job.staged():
+        rewrite(
+            job,
+            marker.parent,
+            lambda rows: with_errors(rows, lost, "two SOI markers").select(*FIRST_COLUMNS),
+        )
+    # Killed once more, so that the lost photos have rows in chunks of two runs.
+    with monkeypatch.context() as patch:
+        kill_at(patch, pomona.spark.features.Run, "publish")
+        with pytest.raises(Killed):
+            job.run()
+    result = job.run()
+    assert (result.photos, result.errors, result.featurized) == (PHOTOS, 0, 0)
+    assert sorted(job.rows()) == names
+
+
+@pytest.mark.parametrize(
+    ("kind", "tried_again"),
+    [("image", False), ("storage", True), ("memory", True), ("gone", True)],
+)
+def test_errors_that_are_not_the_photos_are_tried_again_and_others_on_request(
+    job: Job, kind: str, tried_again: bool
+) -> None:
+    job.run()
+    before = job.rows()
+    lost = sorted(before)[:3]
+    refuse(job, lost, error_kind=kind, error_version=pomona.__version__)
+    result = job.run()
+    number = len(lost) if tried_again else 0
+    assert (result.featurized, result.retried, result.recovered) == (number, number, number)
+    if not tried_again:
+        assert {name for name, row in job.rows().items() if row.error} == set(lost)
+        result = job.run(retry_errors=True)
+        assert (result.featurized, result.retried, result.recovered) == (3, 3, 3)
+    assert job.rows() == before
+    assert job.run(retry_errors=True).featurized == 0
+
+
+def test_a_killed_run_that_retries_errors_goes_on_with_what_it_has(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job.run()
+    before = job.rows()
+    refuse(job, sorted(before), error_kind="image", error_version=pomona.__version__)
+    with monkeypatch.context() as patch:
+        kill_at(patch, pomona.spark.features.Run, "write_chunk", call=2)
+        with pytest.raises(Killed):
+            job.run(retry_errors=True)
+    (done,) = job.staged()
+    number = job.spark.read.parquet(str(done.parent)).count()
+    result = job.run(retry_errors=True)
+    assert (result.retried, result.recovered) == (PHOTOS - number, PHOTOS - number)
+    assert job.rows() == before
 
 
 def test_a_photo_that_vanishes_before_it_is_read_has_no_row(job: Job) -> None:

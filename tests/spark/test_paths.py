@@ -18,7 +18,7 @@ from s3 import PASSWORD, USER, Door, S3Server
 
 import photos as rendered
 from pomona import Featurizer, pipeline, plan
-from pomona._native import GONE, NOT_READ, PathFeaturizer
+from pomona._native import PathFeaturizer
 from pomona.spark import (
     featurize_paths_struct_udf,
     featurize_paths_udf,
@@ -335,10 +335,11 @@ def test_a_photo_that_gets_no_answer_is_named_and_the_others_have_features(
 ) -> None:
     orchard.door.trouble(hang="/00[37].jpg$")
     rows = featurized(table_of(spark, some(orchard)), tiny_model, timeout=8.0)
-    hung = {row.path[-7:]: row.error for row in rows if row.error}
+    hung = {row.path[-7:]: row for row in rows if row.error}
     assert hung.keys() == {"003.jpg", "007.jpg"}
-    for error in hung.values():
-        assert re.fullmatch(f"{NOT_READ}no whole answer in .* tries, .*server hangs", error)
+    for row in hung.values():
+        assert row.error_kind == "storage"
+        assert re.fullmatch("not read: no whole answer in .* tries, .*server hangs", row.error)
 
     udf = featurize_paths_udf(tiny_model, on_error="raise", timeout=8.0)
     with pytest.raises(Exception, match=r"photo s3a://garden/many/003\.jpg: not read: "):
@@ -418,7 +419,7 @@ def test_a_photo_that_is_gone_is_an_error_and_counted(
     written = write_features(listed, tmp_path / "features", model=tiny_model)
     assert (written.photos, written.errors, written.vanished) == (4, 1, 1)
     rows = spark.read.parquet(written.uri).where(col("error").isNotNull()).collect()
-    assert [(row.path[-5:], row.error) for row in rows] == [("2.jpg", GONE)]
+    assert [(row.path[-5:], row.error_kind) for row in rows] == [("2.jpg", "gone")]
 
     photos = read_images(spark, f"s3a://{BUCKET}/fading", content=False)
     written = write_features(photos, tmp_path / "features", model=tiny_model)
@@ -442,6 +443,7 @@ def test_what_the_storage_did_not_give_is_tried_again_and_all_else_is_not(
     orchard.door.trouble()
     last = run()
     assert (last.photos, last.errors, last.featurized) == (7, 1, 2)
+    assert (last.retried, last.recovered) == (2, 2)
     assert last.reading == {"way": "paths", "reason": "s3a: can be read by paths"}
     assert json.loads((output / "summary.json").read_text())["reading"] == last.reading
 

@@ -14,7 +14,9 @@ from pyspark.sql.functions import col, lit, when
 from pyspark.sql.functions import length as byte_length
 
 import photos as rendered
+import pomona
 from pomona import Featurizer, ModelError
+from pomona._errors import ERROR_COLUMNS
 from pomona.spark import featurize_struct_udf, featurize_udf, read_images, register
 from pomona.spark._model import load
 
@@ -79,7 +81,10 @@ def test_types_are_an_array_of_floats_and_a_struct_with_an_error(
     )
     assert table.dtypes == [
         ("featurize(content)", "array<float>"),
-        ("featurize_struct(content)", "struct<features:array<float>,error:string>"),
+        (
+            "featurize_struct(content)",
+            "struct<features:array<float>,error:string,error_kind:string,error_version:string>",
+        ),
     ]
 
 
@@ -96,6 +101,8 @@ def test_photos_that_cannot_be_read_have_null_and_a_reason_and_the_others_their_
     assert len(rows) == 7
     assert rows["empty.jpg"].result.error == reason(tiny_model, b"")
     assert rows["text.jpg"].result.error == reason(tiny_model, b"no photo at all")
+    assert rows["text.jpg"].result.error_kind == "image"
+    assert rows["text.jpg"].result.error_version == pomona.__version__
     assert "r0_cut.jpg" in rows
     for name, row in rows.items():
         if name.startswith("r0_") and name != "r0_cut.jpg":
@@ -104,7 +111,8 @@ def test_photos_that_cannot_be_read_have_null_and_a_reason_and_the_others_their_
         else:
             assert row.features is None
             assert row.result.features is None
-            assert (row.result.error is None) == (name == "null")
+            for column in ERROR_COLUMNS:
+                assert (row.result[column] is None) == (name == "null")
 
 
 def test_a_photo_is_featurised_once_however_its_result_is_used(
@@ -167,7 +175,8 @@ def test_empty_tables_and_empty_tasks_are_fine(spark: SparkSession, tiny_model: 
     assert empty.select(featurize_udf(tiny_model)("content")).collect() == []
     one = spark.createDataFrame([(None,)], "content binary").repartition(4)
     row = one.select(featurize_struct_udf(tiny_model)("content").alias("result")).collect()[0]
-    assert row.result.asDict() == {"features": None, "error": None}
+    assert set(row.result.asDict()) == {"features", *ERROR_COLUMNS}
+    assert set(row.result.asDict().values()) == {None}
 
 
 def test_a_photo_of_100_megapixels_has_features_and_one_beyond_the_limit_a_reason(

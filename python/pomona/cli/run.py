@@ -87,7 +87,10 @@ def describe(summary: Summary) -> str:
     """Put a summary into a few lines for a terminal."""
     lines = describe_errors(summary.errors, summary.first_errors)
     if summary.retried:
-        lines.append(summary.describe_retried())
+        lines.append(
+            f"{count(summary.retried, 'photo')} with an error from an earlier run tried again: "
+            f"{summary.recovered:,} with features now"
+        )
     if summary.vanished:
         lines.append(f"{count(summary.vanished, 'photo')} vanished before being read")
     if summary.reading.get("way") == "binaryFile":
