@@ -469,7 +469,7 @@ class Run:
         return self.spark.read.schema(listing.schema).parquet(folder.pattern)
 
     def _count_retried(self, listing: DataFrame | None) -> tuple[int, int]:
-        """Count the photos with an earlier error that were tried again, and those that came back."""
+        """Count the photos that had an error and were tried again, and those that came back."""
         may_have_failed = self.earlier or (self.base is not None and self.base.errors)
         if listing is None or not self.chunks or not may_have_failed:
             return 0, 0
