@@ -23,7 +23,7 @@ import pomona
 from pomona.spark._reading import storage_of, why_not_by_paths
 from pomona.spark._session import described, settings, timed
 from pomona.spark._storage import Folder
-from pomona.spark.features import prepare, read_features
+from pomona.spark.features import FAULTY_VERSIONS, prepare, read_features
 from pomona.spark.images import read_images
 from pomona.spark.pca import DEFAULT_VARIANCE, check_components, check_variance, fit_pca
 
@@ -56,6 +56,8 @@ class Summary:
     #: features now.
     retried: int = 0
     recovered: int = 0
+    #: The versions of Pomona that made the features, this one and those of earlier runs.
+    feature_versions: list[str] = field(default_factory=list)
     #: Photos that were listed and gone when they were to be read.
     vanished: int = 0
     #: The ``way`` in which photos are read and the ``reason`` for it: ``paths`` if each task reads
@@ -81,6 +83,18 @@ class Summary:
     #: When the run ended, UTC, ISO 8601.
     finished: str = ""
 
+    @property
+    def caution(self) -> str | None:
+        """What may be wrong with features that an earlier version made."""
+        faulty = [version for version in self.feature_versions if version in FAULTY_VERSIONS]
+        if not faulty:
+            return None
+        return (
+            f"some features were made by Pomona {', '.join(faulty)}, which decoded JPEGs that lack "
+            "tables of their own, as frames of Motion JPEG do, with those of other photos: if there "
+            "are such photos, make all features anew with --no-resume (resume=False)"
+        )
+
     def __str__(self) -> str:
         """Say in a few lines what there is now and where."""
         rate = f" at {self.images_per_second:,.1f} a second" if self.featurized else ""
@@ -96,6 +110,8 @@ class Summary:
         if self.errors:
             lines.append(f"{self.errors:,} cannot be read, such as:")
             lines += [f"  {path}: {reason}" for path, reason in self.first_errors]
+        if self.caution:
+            lines.append(self.caution)
         lines.append(
             f"{self.k:,} of {self.dim:,} components explain {self.variance_explained:.1%} of the "
             "variance"
@@ -255,6 +271,7 @@ def run(
         featurized=written.featurized,
         retried=written.retried,
         recovered=written.recovered,
+        feature_versions=written.versions,
         vanished=written.vanished,
         reading=_reading(sources, only_spark),
         dim=pca.mean.size,

@@ -44,6 +44,12 @@ def test_run_writes_the_results_and_ends_with_a_summary(
 
     assert main(command) == 0
     assert "; 0 featurized now, " in capsys.readouterr().out
+    assert main([*command, "--retry-errors"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[2] == "1 photo with an error from an earlier run tried again: 0 with features now"
+    assert "; 1 featurized now, " in lines[3]
+    assert main([*command, "--retry-errors", "--no-resume"]) == 2
+    assert "not allowed with argument" in capsys.readouterr().err
     assert main([*command, "--no-resume", "--no-paths"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[2] == "photos read one after another, by Spark: as was asked for"

@@ -349,7 +349,7 @@ def refuse(job: Job, names: list[str], *, first_version: bool = False, **columns
     value = json.loads(described.read_text())
     value.update(files=dict.fromkeys(files, 10**9), errors=value["errors"] + len(names))
     if first_version:
-        del value["columns"]
+        del value["columns"], value["versions"]
     described.write_text(json.dumps(value))
     # Hadoop's checksum of what was there before.
     described.with_name(f".{described.name}.crc").unlink()
@@ -379,8 +379,11 @@ def test_what_0_1_0_refused_is_tried_again_and_good_rows_stay_as_they_are(job: J
     assert after["Pêche/text.png"].error_version == pomona.__version__
     # Files with the columns of 0.1.0 beside others would be more than some readers can take.
     assert columns_of(job) == {tuple(SCHEMA.names)}
+    assert result.versions == ["0.1.0", pomona.__version__]
     again = job.run()
     assert (again.featurized, again.retried) == (0, 0)
+    assert again.versions == result.versions
+    assert job.run(resume=False).versions == [pomona.__version__]
 
 
 def test_a_set_of_0_1_0_that_needs_nothing_is_left_alone(job: Job) -> None:
@@ -391,6 +394,7 @@ def test_a_set_of_0_1_0_that_needs_nothing_is_left_alone(job: Job) -> None:
     assert (result.photos, result.featurized, result.retried) == (PHOTOS, 0, 0)
     assert job.files() == files
     assert columns_of(job) == {FIRST_COLUMNS}
+    assert result.versions == ["0.1.0"]
 
 
 def test_an_unfinished_run_of_0_1_0_is_finished_without_its_errors(
@@ -408,6 +412,9 @@ def test_an_unfinished_run_of_0_1_0_is_finished_without_its_errors(
             marker.parent,
             lambda rows: with_errors(rows, lost, "two SOI markers").select(*FIRST_COLUMNS),
         )
+    (begun,) = job.output.glob("_pomona/*/model.json")
+    begun.write_text(json.dumps({"name": "tiny"}))
+    begun.with_name(".model.json.crc").unlink()
     # Killed once more, so that the lost photos have rows in chunks of two runs.
     with monkeypatch.context() as patch:
         kill_at(patch, pomona.spark.features.Run, "publish")
@@ -415,6 +422,7 @@ def test_an_unfinished_run_of_0_1_0_is_finished_without_its_errors(
             job.run()
     result = job.run()
     assert (result.photos, result.errors, result.featurized) == (PHOTOS, 0, 0)
+    assert result.versions == ["0.1.0", pomona.__version__]
     assert sorted(job.rows()) == names
 
 

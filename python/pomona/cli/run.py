@@ -91,6 +91,8 @@ def describe(summary: Summary) -> str:
             f"{count(summary.retried, 'photo')} with an error from an earlier run tried again: "
             f"{summary.recovered:,} with features now"
         )
+    if summary.caution:
+        lines.append(summary.caution)
     if summary.vanished:
         lines.append(f"{count(summary.vanished, 'photo')} vanished before being read")
     if summary.reading.get("way") == "binaryFile":

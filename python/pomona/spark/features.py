@@ -83,6 +83,7 @@ from pyspark.sql.types import (
 
 from pomona import ModelError
 from pomona._errors import ERROR_COLUMNS
+from pomona._native import __version__
 from pomona._progress import Progress
 from pomona.results import SET_FILE, STATE_FOLDER
 from pomona.spark._chunks import plan_all, plan_some
@@ -128,7 +129,8 @@ SCHEMA = StructType(
 PASSING_KINDS = ["storage", "gone", "memory"]
 
 #: Versions whose errors may be wrong, so that each run tries these photos again. 0.1.0 could refuse
-#: any JPEG that the same worker met after one with a damaged header.
+#: any JPEG that the same worker met after one with a damaged header. What features of it may be
+#: wrong, those of JPEGs that lack a table, no row can tell.
 FAULTY_VERSIONS = ["0.1.0"]
 
 #: The version that wrote rows without `error_version`, and the columns of its sets.
@@ -159,6 +161,8 @@ class FeatureSet:
         The folder.
     model_name, model_sha256
         The model that all its features are of.
+    versions
+        The versions of Pomona that made its rows, this one and those of earlier runs.
     photos
         Rows: photos featurized, now or by earlier runs, and photos that cannot be read.
     errors
@@ -179,6 +183,7 @@ class FeatureSet:
     uri: str
     model_name: str
     model_sha256: str
+    versions: list[str]
     photos: int
     errors: int
     featurized: int
@@ -201,6 +206,8 @@ class _Set(NamedTuple):
     vanished: int = 0
     #: Of each file, in this order.
     columns: Sequence[str] = _FIRST_COLUMNS
+    #: Those that made rows.
+    versions: Sequence[str] = (_FIRST_VERSION,)
 
 
 def write_features(
@@ -389,8 +396,11 @@ class Run:
             "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         }
         (self.state / _WRITER).write_json(self.writer)
-        (self.staging / _MODEL).write_json({"name": model.name, "sha256": model.sha256})
         self._drop_what_does_not_count()
+        self.versions = self._versions()
+        (self.staging / _MODEL).write_json(
+            {"name": model.name, "sha256": model.sha256, "versions": self.versions}
+        )
 
     def write(
         self, photos: DataFrame, *, chunk_photos: int | None = None, progress: bool = False
@@ -427,6 +437,7 @@ class Run:
             uri=self.home.uri,
             model_name=self.model.name,
             model_sha256=self.model.sha256,
+            versions=list(finished.versions),
             photos=finished.photos,
             errors=finished.errors,
             featurized=int(done.value),
@@ -572,7 +583,15 @@ class Run:
         number = self.current.number + 1 if self.current else 1
         model = self.model
         finished = _Set(
-            number, model.name, model.sha256, files, photos, errors, vanished, SCHEMA.names
+            number,
+            model.name,
+            model.sha256,
+            files,
+            photos,
+            errors,
+            vanished,
+            columns=SCHEMA.names,
+            versions=self.versions,
         )
         (self.state / f"set-{number:06}.json").write_json(finished._asdict())
         return finished
@@ -617,6 +636,16 @@ class Run:
                 self.earlier.append(folder)
             elif name != _MODEL:
                 folder.delete()
+
+    def _versions(self) -> list[str]:
+        """List the versions that made the rows on which this run builds, and this one."""
+        versions = {__version__}
+        if self.base is not None:
+            versions.update(self.base.versions)
+        if self.earlier:
+            begun = (self.staging / _MODEL).read_json() or {}
+            versions.update(begun.get("versions", [_FIRST_VERSION]))
+        return sorted(versions)
 
     def _drop_replaced(self) -> None:
         """Delete files that are not of the current set, and descriptions of sets before it."""
