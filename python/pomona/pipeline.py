@@ -90,8 +90,8 @@ class Summary:
         if not faulty:
             return None
         return (
-            f"some features were made by Pomona {', '.join(faulty)}, which decoded JPEGs that lack "
-            "tables of their own, as frames of Motion JPEG do, with those of other photos: if there "
+            f"some features were made by Pomona {', '.join(faulty)}, which decoded JPEGs without "
+            "tables of their own (frames of Motion JPEG) with the tables of other photos: if there "
             "are such photos, make all features anew with --no-resume (resume=False)"
         )
 
