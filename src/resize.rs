@@ -21,6 +21,9 @@ const SUPPORT: f64 = 2.0;
 /// what Pillow takes.
 const A: f64 = -0.5;
 
+/// Bytes between the two passes, at most. No JPEG needs more for a target 224 pixels wide.
+const MAX_NARROWED: usize = 64 << 20;
+
 /// Width and height of an image, in pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Size {
@@ -79,6 +82,10 @@ impl Resizer {
                 weights: rows,
                 target,
             }),
+            (true, true) if to.width * CHANNELS * from.height > MAX_NARROWED => {
+                let rows_at_once = MAX_NARROWED / (to.width * CHANNELS);
+                self.resize_in_parts(source, from, target, to, rows_at_once);
+            }
             (true, true) => {
                 narrowed.resize(
                     Size {
@@ -100,6 +107,52 @@ impl Resizer {
                     target,
                 });
             }
+        }
+    }
+
+    /// Both passes, once the weights are there, for some rows of the source at a time: what is
+    /// narrower than the target and very tall takes far more memory between the passes than it has
+    /// itself. The sums are of integers, so their order changes nothing.
+    fn resize_in_parts(
+        &mut self,
+        source: &[u8],
+        from: Size,
+        target: &mut [u8],
+        to: Size,
+        rows_at_once: usize,
+    ) {
+        let Self {
+            arch,
+            columns,
+            rows,
+            band,
+            narrowed,
+        } = self;
+        let [source_stride, stride] = [from.width, to.width].map(|pixels| pixels * CHANNELS);
+        let mut sums = vec![HALF; target.len()];
+        let parts = source.chunks(rows_at_once * source_stride);
+        for (part, first) in parts.zip((0_usize..).step_by(rows_at_once)) {
+            let height = part.len() / source_stride;
+            narrowed.resize(height * stride, 0);
+            arch.dispatch(Columns {
+                source: part,
+                weights: columns,
+                band,
+                target: narrowed,
+            });
+            for ((start, weights), sums) in rows.iter().zip(sums.chunks_exact_mut(stride)) {
+                let skipped = first.saturating_sub(start).min(weights.len());
+                let begin = start.saturating_sub(first).min(height);
+                let values = narrowed[begin * stride..].chunks_exact(stride);
+                for (values, &weight) in values.zip(&weights[skipped..]) {
+                    for (sum, &value) in sums.iter_mut().zip(values) {
+                        *sum += i32::from(value) * weight;
+                    }
+                }
+            }
+        }
+        for (byte, &sum) in target.iter_mut().zip(&sums) {
+            *byte = to_pixel(sum);
         }
     }
 }
@@ -287,6 +340,34 @@ impl WithSimd for Rows<'_> {
                     .sum();
                 *byte = to_pixel(HALF + sum);
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn parts_of_any_height_give_the_same_pixels(
+            width in 1..20_usize, height in 1..80_usize,
+            to_width in 1..20_usize, to_height in 1..20_usize,
+            rows_at_once in 1..90_usize, seed in any::<u8>(),
+        ) {
+            let [from, to] = [(width, height), (to_width, to_height)]
+                .map(|(width, height)| Size { width, height });
+            prop_assume!(from.width != to.width && from.height != to.height);
+            let source: Vec<_> = (0..from.bytes())
+                .map(|at| (at * at * 31 + at * usize::from(seed)) as u8)
+                .collect();
+            let [mut whole, mut in_parts] = [vec![0; to.bytes()], vec![0; to.bytes()]];
+            let mut resizer = Resizer::default();
+            resizer.resize_into(&source, from, &mut whole, to);
+            resizer.resize_in_parts(&source, from, &mut in_parts, to, rows_at_once);
+            prop_assert_eq!(whole, in_parts);
         }
     }
 }

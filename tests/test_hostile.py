@@ -148,6 +148,30 @@ class TestBytesThatAreNoImage:
             refusal(ONE_OF_EACH[name][:length])
 
 
+# Peak memory in MiB; of the process alone, which getrusage may not give.
+TALL = """
+import re, sys
+sys.path.insert(0, sys.argv[1])
+import pomona
+from specimens import png_file
+photo = png_file(1, 3_000_000, 8, 0, bytes(2 * 3_000_000))
+pixels = pomona.load_image(photo, size=(224, 224))
+assert pixels.shape == (224, 224, 3) and not pixels.any()
+print(int(re.search("VmHWM:\\s*([0-9]+)", open("/proc/self/status").read()).group(1)) // 1024)
+"""
+
+
+def test_a_photo_one_pixel_wide_and_millions_tall_does_not_take_all_memory() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", TALL, str(TESTS)],
+        stdout=subprocess.PIPE,
+        check=True,
+        timeout=TIMEOUT,
+    )
+    # 224 pixels wide and as tall, it would take 1,900.
+    assert int(done.stdout) < 600
+
+
 class TestTruncation:
     @pytest.mark.parametrize("name", FORMATS)
     def test_a_file_cut_at_any_seventh_byte_is_refused(self, name: str) -> None:

@@ -244,6 +244,16 @@ def test_a_description_that_was_cut_short_does_not_count(job: Job) -> None:
     assert job.run().featurized == 0
 
 
+def test_a_description_of_a_later_version_is_read_for_what_is_known_of_it(job: Job) -> None:
+    job.run()
+    (described,) = job.output.glob("_pomona/set-*.json")
+    value = json.loads(described.read_text())
+    later = described.with_name("set-000009.json")
+    later.write_text(json.dumps({**value, "number": 9, "colour": "red"}))
+    assert read_features(job.spark, job.output).count() == PHOTOS
+    assert job.run().featurized == 0
+
+
 def test_features_of_two_models_do_not_mix(
     job: Job, other_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -695,7 +695,8 @@ def _finished_set(home: Folder) -> _Set | None:
     for name in sorted(names, reverse=True):
         value = (state / name).read_json()
         if value is not None:
-            return _Set(**value)
+            # A later version may say more.
+            return _Set(**{name: value[name] for name in _Set._fields if name in value})
     return None
 
 
@@ -704,7 +705,7 @@ def _read(spark: SparkSession, folders: Sequence[Folder]) -> DataFrame:
 
 
 def _settled(*, retry_errors: bool) -> Column:
-    """Tell of rows whether they need not be made again; true or false, and never null."""
+    """Return whether a row need not be made again: true or false, never null."""
     whole = col("error").isNull()
     if retry_errors:
         return whole
