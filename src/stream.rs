@@ -182,6 +182,7 @@ impl PathFeaturizer {
         let Featurizer {
             contract, runtime, ..
         } = &*self.featurizer;
+        let _stops = StopOnPanic(desk);
         let batch_size = self.featurizer.options().batch_size.get();
         let mut rows = vec![0.0; batch_size * contract.dim];
         let mut photos = Vec::new();
@@ -240,6 +241,18 @@ struct Place {
 struct Desk {
     state: Mutex<State>,
     news: Condvar,
+}
+
+/// Ends the work of all threads when one of them panics: what that one had taken never comes, and
+/// the others would wait for it.
+struct StopOnPanic<'a>(&'a Desk);
+
+impl Drop for StopOnPanic<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.stop();
+        }
+    }
 }
 
 /// What a read owes: an outcome, also if it panics.

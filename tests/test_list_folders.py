@@ -83,7 +83,7 @@ def test_folders_that_are_not_of_s3_are_refused(path: str) -> None:
         list_folders([path])
 
 
-def test_a_signal_ends_the_wait_for_a_listing() -> None:
+def test_a_signal_ends_the_wait_for_a_listing_and_others_can_be_had() -> None:
     def ring(*_: object) -> None:
         raise InterruptedError
 
@@ -97,6 +97,10 @@ def test_a_signal_ends_the_wait_for_a_listing() -> None:
         finally:
             alarm.join()
             signal.signal(signal.SIGALRM, before)
+        with serving(store("Test/1.jpg")) as other:
+            assert list_folders(["s3a://garden/Test"], storage=other) == [
+                ([("s3a://garden/Test/1.jpg", 5, MILLISECONDS)], [])
+            ]
 
 
 def test_a_server_that_hangs_is_told_when_the_time_is_over() -> None:

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::num::NonZeroUsize;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::{Arc, LazyLock};
 
@@ -246,6 +247,34 @@ fn paths_are_read_as_before_after_a_call_that_failed_or_was_interrupted() {
         }
         assert!(matches!(stream.next(&mut || false), Ok(None)));
         still_reads(&mut stream);
+    }
+}
+
+#[test]
+fn a_call_that_panics_changes_no_later_one() {
+    let images: Vec<_> = POOL.iter().map(|(photo, _)| Some(&photo[..])).collect();
+    let everything: Vec<_> = POOL.iter().map(|(_, row)| row.clone()).collect();
+    for threads in 1..4 {
+        let featurizer = Arc::new(open(threads, 2));
+        let mut stream = PathFeaturizer::new(
+            Arc::clone(&featurizer),
+            Settings::default(),
+            Limits::default(),
+        )
+        .expect("starts");
+        for _ in 0..10 {
+            let call = || featurizer.featurize(&images, &mut || panic!("asked"));
+            catch_unwind(AssertUnwindSafe(call)).expect_err("it panics");
+            assert_eq!(rows(&featurize(&featurizer, &images)), everything);
+
+            stream
+                .submit(FILES.iter().cloned().map(Some).collect())
+                .expect("submits");
+            let call = || stream.next(&mut || panic!("asked"));
+            catch_unwind(AssertUnwindSafe(call)).expect_err("it panics");
+            assert!(matches!(stream.next(&mut || false), Ok(None)));
+            still_reads(&mut stream);
+        }
     }
 }
 

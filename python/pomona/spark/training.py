@@ -37,6 +37,7 @@ from pyspark.sql.functions import col, count, expr, lit, when
 
 import pomona
 from pomona import ModelError
+from pomona._errors import ERROR_COLUMNS
 from pomona.spark import classifiers, holdout
 from pomona.spark._model import ship, shipped_path
 from pomona.spark._session import described, timed
@@ -280,7 +281,7 @@ def _read(
     photos = sum(sizes.values())
     _check_classes(home, sizes, there)
     # A hold-out by group may ask for any column, and names them all where there is no such.
-    taken = ("path", "label", "features", "error")
+    taken = ("path", "label", "features", *ERROR_COLUMNS)
     extra = [] if group is None else [name for name in rows.columns if name not in taken]
     vectors = rows.where(usable).select(
         "path", "label", *extra, array_to_vector("features").alias("features")
