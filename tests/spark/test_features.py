@@ -91,6 +91,16 @@ def kill_at(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, call: int = 
     monkeypatch.setattr(owner, name, dying)
 
 
+def run_and_be_killed(
+    job: Job, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, call: int = 1, **options: Any
+) -> None:
+    """Run until the driver ends, as `kill_at` makes it."""
+    with monkeypatch.context() as patch:
+        kill_at(patch, owner, name, call)
+        with pytest.raises(Killed):
+            job.run(**options)
+
+
 def name_of(path: object) -> str:
     """The last folder and the name of a photo."""
     return "/".join(str(path).split("/")[-2:])
@@ -174,10 +184,7 @@ def test_large_files_without_changes_stay(job: Job, monkeypatch: pytest.MonkeyPa
 def test_a_killed_run_repeats_only_the_chunk_in_flight(
     job: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with monkeypatch.context() as patch:
-        kill_at(patch, pomona.spark.features.Run, "write_chunk", call=3)
-        with pytest.raises(Killed):
-            job.run()
+    run_and_be_killed(job, monkeypatch, pomona.spark.features.Run, "write_chunk", call=3)
     assert len(job.staged()) == 2
     done = job.spark.read.parquet(*[str(path.parent) for path in job.staged()]).count()
     # What a job leaves that was cut short while it wrote.
@@ -197,10 +204,7 @@ def test_a_killed_run_repeats_only_the_chunk_in_flight(
 def test_a_photo_that_changes_after_a_kill_is_featurized_again(
     job: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with monkeypatch.context() as patch:
-        kill_at(patch, pomona.spark.features.Run, "publish")
-        with pytest.raises(Killed):
-            job.run()
+    run_and_be_killed(job, monkeypatch, pomona.spark.features.Run, "publish")
     one, other, *_ = photo_files(job.images)
     shutil.copy(str(other), str(one))
     os.utime(str(one), (2_000_000_000, 2_000_000_000))
@@ -222,10 +226,7 @@ def test_a_kill_while_publishing_loses_and_doubles_nothing(
     job.run()
     before = read_features(job.spark, job.output).collect()
     shutil.copy(str(photo_files(job.images)[0]), str(job.images / "Pêche" / "new.jpg"))
-    with monkeypatch.context() as patch:
-        kill_at(patch, owner, name, call=call)
-        with pytest.raises(Killed):
-            job.run()
+    run_and_be_killed(job, monkeypatch, owner, name, call=call)
     assert not (job.output / "_SUCCESS").exists()
     # Who asks Pomona gets one set or the other, and no mixture.
     assert len(read_features(job.spark, job.output).collect()) in (len(before), len(before) + 1)
@@ -261,10 +262,15 @@ def test_features_of_two_models_do_not_mix(
     with pytest.raises(pomona.ModelError, match="holds features of another model, tiny"):
         job.run(model=other_model)
 
-    with monkeypatch.context() as patch:
-        kill_at(patch, pomona.spark.features.Run, "write_chunk", call=2)
-        with pytest.raises(Killed):
-            job.run(model=other_model, resume=False)
+    run_and_be_killed(
+        job,
+        monkeypatch,
+        pomona.spark.features.Run,
+        "write_chunk",
+        call=2,
+        model=other_model,
+        resume=False,
+    )
     # The finished set is there until the new one is.
     assert len(job.rows()) == PHOTOS
     with pytest.raises(pomona.ModelError, match="holds an unfinished run of another model, tiny"):
@@ -410,10 +416,7 @@ def test_a_set_of_0_1_0_that_needs_nothing_is_left_alone(job: Job) -> None:
 def test_an_unfinished_run_of_0_1_0_is_finished_without_its_errors(
     job: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with monkeypatch.context() as patch:
-        kill_at(patch, pomona.spark.features.Run, "publish")
-        with pytest.raises(Killed):
-            job.run()
+    run_and_be_killed(job, monkeypatch, pomona.spark.features.Run, "publish")
     names = [name_of(path) for path in photo_files(job.images)]
     lost = names[1::2]
     for marker in job.staged():
@@ -426,10 +429,7 @@ def test_an_unfinished_run_of_0_1_0_is_finished_without_its_errors(
     begun.write_text(json.dumps({"name": "tiny"}))
     begun.with_name(".model.json.crc").unlink()
     # Killed once more, so that the lost photos have rows in chunks of two runs.
-    with monkeypatch.context() as patch:
-        kill_at(patch, pomona.spark.features.Run, "publish")
-        with pytest.raises(Killed):
-            job.run()
+    run_and_be_killed(job, monkeypatch, pomona.spark.features.Run, "publish")
     result = job.run()
     assert (result.photos, result.errors, result.featurized) == (PHOTOS, 0, 0)
     assert result.versions == ["0.1.0", pomona.__version__]
@@ -464,10 +464,9 @@ def test_a_killed_run_that_retries_errors_goes_on_with_what_it_has(
     job.run()
     before = job.rows()
     refuse(job, sorted(before), error_kind="image", error_version=pomona.__version__)
-    with monkeypatch.context() as patch:
-        kill_at(patch, pomona.spark.features.Run, "write_chunk", call=2)
-        with pytest.raises(Killed):
-            job.run(retry_errors=True)
+    run_and_be_killed(
+        job, monkeypatch, pomona.spark.features.Run, "write_chunk", call=2, retry_errors=True
+    )
     (done,) = job.staged()
     number = job.spark.read.parquet(str(done.parent)).count()
     result = job.run(retry_errors=True)
@@ -493,10 +492,14 @@ def test_another_rule_for_labels_needs_no_featurizing(job: Job) -> None:
 def test_photos_that_were_shuffled_resume_as_well(
     job: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with monkeypatch.context() as patch:
-        kill_at(patch, pomona.spark.features.Run, "write_chunk", call=4)
-        with pytest.raises(Killed):
-            job.run(photos=job.photos().repartition(4, "path"))
+    run_and_be_killed(
+        job,
+        monkeypatch,
+        pomona.spark.features.Run,
+        "write_chunk",
+        call=4,
+        photos=job.photos().repartition(4, "path"),
+    )
     done = job.spark.read.parquet(*[str(path.parent) for path in job.staged()]).count()
     assert done
     assert job.run(photos=job.photos().repartition(4, "path")).featurized == PHOTOS - done

@@ -12,8 +12,7 @@ use crate::samples::{FORMATS, encoded};
 
 /// The odd photos of `tests/data/odd`, sorted by their names.
 pub static SPECIMENS: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data/odd");
-    let entries = fs::read_dir(folder).expect("the specimens");
+    let entries = fs::read_dir(folder()).expect("the specimens");
     let mut paths: Vec<_> = entries.map(|entry| entry.expect("a file").path()).collect();
     paths.sort();
     let photos: Vec<_> = paths
@@ -24,9 +23,12 @@ pub static SPECIMENS: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
     photos
 });
 
+fn folder() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data/odd")
+}
+
 fn specimen(name: &str) -> Vec<u8> {
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data/odd");
-    fs::read(folder.join(name)).expect("the specimen")
+    fs::read(folder().join(name)).expect("the specimen")
 }
 
 /// JPEGs whose headers have different segments: with one table and with several, with Huffman
