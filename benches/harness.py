@@ -21,7 +21,7 @@ MODEL = WORK / "mobilenet_v2.onnx"
 INT8_MODEL = WORK / "mobilenet_v2_int8.onnx"
 
 # The S3 server of the tests is one of the bench, too.
-sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests/spark")]
+sys.path.insert(0, str(ROOT / "tests/support"))
 
 BUSY = 0.9
 """A contender that computes all the time and gets less than this share of its cores has company."""

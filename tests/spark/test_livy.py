@@ -9,10 +9,10 @@ from typing import Iterator
 import pandas as pd
 import pytest
 from test_cluster import check_features
-from yarn import MiniCluster
 
 import photos
-from emr import BUCKET, RESULTS, Emr
+from emr_notebook import BUCKET, RESULTS, Emr
+from yarn import MiniCluster
 
 NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "fruits_on_emr.ipynb"
 CLASSES, PER_CLASS = 4, 8

@@ -15,7 +15,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from pomona import Featurizer, ModelError
 from pomona.spark import featurize_udf
-from pomona.spark._model import load, ship, shipped_path, threads_per_task
+from pomona.spark._shipping import load, ship, shipped_path, threads_per_task
 from services import PATIENCE
 
 #: An empty field that no reader of ONNX knows: the same model in another file.

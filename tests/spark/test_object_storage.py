@@ -16,12 +16,12 @@ import pytest
 from pyspark.ml import PipelineModel
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.utils import AnalysisException
-from s3 import CLIENT_JARS, PASSWORD, USER, Door, S3Server, class_path
 
 import photos
 from pomona import Featurizer
 from pomona.cli import main
 from pomona.spark import features
+from s3 import CLIENT_JARS, PASSWORD, USER, Door, S3Server, class_path
 from services import JAVA_OPTIONS, Service, wait_until
 
 # PySpark's vectors, with NumPy 1.19 and later.

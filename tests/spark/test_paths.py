@@ -14,7 +14,6 @@ from typing import Any, Callable, Iterator
 import pytest
 from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql.functions import col, expr, spark_partition_id
-from s3 import PASSWORD, USER, Door, S3Server
 
 import photos as rendered
 from pomona import Featurizer, pipeline, plan
@@ -26,9 +25,10 @@ from pomona.spark import (
     read_images,
     sample_images,
 )
-from pomona.spark._reading import storage_from, storage_of, why_not_by_paths
+from pomona.spark._s3 import storage_from, storage_of, why_not_by_paths
 from pomona.spark.features import write_features
 from pomona.spark.images import PHOTOS_PER_TASK, TASKS_PER_CORE
+from s3 import PASSWORD, USER, Door, S3Server
 
 # PySpark's vectors, with NumPy 1.19 and later.
 pytestmark = pytest.mark.filterwarnings("ignore:tostring:DeprecationWarning")

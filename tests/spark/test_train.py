@@ -23,13 +23,13 @@ from pomona import ModelError, pipeline
 from pomona._errors import ERROR_COLUMNS
 from pomona.cli import main
 from pomona.models.store import names, sha256_of
-from pomona.spark import _svm, classifiers, holdout
-from pomona.spark._svm import fit_svm
+from pomona.spark.classification import classifiers, holdouts, prediction, svm
+from pomona.spark.classification.prediction import label_photos, load, predict
+from pomona.spark.classification.svm import fit_svm
+from pomona.spark.classification.training import train
 from pomona.spark.images import read_images
 from pomona.spark.metrics import measure
 from pomona.spark.pca import fit_pca
-from pomona.spark.prediction import label_photos, load, predict
-from pomona.spark.training import train
 
 # PySpark 3.1's vectors call numpy by an old name.
 pytestmark = pytest.mark.filterwarnings("ignore:tostring:DeprecationWarning")
@@ -66,11 +66,11 @@ def rotations(classes: int = 3, per_class: int = 40, name: str = "r0_{}.jpg") ->
     ]
 
 
-def parts_of(split: holdout.Holdout) -> dict[str, str | None]:
+def parts_of(split: holdouts.Holdout) -> dict[str, str | None]:
     return {row.path: row.part for row in split.parts.collect()}
 
 
-def paths_of(split: holdout.Holdout, part: str | None) -> set:
+def paths_of(split: holdouts.Holdout, part: str | None) -> set:
     return {path for path, each in parts_of(split).items() if each == part}
 
 
@@ -80,8 +80,8 @@ def paths_of(split: holdout.Holdout, part: str | None) -> set:
 def test_the_random_holdout_takes_the_share_of_each_class(spark: SparkSession) -> None:
     rows = [(f"/{label}/{number}.jpg", label) for label in "abc" for number in range(20)]
     rows += [("/d/1.jpg", "d"), ("/d/2.jpg", "d")]
-    parts = parts_of(holdout.stratified(frame(spark, rows), 0.25, 0))
-    held_out = [path.split("/")[1] for path, part in parts.items() if part == holdout.TEST]
+    parts = parts_of(holdouts.stratified(frame(spark, rows), 0.25, 0))
+    held_out = [path.split("/")[1] for path, part in parts.items() if part == holdouts.TEST]
     assert {label: held_out.count(label) for label in "abcd"} == {"a": 5, "b": 5, "c": 5, "d": 1}
     assert len(parts) == len(rows)
 
@@ -91,11 +91,11 @@ def test_a_seed_gives_the_same_split_whatever_the_partitions_place_and_spark(
 ) -> None:
     rows = rotations()
     moved = [(path.replace("file:/photos", "s3://fruits/new"), label) for path, label in rows]
-    for split in (holdout.stratified, holdout.blocked):
+    for split in (holdouts.stratified, holdouts.blocked):
         first = parts_of(split(frame(spark, rows), 0.25, 1))
         assert parts_of(split(frame(spark, rows), 0.25, 2)) != first
         elsewhere = parts_of(split(frame(spark, moved[::-1], partitions=7), 0.25, 1))
-        assert list(elsewhere.values()).count(holdout.TEST) == 30
+        assert list(elsewhere.values()).count(holdouts.TEST) == 30
         assert first == {
             path.replace("s3://fruits/new", "file:/photos"): part
             for path, part in elsewhere.items()
@@ -103,7 +103,7 @@ def test_a_seed_gives_the_same_split_whatever_the_partitions_place_and_spark(
     names = sorted(
         Path(path).name
         for path in paths_of(
-            holdout.stratified(frame(spark, rotations(1, 12)), 0.25, 0), holdout.TEST
+            holdouts.stratified(frame(spark, rotations(1, 12)), 0.25, 0), holdouts.TEST
         )
     )
     assert names == GOLDEN
@@ -114,12 +114,12 @@ def test_a_blocked_holdout_takes_a_range_of_each_rotation_with_gaps_and_photos_a
 ) -> None:
     rows = rotations() + rotations(name="r2_{}_100.jpg")
     for seed in (0, 5):
-        parts = parts_of(holdout.blocked(frame(spark, rows), 0.25, seed))
+        parts = parts_of(holdouts.blocked(frame(spark, rows), 0.25, seed))
         assert len(parts) == len(rows)
         for fruit in range(3):
             for axis, end in (("r0", ""), ("r2", "_100")):
                 course = "".join(
-                    {holdout.TRAIN: "-", holdout.TEST: "t", None: "."}[
+                    {holdouts.TRAIN: "-", holdouts.TEST: "t", None: "."}[
                         parts[f"file:/photos/fruit {fruit}/{axis}_{index * 4}{end}.jpg"]
                     ]
                     for index in range(40)
@@ -136,11 +136,11 @@ def test_the_shortest_rotations_keep_photos_to_train_on(spark: SparkSession) -> 
         for photos in (1, 2, 3, 4, 5)
         for index in range(photos)
     ]
-    parts = parts_of(holdout.blocked(frame(spark, rows), 0.25, 0))
+    parts = parts_of(holdouts.blocked(frame(spark, rows), 0.25, 0))
     for photos in (1, 2, 3, 4, 5):
         nuts = [part for path, part in parts.items() if f"nuts {photos}/" in path]
-        assert nuts.count(holdout.TEST) == (0 if photos == 1 else 1)
-        assert nuts.count(holdout.TRAIN) == photos - nuts.count(holdout.TEST)
+        assert nuts.count(holdouts.TEST) == (0 if photos == 1 else 1)
+        assert nuts.count(holdouts.TRAIN) == photos - nuts.count(holdouts.TEST)
 
 
 def test_names_of_fruits_360_are_understood(spark: SparkSession) -> None:
@@ -155,11 +155,11 @@ def test_names_of_fruits_360_are_understood(spark: SparkSession) -> None:
     others = ["IMG 2041.jpg", "r0_cut.jpg", "apple-red.jpg", "0_115.jpg"]
     rows = [(f"/a/{name}", "a") for name in [*names, *others]]
     rows += rotations(1, 12)
-    split = holdout.blocked(frame(spark, rows), 0.25, 0)
+    split = holdouts.blocked(frame(spark, rows), 0.25, 0)
     assert {Path(path).name for path in parts_of(split)} >= set(names)
     assert not {Path(path).name for path in parts_of(split)} & set(others)
     assert split.notes == ["4 photos without the index of a rotation in their names left out"]
-    assert holdout.blocked(frame(spark, [("/a/x.jpg", "a"), ("/b/y.jpg", "b")]), 0.25, 0) is None
+    assert holdouts.blocked(frame(spark, [("/a/x.jpg", "a"), ("/b/y.jpg", "b")]), 0.25, 0) is None
 
 
 def test_a_group_is_never_split_and_every_class_is_in_both_parts(spark: SparkSession) -> None:
@@ -169,13 +169,13 @@ def test_a_group_is_never_split_and_every_class_is_in_both_parts(spark: SparkSes
         for tree in trees
         for photo in range(5)
     ]
-    split = holdout.grouped(frame(spark, rows), 0.25, 0, r"/(tree\d+)_")
+    split = holdouts.grouped(frame(spark, rows), 0.25, 0, r"/(tree\d+)_")
     trees = {
         part: {Path(path).name.split("_")[0] for path in paths_of(split, part)}
-        for part in (holdout.TRAIN, holdout.TEST)
+        for part in (holdouts.TRAIN, holdouts.TEST)
     }
-    assert not trees[holdout.TRAIN] & trees[holdout.TEST]
-    numbers = sorted(int(tree[4:]) for tree in trees[holdout.TEST])
+    assert not trees[holdouts.TRAIN] & trees[holdouts.TEST]
+    numbers = sorted(int(tree[4:]) for tree in trees[holdouts.TEST])
     assert len([number for number in numbers if number <= 12]) == 3
     assert len([number for number in numbers if number > 20]) == 2
     assert "5 of 20 groups by pattern" in split.how
@@ -188,20 +188,20 @@ def test_groups_that_classes_share_are_held_out_where_the_share_is_most_even(
     rows = [(f"/a/{day}_{photo}.jpg", "a") for day in range(12) for photo in range(4)]
     rows += [(f"/pear/{day}_{photo}.jpg", "pear") for day in range(4, 12) for photo in range(4)]
     keyed = frame(spark, rows)
-    split = holdout.grouped(keyed, 0.25, 0, r"/(\d+)_")
-    days = {int(Path(path).name.split("_")[0]) for path in paths_of(split, holdout.TEST)}
+    split = holdouts.grouped(keyed, 0.25, 0, r"/(\d+)_")
+    days = {int(Path(path).name.split("_")[0]) for path in paths_of(split, holdouts.TEST)}
     assert days == set(range(min(days), max(days) + 1))
     assert not days & {
-        int(Path(path).name.split("_")[0]) for path in paths_of(split, holdout.TRAIN)
+        int(Path(path).name.split("_")[0]) for path in paths_of(split, holdouts.TRAIN)
     }
     for label in ("a", "pear"):
-        assert any(f"/{label}/" in path for path in paths_of(split, holdout.TEST))
-        assert any(f"/{label}/" in path for path in paths_of(split, holdout.TRAIN))
+        assert any(f"/{label}/" in path for path in paths_of(split, holdouts.TEST))
+        assert any(f"/{label}/" in path for path in paths_of(split, holdouts.TRAIN))
 
 
 def test_a_column_can_be_the_group(spark: SparkSession) -> None:
     keyed = frame(spark, rotations(2, 12)).selectExpr("*", "length(path) as length")
-    split = holdout.grouped(keyed, 0.25, 0, "length")
+    split = holdouts.grouped(keyed, 0.25, 0, "length")
     lengths = [{len(path) for path in paths_of(split, part)} for part in ("train", "test")]
     assert lengths[0]
     assert lengths[1]
@@ -219,7 +219,7 @@ def test_a_column_can_be_the_group(spark: SparkSession) -> None:
 )
 def test_groups_that_make_no_sense_say_why(spark: SparkSession, group: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        holdout.grouped(frame(spark, rotations(2, 8)), 0.25, 0, group)
+        holdouts.grouped(frame(spark, rotations(2, 8)), 0.25, 0, group)
 
 
 # What is measured.
@@ -311,9 +311,9 @@ def test_svms_of_features_too_large_for_the_driver_are_sparks(
     features = clouds[0][three] - clouds[0][three].mean(axis=0)
     rows = vectors(spark, features, clouds[1][three]).cache()
     here = fit_svm(rows, "features", "target", 3, np.zeros(D), 0.3)
-    monkeypatch.setattr(_svm, "DRIVER_NUMBERS", 0)
-    monkeypatch.setattr(_svm, "_fit_here", None)
-    monkeypatch.setattr(_svm, "_SPARK_STEPS", 3)
+    monkeypatch.setattr(svm, "DRIVER_NUMBERS", 0)
+    monkeypatch.setattr(svm, "_fit_here", None)
+    monkeypatch.setattr(svm, "_SPARK_STEPS", 3)
     there = fit_svm(rows, "features", "target", 3, np.zeros(D), 0.3)
     both = [
         [row.prediction for row in model.transform(rows).select("prediction").collect()]
@@ -400,7 +400,7 @@ def test_train_writes_metrics_and_a_model_and_predict_labels_new_photos(
 
     command = ["train", str(results), "--classifier", "logistic", "--model", str(tiny_model)]
     with monkeypatch.context() as patched:
-        patched.setattr("pomona.spark.training.fit_pca", spy)
+        patched.setattr("pomona.spark.classification.training.fit_pca", spy)
         assert main(command) == 0
     # The PCA of a hold-out does not see the photos that test, nor those left out.
     assert fitted == [48, 40]
@@ -454,7 +454,7 @@ def test_train_writes_metrics_and_a_model_and_predict_labels_new_photos(
     # A job that fails leaves the labels that were there.
     before = sorted(spark.read.parquet(str(labels)).collect())
     with monkeypatch.context() as patched:
-        patched.setattr("pomona.spark.prediction.label_photos", lambda _, photos: doomed(photos))
+        patched.setattr(prediction, "label_photos", lambda _, photos: doomed(photos))
         assert main([*command, "--overwrite"]) == 1
     capsys.readouterr()
     assert sorted(spark.read.parquet(str(labels)).collect()) == before

@@ -18,7 +18,7 @@ import pomona
 from pomona import Featurizer, ModelError
 from pomona._errors import ERROR_COLUMNS
 from pomona.spark import featurize_struct_udf, featurize_udf, read_images, register
-from pomona.spark._model import load
+from pomona.spark._shipping import load
 
 MAGIC_ONLY = b"\xff\xd8\xff"
 

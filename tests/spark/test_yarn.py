@@ -12,11 +12,11 @@ import pytest
 from pyspark.ml import PipelineModel
 from pyspark.sql import SparkSession
 from test_cluster import JOB, check_features
-from yarn import SPARK_HOME, MiniCluster
 
 import photos
 from keeper import Kept
 from services import Service
+from yarn import SPARK_HOME, MiniCluster
 
 ALL = "/fruits"
 CLASSES, PER_CLASS = 3, 7

@@ -37,7 +37,7 @@ def spark_session(verb: str, unfinished: str) -> Iterator[SparkSession]:
         ) from error
     from py4j.protocol import Py4JError, Py4JJavaError
 
-    from pomona.spark._storage import with_remedy
+    from pomona.spark._hadoop import with_remedy
 
     # Not the active session, which each thread has its own of.
     running = SparkContext._active_spark_context is not None

@@ -12,7 +12,7 @@ from pomona.cli._terminal import count, describe_errors, show
 if TYPE_CHECKING:
     import argparse
 
-    from pomona.spark.prediction import Predictions
+    from pomona.spark.classification.prediction import Predictions
 
 
 def add(verbs: Any, common: argparse.ArgumentParser) -> None:
@@ -43,7 +43,7 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
 def _predict(args: argparse.Namespace) -> int:
     unfinished = args.unfinished.format(**vars(args))
     with spark_session("predict", unfinished) as spark:
-        from pomona.spark.prediction import predict
+        from pomona.spark.classification.prediction import predict
 
         try:
             predictions = predict(

@@ -80,7 +80,7 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
 
 def _train(args: argparse.Namespace) -> int:
     with spark_session("train", args.unfinished) as spark:
-        from pomona.spark.training import train
+        from pomona.spark.classification.training import train
 
         training = train(
             spark,

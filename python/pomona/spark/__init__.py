@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from typing import Any
 
+    from pomona.spark.classification.prediction import predict
+    from pomona.spark.classification.training import train
     from pomona.spark.features import read_features, write_features
     from pomona.spark.images import read_images, sample_images
     from pomona.spark.pca import fit_pca
-    from pomona.spark.prediction import predict
     from pomona.spark.show import show_photos
-    from pomona.spark.training import train
     from pomona.spark.transformer import ImageFeaturizer
     from pomona.spark.udf import (
         featurize_paths_struct_udf,
@@ -52,13 +52,13 @@ _MODULES = {
     "featurize_struct_udf": "udf",
     "featurize_udf": "udf",
     "fit_pca": "pca",
-    "predict": "prediction",
+    "predict": "classification.prediction",
     "read_features": "features",
     "read_images": "images",
     "register": "udf",
     "sample_images": "images",
     "show_photos": "show",
-    "train": "training",
+    "train": "classification.training",
     "write_features": "features",
 }
 _SPARK = (

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, NamedTuple, Sequence
 from pyspark.sql.functions import explode, expr, from_json
 
 from pomona._native import list_folders
-from pomona.spark._storage import is_pattern
+from pomona.spark._hadoop import is_pattern
 
 if TYPE_CHECKING:
     from py4j.java_gateway import JavaObject
     from pyspark.sql import DataFrame, SparkSession
 
-    from pomona.spark._reading import Storage
+    from pomona.spark._s3 import Storage
 
 #: Bytes of photos in one task that reads them itself. They are never in memory together, and a
 #: photo of 10 MB takes a core some tenths of a second.

@@ -87,9 +87,9 @@ from pomona._native import __version__
 from pomona._progress import Progress
 from pomona.results import SET_FILE, STATE_FOLDER
 from pomona.spark._chunks import plan_all, plan_some
-from pomona.spark._model import ShippedModel, ship
+from pomona.spark._hadoop import Folder
 from pomona.spark._session import described, session_of, settings
-from pomona.spark._storage import Folder
+from pomona.spark._shipping import ShippedModel, ship
 from pomona.spark.images import PHOTOS_PER_TASK
 from pomona.spark.udf import featurized
 

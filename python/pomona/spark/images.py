@@ -23,10 +23,7 @@ from pyspark.sql.functions import (
 from pyspark.sql.utils import AnalysisException
 
 from pomona._images import IMAGE_EXTENSIONS, is_image
-from pomona.spark._listing import ListedFile, files_of, files_of_s3, split_evenly, table_of
-from pomona.spark._reading import storage_of, why_not_by_paths
-from pomona.spark._session import session_of
-from pomona.spark._storage import (
+from pomona.spark._hadoop import (
     HADOOP_ERRORS,
     S3_SCHEMES,
     check_name,
@@ -34,6 +31,9 @@ from pomona.spark._storage import (
     literal,
     why,
 )
+from pomona.spark._listing import ListedFile, files_of, files_of_s3, split_evenly, table_of
+from pomona.spark._s3 import storage_of, why_not_by_paths
+from pomona.spark._session import session_of
 
 if TYPE_CHECKING:
     from typing import Iterator, Sequence

@@ -24,8 +24,8 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.functions import col, when
 from pyspark.sql.types import ArrayType, NumericType
 
-from pomona.spark._model import active_context
 from pomona.spark._session import session_of
+from pomona.spark._shipping import active_context
 from pomona.spark.features import read_features
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from pyspark.sql.utils import AnalysisException
 from pyspark.sql.window import Window
 
 from pomona.results import BLOCK_ROWS, ClassCount, Results, Vectors, blocks_of, thumbnail
+from pomona.spark._hadoop import Folder
 from pomona.spark._session import described, settings
-from pomona.spark._storage import Folder
 from pomona.spark.features import read_features
 
 if TYPE_CHECKING:

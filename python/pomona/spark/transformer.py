@@ -23,7 +23,7 @@ from pyspark.ml.util import (
 from pyspark.sql.functions import array, coalesce, col, lit, when
 from pyspark.sql.types import BinaryType
 
-from pomona.spark._model import restore, save, ship, shipped_path
+from pomona.spark._shipping import restore, save, ship, shipped_path
 from pomona.spark.udf import featurize_struct_udf, featurize_udf
 
 if TYPE_CHECKING:

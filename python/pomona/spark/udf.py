@@ -19,10 +19,10 @@ from pyspark.sql.types import (
 
 from pomona._errors import ERROR_COLUMNS
 from pomona._native import PathFeaturizer, __version__
-from pomona.spark._model import ShippedModel, active_context, load, ship, threads_per_task
-from pomona.spark._reading import Storage, storage_of
+from pomona.spark._hadoop import S3_SCHEMES
+from pomona.spark._s3 import Storage, storage_of
 from pomona.spark._session import active_session, session_of
-from pomona.spark._storage import S3_SCHEMES
+from pomona.spark._shipping import ShippedModel, active_context, load, ship, threads_per_task
 
 if TYPE_CHECKING:
     import os

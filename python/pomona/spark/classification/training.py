@@ -38,11 +38,12 @@ from pyspark.sql.functions import col, count, expr, lit, when
 import pomona
 from pomona import ModelError
 from pomona._errors import ERROR_COLUMNS
-from pomona.spark import classifiers, holdout
-from pomona.spark._model import ship, shipped_path
+from pomona.spark._hadoop import Folder
 from pomona.spark._session import described, timed
-from pomona.spark._storage import Folder
-from pomona.spark._svm import require_scikit_learn
+from pomona.spark._shipping import ship, shipped_path
+from pomona.spark.classification import classifiers, holdouts
+from pomona.spark.classification.prediction import check_loadable
+from pomona.spark.classification.svm import require_scikit_learn
 from pomona.spark.features import read_features
 from pomona.spark.metrics import (
     CLASSIFIERS,
@@ -55,7 +56,6 @@ from pomona.spark.metrics import (
     measure,
 )
 from pomona.spark.pca import fit_pca
-from pomona.spark.prediction import check_loadable
 from pomona.spark.transformer import ImageFeaturizer
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def train(
     output
         What `pomona.pipeline.run` wrote.
     classifier
-        ``logistic``, ``svm`` or ``forest``; see `pomona.spark.classifiers.fit`.
+        ``logistic``, ``svm`` or ``forest``; see `pomona.spark.classification.classifiers.fit`.
     features
         ``pca``: the run's principal components. ``raw``: the network's features.
     holdout_share
@@ -320,22 +320,22 @@ def _list(names: list[str]) -> str:
 
 def _splits(
     photos: DataFrame, share: float, group: str | None, seed: int
-) -> Iterator[tuple[str, holdout.Holdout | None]]:
+) -> Iterator[tuple[str, holdouts.Holdout | None]]:
     keys = photos.drop("features")
-    yield "random", holdout.stratified(keys, share, seed)
+    yield "random", holdouts.stratified(keys, share, seed)
     if group is None:
-        yield "blocked", holdout.blocked(keys, share, seed)
+        yield "blocked", holdouts.blocked(keys, share, seed)
     else:
-        yield "blocked", holdout.grouped(keys, share, seed, group)
+        yield "blocked", holdouts.grouped(keys, share, seed, group)
 
 
-def _test(found: _Set, split: holdout.Holdout, classifier: str, seed: int) -> Metrics:
+def _test(found: _Set, split: holdouts.Holdout, classifier: str, seed: int) -> Metrics:
     """Fit to the one part, predict the other."""
     parts = split.parts.where(col("part").isNotNull()).select("path", "part")
     rows = found.photos.join(parts, "path").select("path", "label", "features", "part")
     rows = rows.coalesce(found.photos.rdd.getNumPartitions()).persist()
     try:
-        training = rows.where(col("part") == holdout.TRAIN)
+        training = rows.where(col("part") == holdouts.TRAIN)
         trained = {row.label: row["count"] for row in training.groupBy("label").count().collect()}
         if len(trained) < 2:
             what = _list(list(trained)) or "nothing"
@@ -343,7 +343,7 @@ def _test(found: _Set, split: holdout.Holdout, classifier: str, seed: int) -> Me
                 f"the {split.name} hold-out ({split.how}) leaves {what} to train on: hold out "
                 "less, or group otherwise"
             )
-        table = rows.where(col("part") == holdout.TEST)
+        table = rows.where(col("part") == holdouts.TEST)
         for stage in _fit(found, training, classifier, seed, None):
             table = stage.transform(table)
         predicted = table.select("path", "label", "predicted").persist()

@@ -42,11 +42,11 @@ from pyspark.sql.functions import (
 from pyspark.sql.utils import IllegalArgumentException
 
 from pomona._errors import ERROR_COLUMNS
-from pomona.spark._model import ship
-from pomona.spark._reading import storage_of, why_not_by_paths
+from pomona.spark._hadoop import Folder
+from pomona.spark._s3 import storage_of, why_not_by_paths
 from pomona.spark._session import described, session_of
-from pomona.spark._storage import Folder
-from pomona.spark.classifiers import PREDICTED, PROBABILITY, SCORES
+from pomona.spark._shipping import ship
+from pomona.spark.classification.classifiers import PREDICTED, PROBABILITY, SCORES
 from pomona.spark.images import read_images
 from pomona.spark.transformer import ImageFeaturizer
 from pomona.spark.udf import featurized

@@ -21,7 +21,7 @@ from pyspark import SparkContext, SparkFiles
 
 from pomona import Featurizer, ModelError
 from pomona.models.store import resolve, sha256_of
-from pomona.spark._storage import HADOOP_ERRORS, why
+from pomona.spark._hadoop import HADOOP_ERRORS, why
 
 _URI = re.compile("[A-Za-z][A-Za-z0-9+.-]*:/")
 _UNSAFE_IN_NAMES = re.compile("[^A-Za-z0-9_.-]+")

@@ -4,7 +4,7 @@ YARN puts each container into a session of its own, out of reach of the signals 
 group. Here, whatever a program has started ends when the program ends, when it is told to, and when
 whoever wanted it dies.
 
-Usage: python tests/keeper.py PARENT_PID COMMAND…
+Usage: python tests/support/keeper.py PARENT_PID COMMAND…
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Damage images at random and decode them, in a process that may die without harm.
 
-Usage: python tests/fuzz.py FORMAT [--count N] [--seed N]
+Usage: python tests/support/fuzz.py FORMAT [--count N] [--seed N]
 
 Prints one line: how many decoded, how many were refused, the slowest in seconds, and by how many
 MiB memory grew in the second half. A decoder's panic is printed as well. The same arguments damage

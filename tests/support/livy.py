@@ -6,11 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from s3 import answers, class_path
-from yarn import MiniCluster
 
 from keeper import Kept
+from s3 import answers, class_path
 from services import JAVA_OPTIONS, PATIENCE, free_port
+from yarn import MiniCluster
 
 #: Made by make: the class path of Livy's server, and what runs in its sessions.
 JARS = Path(sys.prefix).parent / "livy.classpath"

@@ -1,6 +1,6 @@
 """All of an EMR cluster that a notebook sees: S3, YARN, Livy and sparkmagic's PySpark kernel.
 
-Usage: python tests/spark/emr.py NOTEBOOK PHOTOS MODEL [-o FILE]
+Usage: python tests/support/emr_notebook.py NOTEBOOK PHOTOS MODEL [-o FILE]
 
 Runs a notebook on a folder of photos and saves it with its outputs.
 """
@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any, Mapping
 
 import pytest
-from livy import Livy
-from s3 import CLIENT_JARS, PASSWORD, USER, S3Server, class_path
-from yarn import MiniCluster
 
 from keeper import Kept
+from livy import Livy
 from pomona.models.store import resolve
+from s3 import CLIENT_JARS, PASSWORD, USER, S3Server, class_path
 from services import PATIENCE, Service
+from yarn import MiniCluster
 
 #: The environment with sparkmagic, made by make.
 PYTHON = Path(sys.prefix).parent / "livy/bin/python"

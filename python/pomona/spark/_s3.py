@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Mapping
 
-from pomona.spark._storage import HADOOP_ERRORS, S3_SCHEMES, why
+from pomona.spark._hadoop import HADOOP_ERRORS, S3_SCHEMES, why
 
 if TYPE_CHECKING:
     from typing import Iterable

@@ -18,7 +18,7 @@ from pyspark.ml.feature import IndexToString, StringIndexerModel
 from pyspark.ml.stat import Summarizer
 from pyspark.sql.functions import col
 
-from pomona.spark._svm import fit_svm
+from pomona.spark.classification.svm import fit_svm
 
 if TYPE_CHECKING:
     from typing import Sequence

@@ -1,6 +1,6 @@
 """Render photos that look like fruit, for tests and for the demo.
 
-Usage: python tests/photos.py FOLDER [--classes N] [--per-class N] [--size PIXELS] [--broken]
+Usage: python photos.py FOLDER [--classes N] [--per-class N] [--size PIXELS] [--broken]
 
 Each class is a body of revolution with its own profile, skin and gloss, lit from the upper left
 on a white ground and turned on its stem from photo to photo, as the fruit of Fruits-360 are.

@@ -1,6 +1,6 @@
 """Build MobileNetV2s with Keras, save them in every way Keras knows, note what they compute.
 
-Usage: python tests/keras_models.py FLAVOR PIXELS OUTPUT
+Usage: python tests/support/keras_models.py FLAVOR PIXELS OUTPUT
 
 FLAVOR is the module to import: keras (3), tf_keras (2) or tensorflow.keras (2 or 3). PIXELS is a
 folder of HEIGHTxWIDTH.npy (uint8, [n, height, width, 3]). OUTPUT gets the files, NAME.npy (the

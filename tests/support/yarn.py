@@ -14,9 +14,9 @@ from xml.sax.saxutils import escape
 import pyspark
 import pytest
 from py4j.java_gateway import GatewayParameters, JavaGateway
-from s3 import answers, class_path
 
 from keeper import Kept
+from s3 import answers, class_path
 from services import JAVA_OPTIONS, Service, free_port
 
 #: Made by make.

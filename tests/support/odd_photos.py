@@ -14,7 +14,7 @@ from typing import Iterator, NamedTuple
 
 from specimens import SPECIMENS, picture, saved
 
-FOLDER = Path(__file__).with_name("data") / "odd"
+FOLDER = Path(__file__).parents[1] / "data/odd"
 START_OF_SCAN = 0xDA
 
 # A fresh process for each photo: forked from one that has imported Pomona, which starts nothing,

@@ -18,7 +18,7 @@ from urllib.parse import parse_qs
 import aws_cli
 from services import Service, free_port
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 #: The environment of tests/requirements/aws.txt.
 BIN = ROOT / ".venv" / "aws" / "bin"
 REGION = "eu-west-3"

@@ -21,8 +21,8 @@ from pyspark.ml.functions import vector_to_array
 from pyspark.ml.linalg import DenseMatrix, DenseVector
 from pyspark.sql.functions import col
 
-from pomona.spark._model import active_context
 from pomona.spark._session import session_of, settings
+from pomona.spark._shipping import active_context
 
 if TYPE_CHECKING:
     from types import ModuleType

@@ -1,6 +1,6 @@
 """Stand between a client and an S3 server of this machine and do to them what a network does.
 
-Usage: python tests/relay.py PORT TARGET_PORT ['{"delay": 0.07, "refuse": 0.1, "only": "[.]jpg$"}']
+Usage: python relay.py PORT TARGET_PORT ['{"delay": 0.07, "refuse": 0.1, "only": "[.]jpg$"}']
 
 It passes on what is sent, and the end, until it is killed or whoever started it has died. The JSON
 has fields of `Trouble`; a client changes them with `PUT /_relay?JSON`, which starts the counts

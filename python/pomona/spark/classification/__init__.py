@@ -1,0 +1,1 @@
+"""Classifiers on the features of a run: hold-outs, training, and labels for new photos."""
