@@ -21,10 +21,7 @@ def main():
     spark = application(json.loads(remote[1]) if remote else {})
 
     def write(output):
-        if way == "paths":
-            featurize = pomona.spark.featurize_paths_udf(model)("path")
-        else:
-            featurize = pomona.spark.featurize_udf(model)("content")
+        featurize = pomona.spark.featurize_udf(model)("path" if way == "paths" else "content")
         rows = pomona.spark.read_images(spark, photos, content=way == "content")
         rows.select("path", "label", featurize.alias("features")).write.parquet(output)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from common import cores, status_mb
 from spark_common import application, workers
 
-from pomona.spark import featurize_paths_udf
+from pomona.spark import featurize_udf
 
 FORGET_THE_PEAK = "5"
 """To /proc/PID/clear_refs: VmHWM starts again from what is resident."""
@@ -22,7 +22,7 @@ FORGET_THE_PEAK = "5"
 def main():
     model, small, large, rows, reads, size, settings = sys.argv[1:]
     spark = application(json.loads(settings))
-    featurize = featurize_paths_udf(model, concurrency=int(reads), max_bytes_in_flight=int(size))
+    featurize = featurize_udf(model, concurrency=int(reads), max_bytes_in_flight=int(size))
 
     def job(path, count):
         paths = spark.createDataFrame([(path,)] * count, "path string").repartition(cores())

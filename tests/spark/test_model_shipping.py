@@ -180,7 +180,7 @@ ON_A_CLUSTER = """
 import sys
 from pyspark import SparkFiles
 from pyspark.sql import SparkSession
-from pomona.spark import featurize_struct_udf, read_images
+from pomona.spark import featurize_udf, read_images
 
 images, model, java_options = sys.argv[1:]
 builder = SparkSession.builder.master("local-cluster[2,1,600]")
@@ -193,7 +193,8 @@ for key, value in {
     builder = builder.config(key, value)
 spark = builder.getOrCreate()
 spark.sparkContext.setLogLevel("OFF")
-table = read_images(spark, images).select(featurize_struct_udf(model)("content").alias("result"))
+featurize = featurize_udf(model, on_error="column")
+table = read_images(spark, images).select(featurize("content").alias("result"))
 rows = table.collect()
 assert len(rows) == 32, len(rows)
 assert all(row.result.error is None and len(row.result.features) == 16 for row in rows), rows

@@ -9,7 +9,7 @@ import re
 import shutil
 import sys
 from pathlib import Path
-from typing import Any, Callable, Iterator
+from typing import Any, Iterator
 
 import pytest
 from pyspark.sql import DataFrame, Row, SparkSession
@@ -19,9 +19,7 @@ import photos as rendered
 from pomona import Featurizer, pipeline, plan
 from pomona._native import PathFeaturizer
 from pomona.spark import (
-    featurize_paths_struct_udf,
-    featurize_paths_udf,
-    featurize_struct_udf,
+    featurize_udf,
     read_images,
     sample_images,
 )
@@ -132,7 +130,7 @@ def table_of(spark: SparkSession, paths: list[str | None], tasks: int = 1) -> Da
 
 
 def featurized(table: DataFrame, model: Path, **options: Any) -> list[Row]:
-    udf = featurize_paths_struct_udf(model, **options)
+    udf = featurize_udf(model, on_error="column", **options)
     return table.select("path", udf("path").alias("r")).select("path", "r.*").collect()
 
 
@@ -146,7 +144,7 @@ def test_odd_names_empty_photos_and_texts_are_the_same_by_path_and_by_content(
     where = f"s3a://{BUCKET}/odd"
     listed = read_images(spark, where, content=False)
     by_path = {row.path: row for row in featurized(listed, tiny_model)}
-    udf = featurize_struct_udf(tiny_model)
+    udf = featurize_udf(tiny_model, on_error="column")
     by_content = read_images(spark, where).select("path", udf("content").alias("r"))
 
     assert len(by_path) == len(HOSTILE_NAMES) + 2
@@ -314,7 +312,7 @@ def test_a_busy_server_and_broken_connections_cost_no_photo(
 ) -> None:
     orchard.door.trouble(refuse=0.2, drop=0.1, cut=0.1, seed=3)
     paths = some(orchard)
-    udf = featurize_paths_udf(tiny_model, on_error="raise")
+    udf = featurize_udf(tiny_model, on_error="raise")
     rows = table_of(spark, paths, 2).select(udf("path").alias("features")).collect()
     expected = features(tiny_model, [orchard.contents[path] for path in paths])
     assert [row.features for row in rows] == expected
@@ -341,7 +339,7 @@ def test_a_photo_that_gets_no_answer_is_named_and_the_others_have_features(
         assert row.error_kind == "storage"
         assert re.fullmatch("not read: no whole answer in .* tries, .*server hangs", row.error)
 
-    udf = featurize_paths_udf(tiny_model, on_error="raise", timeout=8.0)
+    udf = featurize_udf(tiny_model, on_error="raise", timeout=8.0)
     with pytest.raises(Exception, match=r"photo s3a://garden/many/003\.jpg: not read: "):
         table_of(spark, some(orchard, 5)).select(udf("path")).collect()
 
@@ -349,8 +347,8 @@ def test_a_photo_that_gets_no_answer_is_named_and_the_others_have_features(
 @pytest.mark.parametrize(
     ("column", "message"),
     [
-        ("cast(path as binary)", "featurize_paths takes paths, and this is .*featurize_udf"),
-        ("''", "a photo's path is empty"),
+        ("cast(1 as int)", "image 0 is int"),
+        ("''", "the path of a photo is empty"),
     ],
 )
 def test_what_is_no_path_is_told_so(
@@ -358,7 +356,7 @@ def test_what_is_no_path_is_told_so(
 ) -> None:
     table = table_of(spark, ["/a.jpg"]).select(expr(column).alias("path"))
     with pytest.raises(Exception, match=message):
-        table.select(featurize_paths_udf(tiny_model)("path")).collect()
+        table.select(featurize_udf(tiny_model)("path")).collect()
 
 
 def test_a_server_that_hangs_ends_the_job(
@@ -463,7 +461,7 @@ def test_settings_that_only_hadoop_follows_leave_the_reading_to_spark(
     spark.conf.set(name, "CSE-KMS")
     try:
         assert storage_of(spark).hadoops == f"{name} is CSE-KMS"
-        udf = featurize_paths_udf(tiny_model)
+        udf = featurize_udf(tiny_model)
         with pytest.raises(Exception, match=r"can only be read by Spark, because .*CSE-KMS"):
             table_of(spark, some(orchard)).select(udf("path")).collect()
     finally:
@@ -621,31 +619,28 @@ def test_keys_are_never_shown(spark: SparkSession, orchard: Orchard, tiny_model:
     assert PASSWORD in str(storage.settings)
     assert PASSWORD not in repr(storage)
     assert pickle.loads(pickle.dumps(storage)) == storage  # noqa: S301
-    table = table_of(spark, some(orchard)).withColumn("f", featurize_paths_udf(tiny_model)("path"))
+    table = table_of(spark, some(orchard)).withColumn("f", featurize_udf(tiny_model)("path"))
     shown = table._jdf.queryExecution().toString()
-    assert "featurize_paths(path" in shown
+    assert "featurize(path" in shown
     assert PASSWORD not in shown
 
 
-@pytest.mark.parametrize(
-    "make", [lambda **o: featurize_paths_udf(**o), lambda **o: featurize_paths_struct_udf(**o)]
-)
+@pytest.mark.parametrize("on_error", ["null", "column"])
 @pytest.mark.parametrize("option", ["concurrency", "max_bytes_in_flight", "timeout"])
 def test_limits_of_nothing_are_refused(
-    spark: SparkSession, tiny_model: Path, make: Callable[..., Any], option: str
+    spark: SparkSession, tiny_model: Path, on_error: Any, option: str
 ) -> None:
     with pytest.raises(ValueError, match=f"{option} is 0: it must be above 0"):
-        make(model=tiny_model, **{option: 0})
+        featurize_udf(tiny_model, on_error=on_error, **{option: 0})
 
 
 @pytest.mark.skipif(sys.version_info < (3, 10), reason="this Python shows no such signatures")
 def test_the_defaults_are_the_extensions_and_those_of_plans() -> None:
     own = inspect.signature(PathFeaturizer).parameters
-    for make in (featurize_paths_udf, featurize_paths_struct_udf):
-        options = inspect.signature(make).parameters
-        for name in ("concurrency", "max_bytes_in_flight", "timeout"):
-            assert options[name].default == own[name].default
-        assert options["concurrency"].default == plan.READS_AT_ONCE
+    options = inspect.signature(featurize_udf).parameters
+    for name in ("concurrency", "max_bytes_in_flight", "timeout"):
+        assert options[name].default == own[name].default
+    assert options["concurrency"].default == plan.READS_AT_ONCE
 
 
 def test_a_path_of_another_storage_is_refused(spark: SparkSession, tiny_model: Path) -> None:

@@ -13,7 +13,7 @@ import photos as rendered
 import pomona
 from odd_photos import POOL, Outcome, alone
 from pomona import pipeline
-from pomona.spark import featurize_paths_udf, featurize_udf, predict, read_images, train
+from pomona.spark import featurize_udf, predict, read_images, train
 from pomona.spark.features import write_features
 
 # PySpark 3.1's vectors call numpy by an old name.
@@ -81,12 +81,12 @@ def test_of_1000_photos_those_have_errors_that_have_them_alone(
 def test_a_job_that_failed_changes_no_later_one(
     spark: SparkSession, orchard: Orchard, tiny_model: Path
 ) -> None:
-    for content, udf in ((True, featurize_udf), (False, featurize_paths_udf)):
+    for content in (True, False):
         photos = read_images(spark, orchard.folder, content=content)
         column = "content" if content else "path"
         with pytest.raises(Exception, match="photo "):
-            photos.select(udf(tiny_model, on_error="raise")(column)).collect()
-        rows = photos.select("path", udf(tiny_model)(column).alias("features")).collect()
+            photos.select(featurize_udf(tiny_model, on_error="raise")(column)).collect()
+        rows = photos.select("path", featurize_udf(tiny_model)(column).alias("features")).collect()
         for row in rows:
             assert row.features == orchard.expected_of(row.path).features, row.path
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,8 +13,9 @@ from pyspark.ml.classification import LogisticRegression
 from pyspark.ml.feature import PCA, StringIndexer
 from pyspark.ml.linalg import DenseVector
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.functions import lit
 
-from pomona import Featurizer, ModelError
+from pomona import Featurizer, ModelError, __version__
 from pomona.spark import ImageFeaturizer, read_images
 
 
@@ -100,9 +102,48 @@ def test_parameters_are_those_of_spark(tiny_model: Path) -> None:
     assert featurizer.getHandleInvalid() == "skip"
     assert featurizer.getModel() == str(tiny_model)
     text = featurizer.explainParams()
-    for name in ("inputCol", "outputCol", "errorCol", "model", "handleInvalid"):
-        assert f"{name}: " in text
+    for param in featurizer.params:
+        assert f"{param.name}: " in text
+    assert featurizer.setParams(maxBytesInFlight=1 << 20, timeout=5) is featurizer
     assert "keep (null vector), skip (no row) or error" in text
+
+
+def test_errors_have_a_kind_and_a_version(hostile: DataFrame, tiny_model: Path) -> None:
+    featurizer = ImageFeaturizer(
+        model=tiny_model, errorCol="why", errorKindCol="kind", errorVersionCol="version"
+    )
+    rows = by_path(featurizer.transform(hostile))
+    assert (rows["text"].kind, rows["text"].version) == ("image", __version__)
+    for name in ("good", "null"):
+        assert (rows[name].why, rows[name].kind, rows[name].version) == (None, None, None)
+
+
+@pytest.mark.parametrize("policy", ["keep", "skip", "error"])
+def test_a_column_of_paths_has_the_features_of_the_bytes(
+    photos: DataFrame, tiny_model: Path, policy: Any
+) -> None:
+    featurizer = ImageFeaturizer(model=tiny_model, handleInvalid=policy)
+    by_content = by_path(featurizer.transform(photos))
+    by_paths = by_path(featurizer.setInputCol("path").transform(photos.drop("content")))
+    assert len(by_paths) == 32
+    assert {name: row.features for name, row in by_paths.items()} == {
+        name: row.features for name, row in by_content.items()
+    }
+
+
+def test_a_path_that_cannot_be_read_is_kept_skipped_or_named(
+    spark: SparkSession, photos: DataFrame, tiny_model: Path
+) -> None:
+    missing = spark.createDataFrame([("/nowhere.jpg",)], "path string")
+    both = photos.select("path").limit(3).union(missing)
+    featurizer = ImageFeaturizer(
+        inputCol="path", model=tiny_model, errorCol="error", errorKindCol="kind"
+    )
+    rows = by_path(featurizer.transform(both))
+    assert [row.kind for row in rows.values() if row.error] == ["gone"]
+    assert featurizer.setHandleInvalid("skip").transform(both).count() == 3
+    with pytest.raises(Exception, match=r"photo /nowhere\.jpg: "):
+        featurizer.setHandleInvalid("error").transform(both).collect()
 
 
 def test_a_copy_is_changed_alone(tiny_model: Path) -> None:
@@ -116,21 +157,22 @@ def test_wrong_parameters_and_columns_are_refused(hostile: DataFrame, tiny_model
         ImageFeaturizer(handleInvalid="drop")
     with pytest.raises(ValueError, match="no column photo among path, content: set inputCol"):
         ImageFeaturizer(inputCol="photo", model=tiny_model).transform(hostile)
-    with pytest.raises(TypeError, match=r"column path is string: .* binary"):
-        ImageFeaturizer(inputCol="path", model=tiny_model).transform(hostile)
-    with pytest.raises(ValueError, match="there is a column path already"):
+    numbers = hostile.withColumn("n", lit(1))
+    with pytest.raises(TypeError, match=r"column n is int: .* bytes of photos .* or their paths"):
+        ImageFeaturizer(inputCol="n", model=tiny_model).transform(numbers)
+    with pytest.raises(ValueError, match="column path already exists"):
         ImageFeaturizer(outputCol="path", model=tiny_model).transform(hostile)
     with pytest.raises(ModelError, match="nowhere"):
         ImageFeaturizer(model="/nowhere.onnx").transform(hostile)
 
 
 def test_no_column_is_written_over(hostile: DataFrame, tiny_model: Path) -> None:
-    with pytest.raises(ValueError, match="errorCol and outputCol are both features"):
+    with pytest.raises(ValueError, match="output columns features, Features have the same name"):
         ImageFeaturizer(errorCol="Features", outputCol="features", model=tiny_model).transform(
             hostile
         )
     # To Spark, names that differ in case are one.
-    with pytest.raises(ValueError, match="there is a column path already"):
+    with pytest.raises(ValueError, match="column path already exists"):
         ImageFeaturizer(outputCol="Path", model=tiny_model).transform(hostile)
 
 

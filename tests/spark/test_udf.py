@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Iterator
+from typing import Any, Iterator
 
 import numpy as np
 import pandas as pd
@@ -15,10 +15,12 @@ from pyspark.sql.functions import length as byte_length
 
 import photos as rendered
 import pomona
+import pomona.spark
 from pomona import Featurizer, ModelError
 from pomona._errors import ERROR_COLUMNS
-from pomona.spark import featurize_struct_udf, featurize_udf, read_images, register
-from pomona.spark._shipping import load
+from pomona.spark import featurize_udf, read_images, register
+from pomona.spark._shipping import load, ship
+from pomona.spark.udf import Counters, featurized
 
 MAGIC_ONLY = b"\xff\xd8\xff"
 
@@ -50,6 +52,10 @@ def reason(model: Path, photo: bytes) -> str:
     return Featurizer(model).try_featurize([photo])[1][0].reason
 
 
+def errors_too(model: Path) -> Any:
+    return featurize_udf(model, on_error="column")
+
+
 def test_features_are_those_of_a_featurizer_bit_for_bit(
     photos: DataFrame, tiny_model: Path
 ) -> None:
@@ -65,7 +71,7 @@ def test_real_photos_have_the_features_of_a_featurizer(
 ) -> None:
     photos = read_images(spark, real_photos / "fruits").limit(60)
 
-    rows = photos.select("path", featurize_struct_udf(tiny_model)("content").alias("r")).collect()
+    rows = photos.select("path", errors_too(tiny_model)("content").alias("r")).collect()
 
     assert len(rows) == 60
     for row in rows:
@@ -77,12 +83,13 @@ def test_types_are_an_array_of_floats_and_a_struct_with_an_error(
     photos: DataFrame, tiny_model: Path
 ) -> None:
     table = photos.select(
-        featurize_udf(tiny_model)("content"), featurize_struct_udf(tiny_model)("content")
+        featurize_udf(tiny_model)("content"),
+        errors_too(tiny_model)("content"),
     )
     assert table.dtypes == [
         ("featurize(content)", "array<float>"),
         (
-            "featurize_struct(content)",
+            "featurize(content)",
             "struct<features:array<float>,error:string,error_kind:string,error_version:string>",
         ),
     ]
@@ -94,7 +101,7 @@ def test_photos_that_cannot_be_read_have_null_and_a_reason_and_the_others_their_
     both = with_bad.select(
         "path",
         featurize_udf(tiny_model)("content").alias("features"),
-        featurize_struct_udf(tiny_model)("content").alias("result"),
+        errors_too(tiny_model)("content").alias("result"),
     )
     rows = {Path(row.path).name: row for row in both.collect()}
 
@@ -115,30 +122,30 @@ def test_photos_that_cannot_be_read_have_null_and_a_reason_and_the_others_their_
                 assert (row.result[column] is None) == (name == "null")
 
 
-def test_a_photo_is_featurised_once_however_its_result_is_used(
+def test_a_photo_is_featurized_once_however_its_result_is_used(
     spark: SparkSession, with_bad: DataFrame, tiny_model: Path
 ) -> None:
-    seen = spark.sparkContext.accumulator(0)
-    failed = spark.sparkContext.accumulator(0)
-    featurize = featurize_struct_udf(tiny_model, photos=seen, errors=failed)
+    context = spark.sparkContext
+    counters = Counters(context.accumulator(0), context.accumulator(0))
+    result = featurized(with_bad, ship(context, tiny_model), counters)
 
-    table = with_bad.select("path", featurize("content").alias("result"))
+    table = with_bad.select("path", result.alias("result"))
     flat = table.select("path", "result.features", "result.error")
     good = flat.where(col("error").isNull() & col("features").isNotNull()).collect()
 
     assert len(good) == 6
-    assert (seen.value, failed.value) == (10, 3)
+    assert (counters.photos.value, counters.errors.value) == (10, 3)
 
 
-def test_no_photo_is_featurised_for_columns_that_are_not_used(
+def test_no_photo_is_featurized_for_columns_that_are_not_used(
     spark: SparkSession, photos: DataFrame, tiny_model: Path
 ) -> None:
-    seen = spark.sparkContext.accumulator(0)
-    featurize = featurize_struct_udf(tiny_model, photos=seen)
-    table = photos.withColumn("result", featurize("content"))
+    context = spark.sparkContext
+    counters = Counters(context.accumulator(0), context.accumulator(0))
+    table = photos.withColumn("result", featurized(photos, ship(context, tiny_model), counters))
     assert table.select("label").distinct().count() == 4
     assert table.where("label = 'Apricot'").count() == 8
-    assert seen.value == 0
+    assert counters.photos.value == 0
 
 
 @pytest.mark.parametrize("rows_per_batch", [1, 7, 10_000])
@@ -157,9 +164,7 @@ def test_rows_keep_their_order_whatever_the_size_of_batches(
     table = spark.createDataFrame(rows, "number int, content binary").coalesce(1)
     spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", str(rows_per_batch))
     try:
-        found = table.select(
-            "number", featurize_struct_udf(tiny_model)("content").alias("result")
-        ).collect()
+        found = table.select("number", errors_too(tiny_model)("content").alias("result")).collect()
     finally:
         spark.conf.unset("spark.sql.execution.arrow.maxRecordsPerBatch")
 
@@ -174,7 +179,7 @@ def test_empty_tables_and_empty_tasks_are_fine(spark: SparkSession, tiny_model: 
     empty = spark.createDataFrame([], "content binary")
     assert empty.select(featurize_udf(tiny_model)("content")).collect() == []
     one = spark.createDataFrame([(None,)], "content binary").repartition(4)
-    row = one.select(featurize_struct_udf(tiny_model)("content").alias("result")).collect()[0]
+    row = one.select(errors_too(tiny_model)("content").alias("result")).collect()[0]
     assert set(row.result.asDict()) == {"features", *ERROR_COLUMNS}
     assert set(row.result.asDict().values()) == {None}
 
@@ -186,7 +191,7 @@ def test_a_photo_of_100_megapixels_has_features_and_one_beyond_the_limit_a_reaso
         Image.new("1", (width, 10_000), 1).save(tmp_path / f"{name}.png")
     photos = read_images(spark, tmp_path)
 
-    rows = photos.select("path", featurize_struct_udf(tiny_model)("content").alias("r")).collect()
+    rows = photos.select("path", errors_too(tiny_model)("content").alias("r")).collect()
 
     large, too_large = sorted(rows, key=lambda row: row.path)
     assert large.r.features == list(expected(tiny_model, large.path))
@@ -211,7 +216,7 @@ def test_raising_names_the_row_where_its_path_is_null(
     featurize = featurize_udf(tiny_model, on_error="raise")
     with pytest.raises(Exception, match=r"photo in row 0 of partition [0-9]+ .*: not a "):
         table.select(featurize("content", "path")).collect()
-    with pytest.raises(Exception, match="photos and, for its errors, their paths: no more"):
+    with pytest.raises(Exception, match="a column of photos and a column of paths, no more"):
         table.select(featurize("content", "path", "path")).collect()
 
 
@@ -237,7 +242,7 @@ def test_raising_lets_nulls_and_good_photos_pass(
 
 
 def test_an_unknown_policy_is_refused(spark: SparkSession, tiny_model: Path) -> None:
-    with pytest.raises(ValueError, match='must be "null" or "raise"'):
+    with pytest.raises(ValueError, match='must be "null", "raise" or "column"'):
         featurize_udf(tiny_model, on_error="skip")
 
 
@@ -296,3 +301,52 @@ def test_a_udf_needs_a_running_spark_and_says_so(
 def test_a_model_that_is_not_there_is_refused_before_any_job(spark: SparkSession) -> None:
     with pytest.raises(ModelError, match=r"nowhere\.onnx"):
         featurize_udf("/nowhere.onnx")
+
+
+@pytest.mark.parametrize(
+    ("name", "column", "expected"),
+    [
+        ("featurize_struct_udf", "content", "struct"),
+        ("featurize_paths_udf", "path", "array"),
+        ("featurize_paths_struct_udf", "path", "struct"),
+    ],
+)
+def test_old_names_warn_and_work(
+    photos: DataFrame, tiny_model: Path, name: str, column: str, expected: str
+) -> None:
+    with pytest.warns(DeprecationWarning, match=f"{name} is deprecated: use featurize_udf"):
+        udf = getattr(pomona.spark, name)(tiny_model)
+    assert photos.select(udf(column).alias("f")).dtypes[0][1].startswith(expected)
+
+
+def test_one_udf_takes_bytes_and_paths(photos: DataFrame, tiny_model: Path) -> None:
+    featurize = featurize_udf(tiny_model, on_error="column")
+    both = photos.select(featurize("content").alias("bytes"), featurize("path").alias("paths"))
+    rows = both.collect()
+    assert len(rows) == 32
+    for row in rows:
+        assert row.bytes.features is not None
+        assert row.bytes == row.paths
+
+
+def test_rows_without_a_photo_before_the_first_path_stay_in_order(
+    spark: SparkSession, photos_folder: Path, tiny_model: Path
+) -> None:
+    photo = str(next(photos_folder.rglob("*.jpg")))
+    paths = [None] * 600 + [photo, None, photo]
+    table = spark.createDataFrame(list(enumerate(paths)), "number int, path string").coalesce(1)
+    rows = table.select("number", featurize_udf(tiny_model)("path").alias("features")).collect()
+    assert [row.number for row in rows if row.features] == [600, 602]
+    assert len(rows) == 603
+
+
+def test_a_registered_function_takes_every_option(
+    spark: SparkSession, photos: DataFrame, tiny_model: Path
+) -> None:
+    register(spark, "features_or_error", tiny_model, on_error="column", concurrency=4, timeout=9.0)
+    photos.createOrReplaceTempView("photos_for_sql")
+    try:
+        rows = spark.sql("SELECT features_or_error(path).error AS e FROM photos_for_sql").collect()
+    finally:
+        spark.catalog.dropTempView("photos_for_sql")
+    assert [row.e for row in rows] == [None] * 32

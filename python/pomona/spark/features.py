@@ -91,10 +91,9 @@ from pomona.spark._hadoop import Folder
 from pomona.spark._session import described, session_of, settings
 from pomona.spark._shipping import ShippedModel, ship
 from pomona.spark.images import PHOTOS_PER_TASK
-from pomona.spark.udf import featurized
+from pomona.spark.udf import Counters, featurized
 
 if TYPE_CHECKING:
-    from pyspark import Accumulator
     from pyspark.sql import Column, SparkSession
 
     PathLike = Union[str, "os.PathLike[str]"]
@@ -409,8 +408,8 @@ class Run:
         spark, context = self.spark, self.spark.sparkContext
         if chunk_photos is None:
             chunk_photos = CHUNK_PHOTOS_PER_CORE * context.defaultParallelism
-        done, failed = context.accumulator(0), context.accumulator(0)
-        result = featurized(photos, self.model, done, failed)
+        counters = Counters(photos=context.accumulator(0), errors=context.accumulator(0))
+        result = featurized(photos, self.model, counters)
         # Comparing a few photos should not take 200 tasks for each step, as without adaptive plans.
         with settings(spark, spark_sql_adaptive_enabled="true"):
             # Photos may vanish while a long run goes on; a file of features may not.
@@ -425,7 +424,7 @@ class Run:
                         plan = plan_some(photos, listing, col("done").isNull(), chunk_photos)
                 with ExitStack() as stack:
                     if progress and plan.chunks:
-                        stack.enter_context(_progress_line(plan.photos, done, failed))
+                        stack.enter_context(_progress_line(plan.photos, counters))
                     for number, chunk in enumerate(plan.chunks, 1):
                         which = f"chunk {number} of {len(plan.chunks)}"
                         with described(context, f"featurize {chunk.photos:,} photos, {which}"):
@@ -440,7 +439,7 @@ class Run:
             versions=list(finished.versions),
             photos=finished.photos,
             errors=finished.errors,
-            featurized=int(done.value),
+            featurized=int(counters.photos.value),
             retried=retried,
             recovered=recovered,
             vanished=finished.vanished
@@ -724,13 +723,14 @@ def _file_name() -> Column:
 
 
 @contextmanager
-def _progress_line(total: int, done: Accumulator[int], failed: Accumulator[int]) -> Iterator[None]:
+def _progress_line(total: int, counters: Counters) -> Iterator[None]:
     """Show on standard error what the accumulators say, which Spark updates when a task ends."""
     stop = Event()
     with Progress("Featurizing", total=total) as line:
 
         def update() -> None:
-            line.update(done.value - line.done, errors=failed.value - line.counts.get("errors", 0))
+            errors = counters.errors.value - line.counts.get("errors", 0)
+            line.update(counters.photos.value - line.done, errors=errors)
 
         def watch() -> None:
             while not stop.wait(_POLL_SECONDS):

@@ -21,10 +21,11 @@ from pyspark.ml.util import (
     MLWriter,
 )
 from pyspark.sql.functions import array, coalesce, col, lit, when
-from pyspark.sql.types import BinaryType
+from pyspark.sql.types import BinaryType, StringType
 
+from pomona._errors import ERROR_COLUMNS
 from pomona.spark._shipping import restore, save, ship, shipped_path
-from pomona.spark.udf import featurize_struct_udf, featurize_udf
+from pomona.spark.udf import CONCURRENCY, MAX_BYTES_IN_FLIGHT, TIMEOUT, featurize_udf
 
 if TYPE_CHECKING:
     from typing import Literal
@@ -47,27 +48,34 @@ def _to_handle_invalid(value: Any) -> str:
 class ImageFeaturizer(
     Transformer, HasInputCol, HasOutputCol, HasHandleInvalid, MLReadable, MLWritable
 ):
-    """Turn a column of photos into a column of feature vectors.
+    """Turn a column of photos, bytes or paths, into a column of feature vectors.
 
-    A pure-Python Transformer for use alone or in a `Pipeline`, with which it is saved and loaded:
-    what is saved includes the model, so it can be loaded by other applications and on other
-    machines (which need this package).
+    A pure-Python Transformer, for use alone or as a stage of a `Pipeline`. A saved stage includes
+    the model file, so other applications and machines can load it; they need this package.
 
     Parameters
     ----------
     inputCol : str, default "content"
-        Column of encoded photos, binary.
+        Column of photos: their bytes (binary), or their paths (string), which each task reads
+        itself, many at a time, as `featurize_udf` does.
     outputCol : str, default "features"
         Column to add: an ML vector of one double per feature. The values are float32.
     errorCol : str, optional
-        Column to add: why a photo could not be read, null where it could.
+        Column to add: why a photo has no features; null where it has.
+    errorKindCol : str, optional
+        Column to add: the `pomona.ImageError.kind` of that error.
+    errorVersionCol : str, optional
+        Column to add: the version of Pomona that reported that error.
     model : str or path, default "mobilenet_v2"
-        A pulled model's name, a path on the driver, or a URI (``s3://``, ``s3a://``, ``hdfs://``).
+        The name of a pulled model, a path on the driver, or a URI (``s3://``, ``s3a://``,
+        ``hdfs://``).
     handleInvalid : {"keep", "skip", "error"}, default "keep"
-        What becomes of a photo that cannot be read: it stays, with null in `outputCol`; its row is
-        left out; or the job fails with an error that names the photo, by the column ``path`` if
-        there is one. Most estimators refuse vectors of null, so put ``"skip"`` before them; it
-        leaves out rows without a photo as well.
+        What to do about a photo that cannot be featurized: keep its row, with null in `outputCol`;
+        skip its row; or fail the job with an error that names the photo, by the column ``path`` if
+        there is one. Most estimators refuse null vectors: use ``"skip"`` before them, which also
+        skips rows without a photo.
+    concurrency, maxBytesInFlight, timeout : optional
+        For a column of paths, as for `featurize_udf`.
 
     Examples
     --------
@@ -82,21 +90,51 @@ class ImageFeaturizer(
     errorCol: Param[str] = Param(
         Params._dummy(),
         "errorCol",
-        "column for the reason why a photo could not be read; without it there is no such column",
+        "column for the reason why a photo has no features; no such column if not set",
+        typeConverter=TypeConverters.toString,
+    )
+    errorKindCol: Param[str] = Param(
+        Params._dummy(),
+        "errorKindCol",
+        "column for the kind of that reason; no such column if not set",
+        typeConverter=TypeConverters.toString,
+    )
+    errorVersionCol: Param[str] = Param(
+        Params._dummy(),
+        "errorVersionCol",
+        "column for the version of Pomona that reported it; no such column if not set",
         typeConverter=TypeConverters.toString,
     )
     model: Param[str] = Param(
         Params._dummy(),
         "model",
-        "a pulled model's name, a path on the driver, or a URI (s3://, s3a://, hdfs://)",
+        "the name of a pulled model, a path on the driver, or a URI (s3://, s3a://, hdfs://)",
         typeConverter=_to_path,
     )
     handleInvalid: Param[str] = Param(
         Params._dummy(),
         "handleInvalid",
-        "what becomes of a photo that cannot be read: keep (null vector), skip (no row) or error "
-        "(the job fails and names the photo)",
+        "what to do about a photo that cannot be featurized: keep (null vector), skip (no row) or "
+        "error (the job fails and names the photo)",
         typeConverter=_to_handle_invalid,
+    )
+    concurrency: Param[int] = Param(
+        Params._dummy(),
+        "concurrency",
+        "photos that a task reads at the same time, given their paths",
+        typeConverter=TypeConverters.toInt,
+    )
+    maxBytesInFlight: Param[int] = Param(
+        Params._dummy(),
+        "maxBytesInFlight",
+        "bytes of photos that a task holds in memory, given their paths",
+        typeConverter=TypeConverters.toInt,
+    )
+    timeout: Param[float] = Param(
+        Params._dummy(),
+        "timeout",
+        "seconds that the storage may take for a photo, given its path",
+        typeConverter=TypeConverters.toFloat,
     )
 
     @keyword_only
@@ -106,12 +144,23 @@ class ImageFeaturizer(
         inputCol: str = "content",
         outputCol: str = "features",
         errorCol: str | None = None,
+        errorKindCol: str | None = None,
+        errorVersionCol: str | None = None,
         model: str | os.PathLike[str] = "mobilenet_v2",
         handleInvalid: Literal["keep", "skip", "error"] = "keep",
+        concurrency: int = CONCURRENCY,
+        maxBytesInFlight: int = MAX_BYTES_IN_FLIGHT,
+        timeout: float = TIMEOUT,
     ) -> None:
         super().__init__()
         self._setDefault(
-            inputCol="content", outputCol="features", model="mobilenet_v2", handleInvalid="keep"
+            inputCol="content",
+            outputCol="features",
+            model="mobilenet_v2",
+            handleInvalid="keep",
+            concurrency=CONCURRENCY,
+            maxBytesInFlight=MAX_BYTES_IN_FLIGHT,
+            timeout=TIMEOUT,
         )
         self._set_given()
 
@@ -122,8 +171,13 @@ class ImageFeaturizer(
         inputCol: str = "content",
         outputCol: str = "features",
         errorCol: str | None = None,
+        errorKindCol: str | None = None,
+        errorVersionCol: str | None = None,
         model: str | os.PathLike[str] = "mobilenet_v2",
         handleInvalid: Literal["keep", "skip", "error"] = "keep",
+        concurrency: int = CONCURRENCY,
+        maxBytesInFlight: int = MAX_BYTES_IN_FLIGHT,
+        timeout: float = TIMEOUT,
     ) -> ImageFeaturizer:
         """Set the given parameters, and leave the others."""
         return self._set_given()
@@ -143,6 +197,14 @@ class ImageFeaturizer(
     def getErrorCol(self) -> str:
         """Get `errorCol`."""
         return self.getOrDefault(self.errorCol)
+
+    def setErrorKindCol(self, value: str) -> ImageFeaturizer:
+        """Set `errorKindCol`."""
+        return self._set(errorKindCol=value)
+
+    def setErrorVersionCol(self, value: str) -> ImageFeaturizer:
+        """Set `errorVersionCol`."""
+        return self._set(errorVersionCol=value)
 
     def setModel(self, value: str | os.PathLike[str]) -> ImageFeaturizer:
         """Set `model`."""
@@ -166,61 +228,76 @@ class ImageFeaturizer(
         return _Reader(cls)
 
     def _set_given(self) -> ImageFeaturizer:
-        # Spark would keep a None as a value.
+        # Spark would store None as a value.
         given = {name: value for name, value in self._input_kwargs.items() if value is not None}
         return self._set(**given)
 
     def _transform(self, dataset: DataFrame) -> DataFrame:
         self._check_columns(dataset)
-        # Without quotes, a dot would lead into a struct.
+        # Unquoted, a dot in the name would select a field of a struct.
         photo = dataset["`{}`".format(self.getInputCol().replace("`", "``"))]
+        failing = self.getHandleInvalid() == "error"
+        featurize = featurize_udf(
+            self.getModel(),
+            on_error="raise" if failing else "column",
+            concurrency=self.getOrDefault(self.concurrency),
+            max_bytes_in_flight=self.getOrDefault(self.maxBytesInFlight),
+            timeout=self.getOrDefault(self.timeout),
+        )
         result = f"{self.uid}__result"
-        if self.getHandleInvalid() == "error":
-            featurize = featurize_udf(self.getModel(), on_error="raise")
+        if failing:
             named = "path" in dataset.columns
-            features = featurize(photo, dataset["path"]) if named else featurize(photo)
-            table = dataset.withColumn(result, features)
-            features, error = col(result), lit(None).cast("string")
+            column = featurize(photo, dataset["path"]) if named else featurize(photo)
+            features = col(result)
+            errors = dict.fromkeys(ERROR_COLUMNS, lit(None).cast("string"))
         else:
-            table = dataset.withColumn(result, featurize_struct_udf(self.getModel())(photo))
-            features, error = col(f"{result}.features"), col(f"{result}.error")
+            column, features = featurize(photo), col(f"{result}.features")
+            errors = {name: col(f"{result}.{name}") for name in ERROR_COLUMNS}
+        table = dataset.withColumn(result, column)
         if self.getHandleInvalid() == "skip":
             table = table.where(features.isNotNull())
-        # Spark's array_to_vector fails on null, and behind a condition as well: of a vector that
-        # later stages use twice, Spark computes the common part first.
-        there = coalesce(features, array().cast("array<float>"))
-        vector = when(features.isNotNull(), array_to_vector(there))
+        # Spark's array_to_vector fails on null, even inside a condition: where later stages use the
+        # vector twice, Spark computes the common subexpression first.
+        present = coalesce(features, array().cast("array<float>"))
+        vector = when(features.isNotNull(), array_to_vector(present))
         table = table.withColumn(self.getOutputCol(), vector)
-        if self.isDefined(self.errorCol):
-            table = table.withColumn(self.getErrorCol(), error)
+        for name, source in self._error_columns().items():
+            table = table.withColumn(name, errors[source])
         return table.drop(result)
+
+    def _error_columns(self) -> dict[str, str]:
+        """Return the columns of errors to add, and which of `ERROR_COLUMNS` each of them holds."""
+        params = (self.errorCol, self.errorKindCol, self.errorVersionCol)
+        wanted = zip(params, ERROR_COLUMNS)
+        return {self.getOrDefault(param): name for param, name in wanted if self.isDefined(param)}
 
     def _check_columns(self, dataset: DataFrame) -> None:
         name = self.getInputCol()
         types = {field.name: field.dataType for field in dataset.schema}
         if name not in types:
-            raise ValueError(f"there is no column {name} among {', '.join(types)}: set inputCol")
-        if types[name] != BinaryType():
+            raise ValueError(f"no column {name} among {', '.join(types)}: set inputCol")
+        if types[name] not in (BinaryType(), StringType()):
             raise TypeError(
-                f"column {name} is {types[name].simpleString()}: ImageFeaturizer needs the "
-                "photos' bytes, binary"
+                f"column {name} is {types[name].simpleString()}: ImageFeaturizer takes the bytes "
+                "of photos (binary) or their paths (string)"
             )
-        added = [self.getOutputCol()]
-        if self.isDefined(self.errorCol):
-            added.append(self.getErrorCol())
-        # To Spark, names that differ in case are one; it would write one column over the other.
-        there = {name.lower(): name for name in types}
+        params = (self.outputCol, self.errorCol, self.errorKindCol, self.errorVersionCol)
+        added = [self.getOrDefault(param) for param in params if self.isDefined(param)]
+        # Spark ignores case in names: it would overwrite the other column.
+        existing = {name.lower(): name for name in types}
         for name in added:
-            if name.lower() in there:
+            if name.lower() in existing:
                 raise ValueError(
-                    f"there is a column {there[name.lower()]} already: set another name"
+                    f"column {existing[name.lower()]} already exists: set another name"
                 )
         if len({name.lower() for name in added}) < len(added):
-            raise ValueError(f"errorCol and outputCol are both {added[0]}: set another name")
+            raise ValueError(
+                f"two of the output columns {', '.join(added)} have the same name: set another one"
+            )
 
 
 class _Writer(DefaultParamsWriter):
-    """Saves parameters as every Python stage does, and the model's file beside them."""
+    """Saves the parameters as Python stages do, and the model file next to them."""
 
     def saveImpl(self, path: str) -> None:
         model = ship(self.sc, self.instance.getModel())
@@ -230,12 +307,12 @@ class _Writer(DefaultParamsWriter):
 
 
 class _Reader(DefaultParamsReader):
-    """Loads parameters as every Python stage does, and the model's file from beside them."""
+    """Loads the parameters as Python stages do, and the model file next to them."""
 
     def load(self, path: str) -> ImageFeaturizer:
         featurizer: ImageFeaturizer = super().load(path)
         metadata = self.loadMetadata(path, self.sc)
         model = restore(self.sc, f"{path}/model", metadata["modelFile"], metadata["modelSha256"])
-        # Not the saved file: the stage may be saved to the same folder again, which Spark empties
-        # first.
+        # A copy of the saved file: the stage may be saved to the same folder again, which Spark
+        # empties first.
         return featurizer.setModel(shipped_path(self.sc, model))
