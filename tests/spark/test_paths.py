@@ -347,7 +347,7 @@ def test_a_photo_that_gets_no_answer_is_named_and_the_others_have_features(
 @pytest.mark.parametrize(
     ("column", "message"),
     [
-        ("cast(1 as int)", "image 0 is int"),
+        ("cast(1 as int)", "image 0 must be bytes or None, not int"),
         ("''", "the path of a photo is empty"),
     ],
 )
