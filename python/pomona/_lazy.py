@@ -1,0 +1,46 @@
+"""Public names that a package imports on first use (PEP 562)."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Any, Callable, Mapping
+
+
+def _load(module: str, _name: str) -> Any:
+    return importlib.import_module(module)
+
+
+def lazy_names(
+    package: str, modules: Mapping[str, str], load: Callable[[str, str], Any] = _load
+) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """Make the ``__getattr__`` and ``__dir__`` of a package whose public names are lazy.
+
+    Parameters
+    ----------
+    package : str
+        The package's ``__name__``.
+    modules : mapping of str to str
+        The submodule of `package` that defines each public name.
+    load : callable, optional
+        Takes the full name of a submodule and the public name, and returns the imported module. A
+        package passes its own to explain a missing dependency.
+
+    Returns
+    -------
+    tuple of callable
+        The functions to assign to ``__getattr__`` and ``__dir__``.
+    """
+
+    def getattr_(name: str) -> Any:
+        if name not in modules:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        value = getattr(load(f"{package}.{modules[name]}", name), name)
+        # Python calls ``__getattr__`` only for names that the package does not have yet.
+        setattr(sys.modules[package], name, value)
+        return value
+
+    return getattr_, lambda: sorted(modules)

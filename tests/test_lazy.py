@@ -1,0 +1,46 @@
+"""What `import pomona` loads."""
+
+import subprocess
+import sys
+
+import pytest
+
+import pomona
+
+BLOCK_NUMPY = "import sys; sys.modules['numpy'] = None\n"
+
+
+def run(script):
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_planner_and_the_model_store_work_without_numpy():
+    script = BLOCK_NUMPY + (
+        "import pomona, pomona.plan, pomona.models.store\n"
+        "pomona.models.store.names()\n"
+        "assert issubclass(pomona.ModelError, ValueError)\n"
+        "print(pomona.plan.spark_settings('m5.xlarge')['spark.executor.cores'])"
+    )
+    assert run(script) == "4\n"
+
+
+def test_importing_the_package_loads_neither_numpy_nor_the_extension():
+    script = "import sys, pomona; print({'numpy', 'pomona._native'} & set(sys.modules))"
+    assert run(script) == "set()\n"
+
+
+def test_every_public_name_can_be_imported_and_is_listed():
+    assert dir(pomona) == sorted(pomona.__all__)
+    names = {}
+    exec("from pomona import *", names)  # noqa: S102
+    assert set(pomona.__all__) <= set(names)
+    assert all(names[name] is getattr(pomona, name) for name in pomona.__all__)
+
+
+def test_a_name_that_does_not_exist_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="module 'pomona' has no attribute 'zebra'"):
+        pomona.zebra  # noqa: B018
