@@ -17,7 +17,8 @@ from typing import Iterator
 import numpy as np
 from common import status_mb
 
-from pomona.results import BLOCK_ROWS, Vectors
+from pomona.results import Vectors
+from pomona.results.vectors import BLOCK_ROWS
 from pomona.similar import Index, duplicates
 
 CLASSES = 141

@@ -29,7 +29,7 @@ from pomona import plots
 from pomona.cli import main
 from pomona.report import content, write_report
 from pomona.results import LocalResults
-from pomona.spark.metrics import Training, measure
+from pomona.results.metrics import Training, measure
 from services import PATIENCE
 
 CLASSES = 141

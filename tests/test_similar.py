@@ -16,7 +16,8 @@ import outputs
 from pomona import Featurizer, similar
 from pomona.cli import main
 from pomona.models.store import sha256_of
-from pomona.results import LEAST_PER_CLASS, LocalResults, Vectors, draw, shares
+from pomona.results import LocalResults, Vectors
+from pomona.results.base import LEAST_PER_CLASS, draw, shares
 
 
 def plain_distances(one: np.ndarray, other: np.ndarray) -> np.ndarray:
@@ -81,7 +82,7 @@ def test_the_nearest_are_those_of_all_distances(
 def test_a_search_that_holds_one_block_at_a_time_finds_the_same(
     results: LocalResults, features: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pomona.results.BLOCK_ROWS", 4)
+    monkeypatch.setattr("pomona.results.vectors.BLOCK_ROWS", 4)
     index = similar.Index(results.vectors("features"))
     streamed = similar.nearest(results, features[3], 30)
     assert [each.path for each in streamed] == [
@@ -259,6 +260,17 @@ def test_a_small_class_keeps_a_few_photos_in_a_sample() -> None:
 def test_a_folder_without_a_finished_run_says_what_to_name(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"no finished run.*--output of `pomona run`"):
         LocalResults(str(tmp_path))
+
+
+def test_the_latest_complete_description_says_which_files_are_the_set(
+    results: LocalResults, tmp_path: Path
+) -> None:
+    state = tmp_path / "out/features/_pomona"
+    (state / "set-000002.json").write_text('{"number": 2, "files": {"part-0')
+    assert sum(each.photos for each in results.classes()) == 45
+    (state / "set-000001.json").unlink()
+    with pytest.raises(FileNotFoundError, match=r"features holds no finished table"):
+        results.classes()
 
 
 def test_a_summary_that_was_cut_short_is_no_finished_run(tmp_path: Path) -> None:

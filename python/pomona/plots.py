@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Iterable, Mapping, Sequence, TypeVar
 
 import numpy as np
 
-from pomona.results import class_order, thumbnail
+from pomona.results.base import class_order
+from pomona.results.thumbnails import thumbnail
 
 try:
     from matplotlib.figure import Figure

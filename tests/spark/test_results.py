@@ -84,7 +84,7 @@ def test_thumbnails_are_made_by_the_executors(results: SparkResults, local: Loca
     found = results.thumbnails([*paths, gone], 40)
     expected = local.thumbnails(paths, 40)
     assert all(np.array_equal(found[path], expected[path]) for path in paths)
-    assert found[gone] == "the photo is not there any more"
+    assert found[gone] == "the file no longer exists"
 
 
 def test_the_nearest_photos_are_found_by_the_executors(

@@ -16,7 +16,7 @@ from pyspark.sql import DataFrame, SparkSession
 import pomona.spark.show
 from photos import break_one, render
 from pomona.plots import contact_sheet
-from pomona.report.content import THUMBNAIL_SIDE
+from pomona.results.thumbnails import THUMBNAIL_SIDE
 from pomona.similar import Neighbour
 from pomona.spark import read_images, show_photos
 
@@ -93,7 +93,7 @@ def test_photos_that_are_gone_or_empty_and_rows_without_a_path_say_so(
     paths = [f"file:{tmp_path}/gone.jpg", f"file:{empty}", None]
     frame = spark.createDataFrame([(path,) for path in paths], "path string")
     assert show_photos(frame).reasons == [
-        "the photo is not there any more",
+        "the file no longer exists",
         "the file is empty",
         "the row has no path",
     ]

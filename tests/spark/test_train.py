@@ -23,12 +23,12 @@ from pomona import ModelError, pipeline
 from pomona._errors import ERROR_COLUMNS
 from pomona.cli import main
 from pomona.models.store import names, sha256_of
+from pomona.results.metrics import measure
 from pomona.spark.classification import classifiers, holdouts, prediction, svm
 from pomona.spark.classification.prediction import label_photos, load, predict
 from pomona.spark.classification.svm import fit_svm
 from pomona.spark.classification.training import train
 from pomona.spark.images import read_images
-from pomona.spark.metrics import measure
 from pomona.spark.pca import fit_pca
 
 # PySpark 3.1's vectors call numpy by an old name.
@@ -245,8 +245,9 @@ def test_metrics_are_those_of_scikit_learn() -> None:
 def test_classes_that_are_in_one_part_only_are_named() -> None:
     found = measure({("a", "a"): 3, ("b", "a"): 2}, {"a": 5, "c": 4}, how="by hand")
     assert found.notes == [
-        "all photos of b are held out: nothing was learned of them, so each counts as wrong",
-        "no photo of c is held out: they are not tested",
+        "all photos of b are held out: the classifier never saw these classes, so all their photos "
+        "count as misclassified",
+        "no photo of c is held out: these are not tested",
     ]
     assert [each.recall for each in found.classes] == [1.0, 0.0, None]
     assert [each.precision for each in found.classes] == [0.6, None, None]

@@ -10,6 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
+from pomona.results.format import STATE_FOLDER, FinishedSet
+
 DIM = 32
 COMPONENTS = 6
 SIDE = 32
@@ -66,13 +68,22 @@ def write_output(
             ("error", pa.string()),
         ]
     )
-    state = folder / "features" / "_pomona"
+    state = folder / "features" / STATE_FOLDER
     state.mkdir(parents=True)
     names = [f"part-{number:05}-x.snappy.parquet" for number in range(files)]
     for number, name in enumerate(names):
         table = pa.Table.from_pylist(rows[number::files], schema=schema)
         pq.write_table(table, folder / "features" / name)
-    (state / "set-000001.json").write_text(json.dumps({"files": dict.fromkeys(names, 1)}))
+    model = model or {"name": "tiny", "sha256": "0" * 64}
+    finished = FinishedSet(
+        number=1,
+        model_name=model["name"],
+        model_sha256=model["sha256"],
+        files=dict.fromkeys(names, 1),
+        photos=len(paths),
+        errors=len(errors),
+    )
+    (state / finished.file_name).write_text(json.dumps(finished._asdict()))
     projected = (centred @ axes[:components].T).astype(np.float32)
     pca = pa.table(
         {
@@ -86,7 +97,7 @@ def write_output(
     summary = {
         "images": ["file:/photos"],
         "output": str(folder),
-        "model": model or {"name": "tiny", "sha256": "0" * 64},
+        "model": model,
         "photos": len(paths),
         "errors": len(errors),
         "featurized": len(paths),

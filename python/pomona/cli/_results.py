@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Iterator
 
 from pomona.cli._errors import CommandError
 from pomona.cli._spark import spark_session
-from pomona.results import LocalResults, local_path
+from pomona.results import LocalResults
+from pomona.results.local import local_path
 
 if TYPE_CHECKING:
     from pomona.results import Results

@@ -10,12 +10,12 @@ from pomona._images import one_line
 from pomona.cli._arguments import seed
 from pomona.cli._spark import spark_session
 from pomona.cli._terminal import count, show
-from pomona.spark.metrics import CLASSIFIERS, DEFAULT_HOLDOUT, FEATURES
+from pomona.results.metrics import CLASSIFIERS, DEFAULT_HOLDOUT, FEATURES
 
 if TYPE_CHECKING:
     import argparse
 
-    from pomona.spark.metrics import Metrics, Training
+    from pomona.results.metrics import Metrics, Training
 
 # Classes, and mix-ups, that are worth a line on a terminal; metrics.json has them all.
 _SHOWN = 5

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import base64
-import io
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Callable, Mapping, Sequence
 
 import numpy as np
 
-from pomona.results import Vectors, class_order, local_path
+from pomona.results import Vectors
+from pomona.results.base import class_order
+from pomona.results.local import local_path
+from pomona.results.thumbnails import THUMBNAIL_SIDE, jpeg
 from pomona.similar import DUPLICATE_DISTANCE, Index, duplicates
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from pomona.results import ClassCount, Results, Sample
-
-#: Pixels of a thumbnail's longer side, and the quality of its JPEG: some 2 kB.
-THUMBNAIL_SIDE = 96
-THUMBNAIL_QUALITY = 70
 
 #: Photos of a class on the contact sheet.
 SHEET_PHOTOS = 8
@@ -285,25 +283,3 @@ def _columns(points: NDArray[np.float32]) -> list[list[float]]:
     scale = max(float(np.abs(points).max()), float(np.finfo(np.float32).tiny))
     digits = int(4 - np.floor(np.log10(scale)))
     return [[round(float(value), digits) for value in column] for column in points.T]
-
-
-def jpeg(pixels: NDArray[np.uint8] | str) -> bytes | None:
-    """Encode what `pomona.results.thumbnail` made; None for a photo that cannot be read.
-
-    Raises
-    ------
-    ImportError
-        Pillow is missing.
-    """
-    if isinstance(pixels, str):
-        return None
-    try:
-        from PIL import Image
-    except ImportError as error:
-        raise ImportError(
-            f"thumbnails need {error.name}: pip install 'pomona[report]'", name=error.name
-        ) from error
-
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "JPEG", quality=THUMBNAIL_QUALITY, optimize=True)
-    return buffer.getvalue()

@@ -6,7 +6,7 @@ import warnings
 from typing import TYPE_CHECKING, Any, Sequence
 
 from pomona import plots
-from pomona.spark.metrics import CLASSIFIERS, HOLDOUTS
+from pomona.results.metrics import CLASSIFIERS, HOLDOUTS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -85,7 +85,8 @@ from pomona import ModelError
 from pomona._errors import ERROR_COLUMNS
 from pomona._native import __version__
 from pomona._progress import Progress
-from pomona.results import SET_FILE, STATE_FOLDER
+from pomona.results.format import _SET_FILE as SET_FILE
+from pomona.results.format import STATE_FOLDER
 from pomona.spark._chunks import plan_all, plan_some
 from pomona.spark._hadoop import Folder
 from pomona.spark._session import described, session_of, settings

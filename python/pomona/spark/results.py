@@ -1,4 +1,4 @@
-"""The output folder of a run, wherever Spark's Hadoop reaches: S3, HDFS, a local disk."""
+"""The output folder of a run on any file system that Spark's Hadoop reaches: S3, HDFS, a disk."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from pyspark.sql.functions import broadcast, coalesce, col, concat, count, lit, 
 from pyspark.sql.utils import AnalysisException
 from pyspark.sql.window import Window
 
-from pomona.results import BLOCK_ROWS, ClassCount, Results, Vectors, blocks_of, thumbnail
+from pomona.results import ClassCount, Results, Vectors
+from pomona.results.thumbnails import thumbnail
+from pomona.results.vectors import BLOCK_ROWS, blocks_of
 from pomona.spark._hadoop import Folder
 from pomona.spark._session import described, settings
 from pomona.spark.features import read_features
@@ -21,21 +23,26 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from pyspark.sql import DataFrame, SparkSession
 
-    from pomona.results import Through
+    from pomona.results.vectors import Through
 
 _BLOCK = "paths array<string>, labels array<string>, numbers binary"
 _PIXELS = "path string, height int, width int, pixels binary, reason string"
 
 
 class SparkResults(Results):
-    """An output folder that Spark reads.
+    """The output folder of a finished run, read by Spark.
 
     Parameters
     ----------
     spark
-        Its settings and credentials are used.
+        The session whose settings and credentials are used.
     uri
         The folder.
+
+    Raises
+    ------
+    FileNotFoundError
+        The folder holds no finished run.
     """
 
     def __init__(self, spark: SparkSession, uri: str) -> None:
@@ -44,20 +51,20 @@ class SparkResults(Results):
         super().__init__(self._home.uri)
 
     def read_json(self, name: str) -> Any | None:
-        """Read it with Hadoop."""
+        """Read a JSON file with Hadoop."""
         file = self._home / name
         return file.read_json() if file.exists() else None
 
     def folders(self, name: str) -> list[str]:
-        """List it with Hadoop."""
+        """List subfolders with Hadoop."""
         return sorted(each for each, size in (self._home / name).sizes().items() if size is None)
 
     def write(self, name: str, content: bytes) -> None:
-        """Write it with Hadoop."""
+        """Write a file with Hadoop."""
         (self._home / name).write_bytes(content)
 
     def delete(self, name: str) -> None:
-        """Delete it with Hadoop."""
+        """Delete a file with Hadoop."""
         (self._home / name).delete()
 
     def classes(self) -> list[ClassCount]:
@@ -75,7 +82,7 @@ class SparkResults(Results):
             ]
 
     def choose(self, quotas: dict[str, int], seed: int) -> list[str]:
-        """Rank on the executors; nothing but paths and labels moves."""
+        """Rank on the executors, which shuffle only paths and labels."""
         table = self._spark.createDataFrame(list(quotas.items()), "label string, quota int")
         order = Window.partitionBy("label").orderBy(sha2(concat(lit(f"{seed} "), col("path")), 256))
         with _job(self._spark, "draw a sample"):
@@ -87,21 +94,21 @@ class SparkResults(Results):
     def vectors(
         self, column: str, *, paths: Sequence[str] | None = None, through: Through | None = None
     ) -> Iterator[Vectors]:
-        """Pack blocks on the executors; what comes of `through`, or of `paths`, comes at once."""
+        """Pack blocks on the executors and stream them; with `paths` or `through`, collect them."""
         table = self._table(column)
         if paths is not None:
             wanted = self._spark.createDataFrame([(path,) for path in paths], "path string")
             table = table.join(broadcast(wanted), "path")
 
-        def blocks(frames: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
-            found = (block for frame in frames for block in _blocks_of_frame(frame))
-            for block in found if through is None else through(found):
+        def pack(frames: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+            blocks = (block for frame in frames for block in _blocks_of_frame(frame))
+            for block in blocks if through is None else through(blocks):
                 numbers = np.ascontiguousarray(block.matrix, np.float32).tobytes()
                 row = (block.paths, block.labels, numbers)
                 yield pd.DataFrame([row], columns=["paths", "labels", "numbers"])
 
         packed = table.select("path", "label", col(column).alias("vector")).mapInPandas(
-            blocks, _BLOCK
+            pack, _BLOCK
         )
         with _job(self._spark, f"read {column}"):
             rows = packed.collect() if through or paths is not None else packed.toLocalIterator()
@@ -110,7 +117,7 @@ class SparkResults(Results):
             yield Vectors(row.paths, row.labels, matrix)
 
     def photo(self, path: str) -> bytes:
-        """Read it with Hadoop."""
+        """Read a file with Hadoop."""
         return Folder(self._spark, path).read_bytes()
 
     def thumbnails(self, paths: Sequence[str], side: int) -> dict[str, NDArray[np.uint8] | str]:
@@ -125,22 +132,22 @@ class SparkResults(Results):
 def thumbnails(
     spark: SparkSession, paths: Sequence[str], side: int
 ) -> dict[str, NDArray[np.uint8] | str]:
-    """Read photos and make them small on the executors; only small pixels come to the driver.
+    """Read and scale down photos on the executors; only thumbnails reach the driver.
 
     Parameters
     ----------
     spark
         The session to run on.
     paths
-        Photos, as `pomona.spark.read_images` names them.
+        Photos, with the paths that `pomona.spark.read_images` returns.
     side
         Pixels of the longer side.
 
     Returns
     -------
     dict
-        For each path what `pomona.results.thumbnail` makes of it: uint8 of shape (height, width,
-        3), or why there is no picture.
+        The result of `pomona.results.thumbnails.thumbnail` for each path: uint8, shape (height,
+        width, 3); or the reason why there is no picture.
     """
 
     def shrink(frames: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
@@ -148,29 +155,32 @@ def thumbnails(
             rows = [_shrunk(*row, side) for row in zip(frame["path"], frame["content"])]
             yield pd.DataFrame(rows, columns=["path", "height", "width", "pixels", "reason"])
 
-    found: dict[str, NDArray[np.uint8] | str] = {}
+    pictures: dict[str, NDArray[np.uint8] | str] = {}
     if paths:
         with _job(spark, "read photos for thumbnails"):
             for row in _contents(spark, paths).mapInPandas(shrink, _PIXELS).toLocalIterator():
-                found[row.path] = row.reason or np.frombuffer(row.pixels, np.uint8).reshape(
+                pictures[row.path] = row.reason or np.frombuffer(row.pixels, np.uint8).reshape(
                     row.height, row.width, 3
                 )
-    return {path: found[path] if path in found else _other(spark, path, found) for path in paths}
+    return {
+        path: pictures[path] if path in pictures else _other(spark, path, pictures)
+        for path in paths
+    }
 
 
 def _other(
-    spark: SparkSession, path: str, found: dict[str, NDArray[np.uint8] | str]
+    spark: SparkSession, path: str, pictures: dict[str, NDArray[np.uint8] | str]
 ) -> NDArray[np.uint8] | str:
-    """Find a photo that Spark names otherwise, or say why it has passed over it."""
+    """Look a photo up under the URI that Spark gives it, or explain why Spark skipped it."""
     file = Folder(spark, path)
-    if file.uri in found:
-        return found[file.uri]
-    return "the file is empty" if file.exists() else "the photo is not there any more"
+    if file.uri in pictures:
+        return pictures[file.uri]
+    return "the file is empty" if file.exists() else "the file no longer exists"
 
 
 @contextmanager
 def _job(spark: SparkSession, text: str) -> Iterator[None]:
-    # Adaptive plans: a few photos should not take 200 tasks a step.
+    # Without adaptive plans, a few photos would take 200 tasks per shuffle.
     adaptive = settings(spark, spark_sql_adaptive_enabled="true")
     with described(spark.sparkContext, text), adaptive:
         yield
@@ -181,7 +191,7 @@ def _contents(spark: SparkSession, paths: Sequence[str]) -> DataFrame:
     files = [Folder(spark, path) for path in paths]
     try:
         photos = reader.load([file.pattern for file in files])
-    except AnalysisException:  # Spark refuses them all if one is not there
+    except AnalysisException:  # Spark reads none of them if one does not exist
         photos = reader.load([file.pattern for file in files if file.exists()])
     return photos.select("path", "content")
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pyspark.sql.types import BinaryType
 
-from pomona.report.content import THUMBNAIL_SIDE, jpeg
+from pomona.results.thumbnails import THUMBNAIL_SIDE, jpeg
 from pomona.spark._session import described, session_of
 from pomona.spark.results import thumbnails
 
@@ -38,8 +38,8 @@ class PhotoTable:
     rows
         The rows that are shown, without columns of bytes.
     thumbnails
-        A JPEG file for each row, of at most `pomona.report.content.THUMBNAIL_SIDE` pixels a side;
-        empty where the photo cannot be read. `pomona.plots.contact_sheet` takes them.
+        A JPEG file for each row, at most `THUMBNAIL_SIDE` pixels a side; empty where the photo
+        cannot be read. `pomona.plots.contact_sheet` accepts them.
     reasons
         Why a photo cannot be read, None for one that can.
     more

@@ -8,7 +8,7 @@ What `train` leaves beside the output of `pomona.pipeline.run`::
 
 ``metrics.json`` has the fields of `Training`. Its ``holdouts`` are ``random`` and ``blocked`` (null
 where photos have neither the index of a rotation in their names nor groups), each with the fields
-of `pomona.spark.metrics.Metrics`::
+of `pomona.results.metrics.Metrics`::
 
     {"classifier": "svm", "features": "pca", "dimensions": 47, "photos": 295, "left_out": 0,
      "holdouts": {"random": {"how": "25% of each class, drawn at random", "notes": [],
@@ -38,14 +38,7 @@ from pyspark.sql.functions import col, count, expr, lit, when
 import pomona
 from pomona import ModelError
 from pomona._errors import ERROR_COLUMNS
-from pomona.spark._hadoop import Folder
-from pomona.spark._session import described, timed
-from pomona.spark._shipping import ship, shipped_path
-from pomona.spark.classification import classifiers, holdouts
-from pomona.spark.classification.prediction import check_loadable
-from pomona.spark.classification.svm import require_scikit_learn
-from pomona.spark.features import read_features
-from pomona.spark.metrics import (
+from pomona.results.metrics import (
     CLASSIFIERS,
     DEFAULT_HOLDOUT,
     FEATURES,
@@ -55,6 +48,13 @@ from pomona.spark.metrics import (
     Training,
     measure,
 )
+from pomona.spark._hadoop import Folder
+from pomona.spark._session import described, timed
+from pomona.spark._shipping import ship, shipped_path
+from pomona.spark.classification import classifiers, holdouts
+from pomona.spark.classification.prediction import check_loadable
+from pomona.spark.classification.svm import require_scikit_learn
+from pomona.spark.features import read_features
 from pomona.spark.pca import fit_pca
 from pomona.spark.transformer import ImageFeaturizer
 

@@ -1,4 +1,4 @@
-"""What a training can be asked for, and what it tells: how often a classifier is right."""
+"""Classifier metrics, and the choices that `pomona train` offers."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ import numpy as np
 
 CLASSIFIERS = ("logistic", "svm", "forest")
 
-#: The two tests of a classifier.
+#: The two hold-outs that each classifier is tested on.
 HOLDOUTS = ("random", "blocked")
 
-#: What a classifier may be trained on: principal components, or the network's own features.
+#: What a classifier can be trained on: principal components, or the features of the image model.
 FEATURES = ("pca", "raw")
 
-#: Share of the photos to test with.
+#: Share of the photos to test on.
 DEFAULT_HOLDOUT = 0.25
 
-#: Wrongly labelled photos that are named; the confusion matrix counts them all.
+#: Misclassified photos that are listed by name; the confusion matrix counts all of them.
 LISTED_MISTAKES = 100
 
 
 class Mistake(NamedTuple):
-    """A photo that was taken for another class."""
+    """A misclassified photo."""
 
     path: str
     label: str
@@ -32,64 +32,64 @@ class Mistake(NamedTuple):
 
 @dataclass(frozen=True)
 class ClassMetrics:
-    """How one class was told from the others; a number is None where there is nothing to count."""
+    """The metrics of one class; None where a ratio is undefined."""
 
     label: str
-    #: Of the photos that were taken for this class, the share that are of it.
+    #: Share of the photos predicted as this class that belong to it.
     precision: float | None
-    #: Of the photos of this class, the share that were taken for it.
+    #: Share of the photos of this class that were predicted as such.
     recall: float | None
-    #: Harmonic mean of the two.
+    #: Harmonic mean of precision and recall.
     f1: float | None
-    #: Test photos of this class, and photos of it that were trained on.
+    #: Test photos and training photos of this class.
     support: int
     trained: int
 
 
 @dataclass(frozen=True)
 class Metrics:
-    """What a hold-out has shown."""
+    """The result of a hold-out."""
 
-    #: What was held out, and what whoever reads this should know.
+    #: What was held out, and notes for the reader.
     how: str
     notes: list[str]
-    #: Photos that were trained on, that tested, and that did neither.
+    #: Training photos, test photos, and photos in neither part.
     train: int
     test: int
     left_out: int
-    #: Share of the test photos with the right label.
+    #: Share of the test photos that were classified correctly.
     accuracy: float
-    #: Mean of `f1` over the classes that have test photos: each class counts alike.
+    #: Unweighted mean of `f1` over the classes that have test photos.
     macro_f1: float
     classes: list[ClassMetrics]
     #: Photos by true class (rows) and predicted class (columns), both in the order of `classes`.
     confusion: list[list[int]]
-    #: The first `LISTED_MISTAKES` of them, by path.
+    #: The first `LISTED_MISTAKES` misclassified photos, by path.
     mistakes: list[Mistake] = field(default_factory=list)
 
 
 @dataclass
 class Training:
-    """What was trained and how well it did: the content of ``metrics.json``."""
+    """A trained classifier and its metrics: the content of ``metrics.json``."""
 
     classifier: str
-    #: ``pca`` or ``raw``, and the numbers of a photo that the classifier sees.
+    #: ``pca`` or ``raw``, and the length of the classifier's input vector.
     features: str
     dimensions: int
-    #: Photos that the saved model was trained on, and those without features or without a label.
+    #: Photos that the saved classifier was trained on, and photos without features or a label.
     photos: int
     left_out: int
     holdout: float
     group: str | None
     seed: int
-    #: By the names in `HOLDOUTS`.
+    #: Metrics by hold-out, one of `HOLDOUTS`.
     holdouts: dict[str, Metrics | None] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
-    #: Where the saved pipeline is.
+    #: The folder of the saved pipeline.
     model: str = ""
-    #: ``name`` and ``sha256`` of the network that makes the features.
+    #: ``name`` and ``sha256`` of the image model that computes the features.
     image_model: dict[str, str] = field(default_factory=dict)
-    #: Wall-clock seconds of each stage.
+    #: Wall-clock seconds per stage.
     seconds: dict[str, float] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     #: When the training ended, UTC, ISO 8601.
@@ -105,39 +105,39 @@ def measure(
     left_out: int = 0,
     mistakes: Sequence[Mistake] = (),
 ) -> Metrics:
-    """Turn counts of (true, predicted) labels into metrics.
+    """Compute metrics from the number of test photos per (true, predicted) pair of labels.
 
     Parameters
     ----------
     counts
-        Test photos of each true label and the label predicted for them.
+        Test photos of each pair.
     trained
-        Photos of each label that were trained on.
+        Training photos of each label.
     how, notes, left_out, mistakes
         As in `Metrics`; notes on classes that are in one part only are added.
 
     Examples
     --------
     >>> counts = {("lemon", "lemon"): 3, ("lemon", "lime"): 1, ("lime", "lime"): 2}
-    >>> found = measure(counts, {"lemon": 9, "lime": 9}, how="by hand")
-    >>> found.accuracy, found.classes[0].recall, found.classes[1].precision
+    >>> metrics = measure(counts, {"lemon": 9, "lime": 9}, how="by hand")
+    >>> metrics.accuracy, metrics.classes[0].recall, metrics.classes[1].precision
     (0.8333333333333334, 0.75, 0.6666666666666666)
     """
     labels = sorted({*trained, *(label for pair in counts for label in pair)})
-    number = {label: place for place, label in enumerate(labels)}
+    row_of = {label: row for row, label in enumerate(labels)}
     confusion = np.zeros((len(labels), len(labels)), dtype=np.int64)
     for (true, predicted), photos in counts.items():
-        confusion[number[true], number[predicted]] += photos
+        confusion[row_of[true], row_of[predicted]] += photos
     classes = []
-    for place, label in enumerate(labels):
-        right = int(confusion[place, place])
-        support, taken = int(confusion[place].sum()), int(confusion[:, place].sum())
+    for row, label in enumerate(labels):
+        correct = int(confusion[row, row])
+        support, predictions = int(confusion[row].sum()), int(confusion[:, row].sum())
         classes.append(
             ClassMetrics(
                 label=label,
-                precision=right / taken if taken else None,
-                recall=right / support if support else None,
-                f1=2 * right / (support + taken) if support else None,
+                precision=correct / predictions if predictions else None,
+                recall=correct / support if support else None,
+                f1=2 * correct / (support + predictions) if support else None,
                 support=support,
                 trained=trained.get(label, 0),
             )
@@ -163,9 +163,9 @@ def _one_sided(classes: Sequence[ClassMetrics]) -> list[str]:
     notes = []
     if unknown:
         notes.append(
-            f"all photos of {', '.join(unknown)} are held out: nothing was learned of them, so "
-            "each counts as wrong"
+            f"all photos of {', '.join(unknown)} are held out: the classifier never saw these "
+            "classes, so all their photos count as misclassified"
         )
     if untested:
-        notes.append(f"no photo of {', '.join(untested)} is held out: they are not tested")
+        notes.append(f"no photo of {', '.join(untested)} is held out: these are not tested")
     return notes

@@ -1,0 +1,193 @@
+"""An output folder on this machine, read with pyarrow."""
+
+from __future__ import annotations
+
+import json
+import re
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Iterator, Sequence
+
+from pomona._output import atomic_file
+from pomona.results.base import ClassCount, Results, draw
+from pomona.results.format import STATE_FOLDER, finished_set
+from pomona.results.thumbnails import thumbnail
+from pomona.results.vectors import BLOCK_ROWS, blocks_of
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+    from numpy.typing import NDArray
+
+    from pomona.results.vectors import Through, Vectors
+
+_SCHEME = re.compile("[A-Za-z][A-Za-z0-9+.-]+:")
+_FILE = re.compile("file:/*")
+
+
+class LocalResults(Results):
+    """The output folder of a finished run on this machine.
+
+    Parameters
+    ----------
+    folder
+        A path or a ``file:`` URI.
+
+    Raises
+    ------
+    FileNotFoundError
+        The folder holds no finished run.
+    ValueError
+        The folder is not on this machine.
+    ImportError
+        pyarrow is missing.
+    """
+
+    def __init__(self, folder: str) -> None:
+        path = local_path(folder)
+        if path is None:
+            raise ValueError(f"{folder} is not on this machine; reading it needs Spark")
+        self._home = path
+        _require_pyarrow()
+        super().__init__(folder)
+
+    def read_json(self, name: str) -> Any | None:
+        """Read a JSON file."""
+        try:
+            return json.loads((self._home / name).read_text(encoding="utf-8"))
+        except (FileNotFoundError, ValueError):
+            return None
+
+    def folders(self, name: str) -> list[str]:
+        """List subfolders."""
+        with suppress(FileNotFoundError):
+            return sorted(each.name for each in (self._home / name).iterdir() if each.is_dir())
+        return []
+
+    def write(self, name: str, content: bytes) -> None:
+        """Write a temporary file and rename it."""
+        path = self._home / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_file(path) as file:
+            file.write(content)
+
+    def delete(self, name: str) -> None:
+        """Unlink a file."""
+        with suppress(FileNotFoundError):
+            (self._home / name).unlink()
+
+    def classes(self) -> list[ClassCount]:
+        """Count in one pass over labels and errors."""
+        counts: dict[str, list[int]] = {}
+        for batch in self._batches("features", ["label", "error"]):
+            errors = batch.column("error").is_valid().to_pylist()
+            for label, failed in zip(_texts(batch.column("label")), errors):
+                of_class = counts.setdefault(label, [0, 0])
+                of_class[0] += 1
+                of_class[1] += failed
+        return [ClassCount(label, *counts[label]) for label in sorted(counts)]
+
+    def broken(self, limit: int) -> list[tuple[str, str, str]]:
+        """Keep the first `limit` rows with an error."""
+        first: list[tuple[str, str, str]] = []
+        for batch in self._batches("features", ["path", "label", "error"]):
+            failed = batch.filter(batch.column("error").is_valid())
+            columns = [_texts(failed.column(name)) for name in ("path", "label", "error")]
+            first = sorted([*first, *zip(*columns)])[:limit]
+        return first
+
+    def choose(self, quotas: dict[str, int], seed: int) -> list[str]:
+        """Rank the paths of each label in memory."""
+        paths: dict[str, list[str]] = {label: [] for label in quotas}
+        for batch in self._batches("features", ["path", "label", "error"]):
+            readable = batch.filter(batch.column("error").is_null())
+            for path, label in zip(*(_texts(readable.column(name)) for name in ("path", "label"))):
+                if label in paths:
+                    paths[label].append(path)
+        chosen = []
+        for label, quota in quotas.items():
+            chosen += sorted(paths[label], key=lambda path: draw(path, seed))[:quota]
+        return chosen
+
+    def vectors(
+        self, column: str, *, paths: Sequence[str] | None = None, through: Through | None = None
+    ) -> Iterator[Vectors]:
+        """Read the Parquet files one after another."""
+        wanted = None if paths is None else set(paths)
+        blocks = (
+            block
+            for batch in self._batches(column, ["path", "label", column])
+            for block in blocks_of(
+                _texts(batch.column("path")),
+                _texts(batch.column("label")),
+                batch.column(column),
+                wanted,
+            )
+        )
+        return blocks if through is None else through(blocks)
+
+    def photo(self, path: str) -> bytes:
+        """Read a local file."""
+        file = local_path(path)
+        if file is None:
+            raise OSError(f"{path} is not on this machine, unlike these results")
+        return file.read_bytes()
+
+    def thumbnails(self, paths: Sequence[str], side: int) -> dict[str, NDArray[np.uint8] | str]:
+        """Decode the photos one after another."""
+        return {path: self._thumbnail(path, side) for path in paths}
+
+    def _thumbnail(self, path: str, side: int) -> NDArray[np.uint8] | str:
+        try:
+            return thumbnail(self.photo(path), side)
+        except OSError as error:
+            return error.strerror or str(error)
+
+    def _batches(self, name: str, columns: list[str]) -> Iterator[pa.RecordBatch]:
+        import pyarrow.parquet as pq
+
+        for path in self._files(name):
+            with path.open("rb") as file:
+                yield from pq.ParquetFile(file).iter_batches(BLOCK_ROWS, columns=columns)
+
+    def _files(self, name: str) -> list[Path]:
+        """List the Parquet files of a table; of a feature set, those of the finished set."""
+        folder = self._home / name
+        state = folder / STATE_FOLDER
+        if state.is_dir():
+            names = [path.name for path in state.iterdir()]
+            finished = finished_set(
+                names, lambda each: self.read_json(f"{name}/{STATE_FOLDER}/{each}")
+            )
+            files = [folder / each for each in finished.files] if finished else []
+        else:
+            files = sorted(path for path in folder.glob("*.parquet") if path.name[0] not in "_.")
+        if not files:
+            raise FileNotFoundError(f"{folder} holds no finished table: repeat `pomona run`")
+        return files
+
+
+def local_path(uri: str) -> Path | None:
+    """Convert a path or URI, as Spark writes it, to a local path; None if it is not local.
+
+    Examples
+    --------
+    >>> str(local_path("file:///photos/a b.jpg")), str(local_path("out")), local_path("s3://b/out")
+    ('/photos/a b.jpg', 'out', None)
+    """
+    if _FILE.match(uri):
+        return Path(_FILE.sub("/", uri, count=1))
+    return None if _SCHEME.match(uri) else Path(uri)
+
+
+def _texts(column: pa.Array) -> list[str]:
+    return [text or "" for text in column.to_pylist()]
+
+
+def _require_pyarrow() -> None:
+    try:
+        import pyarrow.parquet  # noqa: F401
+    except ImportError as error:
+        raise ImportError(
+            "reading Parquet needs pyarrow: pip install 'pomona[spark]'", name="pyarrow"
+        ) from error

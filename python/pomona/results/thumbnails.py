@@ -1,0 +1,69 @@
+"""Thumbnails of photos."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING
+
+from pomona._errors import ImageError
+from pomona._native import load_image
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+#: Pixels of a thumbnail's longer side, and its JPEG quality: about 2 kB.
+THUMBNAIL_SIDE = 96
+THUMBNAIL_QUALITY = 70
+
+
+def thumbnail(content: bytes, side: int, *, enlarge: bool = False) -> NDArray[np.uint8] | str:
+    """Decode a photo to at most `side` pixels a side, keeping its proportions.
+
+    Parameters
+    ----------
+    content
+        An encoded photo.
+    side
+        Pixels of the longer side.
+    enlarge
+        Scale smaller photos up to `side` as well.
+
+    Returns
+    -------
+    numpy.ndarray or str
+        uint8, shape (height, width, 3); or the reason why the photo cannot be decoded.
+    """
+    try:
+        pixels = load_image(content)
+        height, width = pixels.shape[:2]
+        scale = side / max(height, width)
+        if scale == 1 or (scale > 1 and not enlarge):
+            return pixels
+        return load_image(
+            content, size=(max(1, round(height * scale)), max(1, round(width * scale)))
+        )
+    except ImageError as error:
+        return error.reason
+
+
+def jpeg(pixels: NDArray[np.uint8] | str) -> bytes | None:
+    """Encode the result of `thumbnail` as JPEG; None for a photo that cannot be decoded.
+
+    Raises
+    ------
+    ImportError
+        Pillow is missing.
+    """
+    if isinstance(pixels, str):
+        return None
+    try:
+        from PIL import Image
+    except ImportError as error:
+        raise ImportError(
+            f"thumbnails need {error.name}: pip install 'pomona[report]'", name=error.name
+        ) from error
+
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=THUMBNAIL_QUALITY, optimize=True)
+    return buffer.getvalue()
