@@ -15,11 +15,10 @@ from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql.functions import col, lit, when
 
 import pomona
-import pomona.spark.features
-from pomona.spark import read_images
+from pomona.spark import _writer, read_images
 from pomona.spark._hadoop import Folder
-from pomona.spark._session import settings
-from pomona.spark.features import SCHEMA, FeatureSet, prepare, read_features, write_features
+from pomona.spark._writer import SCHEMA, FeatureSet, FeatureWriter
+from pomona.spark.features import prepare, read_features, write_features
 
 PHOTOS = 8
 #: Of a set that 0.1.0 wrote.
@@ -167,7 +166,7 @@ def test_a_second_run_does_nothing_and_later_ones_follow_the_photos(job: Job) ->
 
 
 def test_large_files_without_changes_stay(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pomona.spark.features, "SMALL_FILE_BYTES", 0)
+    monkeypatch.setattr(_writer, "SMALL_FILE_BYTES", 0)
     job.run()
     (first,) = job.files()
     new = job.images / "Pêche" / "new.jpg"
@@ -184,7 +183,7 @@ def test_large_files_without_changes_stay(job: Job, monkeypatch: pytest.MonkeyPa
 def test_a_killed_run_repeats_only_the_chunk_in_flight(
     job: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run_and_be_killed(job, monkeypatch, pomona.spark.features.Run, "write_chunk", call=3)
+    run_and_be_killed(job, monkeypatch, FeatureWriter, "_write_chunk", call=3)
     assert len(job.staged()) == 2
     done = job.spark.read.parquet(*[str(path.parent) for path in job.staged()]).count()
     # What a job leaves that was cut short while it wrote.
@@ -193,7 +192,7 @@ def test_a_killed_run_repeats_only_the_chunk_in_flight(
     (cut_short / "_SUCCESS").unlink()
 
     assert not job.files()
-    with pytest.raises(FileNotFoundError, match="no finished set of features: run write_features"):
+    with pytest.raises(FileNotFoundError, match="no finished feature set: run write_features"):
         read_features(job.spark, job.output)
 
     result = job.run()
@@ -204,7 +203,7 @@ def test_a_killed_run_repeats_only_the_chunk_in_flight(
 def test_a_photo_that_changes_after_a_kill_is_featurized_again(
     job: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run_and_be_killed(job, monkeypatch, pomona.spark.features.Run, "publish")
+    run_and_be_killed(job, monkeypatch, FeatureWriter, "_publish")
     one, other, *_ = photo_files(job.images)
     shutil.copy(str(other), str(one))
     os.utime(str(one), (2_000_000_000, 2_000_000_000))
@@ -217,7 +216,7 @@ def test_a_photo_that_changes_after_a_kill_is_featurized_again(
 @pytest.mark.parametrize(
     ("owner", "name", "call"),
     # The calls before that belong to the start of a run.
-    [(Folder, "write_json", 3), (pomona.spark.features.Run, "_drop_replaced", 2)],
+    [(Folder, "write_json", 3), (FeatureWriter, "_delete_replaced", 2)],
     ids=["before the set is described", "before replaced files are deleted"],
 )
 def test_a_kill_while_publishing_loses_and_doubles_nothing(
@@ -265,8 +264,8 @@ def test_features_of_two_models_do_not_mix(
     run_and_be_killed(
         job,
         monkeypatch,
-        pomona.spark.features.Run,
-        "write_chunk",
+        FeatureWriter,
+        "_write_chunk",
         call=2,
         model=other_model,
         resume=False,
@@ -287,25 +286,45 @@ def test_features_of_two_models_do_not_mix(
 def test_a_run_that_another_one_takes_over_ends_and_leaves_it_alone(
     job: Job, monkeypatch: pytest.MonkeyPatch, finished: bool
 ) -> None:
-    write_chunk = pomona.spark.features.Run.write_chunk
-    others: list[pomona.spark.features.Run] = []
+    write_chunk = FeatureWriter._write_chunk
+    others: list[FeatureWriter] = []
 
-    def write_chunk_and_be_taken_over(run: pomona.spark.features.Run, rows: DataFrame) -> None:
+    def write_chunk_and_be_taken_over(run: FeatureWriter, rows: DataFrame) -> None:
         write_chunk(run, rows)
         if not others:
             others.append(prepare(job.photos(), job.output, model=job.model, resume=True))
             if finished:
                 others[0].write(job.photos())
+            else:
+                others[0]._take_over()
 
     with monkeypatch.context() as patch:
-        patch.setattr(pomona.spark.features.Run, "write_chunk", write_chunk_and_be_taken_over)
+        patch.setattr(FeatureWriter, "_write_chunk", write_chunk_and_be_taken_over)
         who = "another run" if finished else "application .* started .*"
-        with pytest.raises(OSError, match=f"^{who} has taken over .*this run ends"):
+        with pytest.raises(OSError, match=f"^{who} has taken over .*this run stops"):
             job.run()
     if not finished:
-        others[0].write(job.photos())
+        assert job.run().featurized < PHOTOS
     assert len(job.rows()) == PHOTOS
     assert job.run().featurized == 0
+
+
+def test_nothing_changes_before_a_run_writes(
+    job: Job, monkeypatch: pytest.MonkeyPatch, other_model: Path
+) -> None:
+    job.run()
+    run_and_be_killed(
+        job, monkeypatch, FeatureWriter, "_write_chunk", call=2, resume=False, model=other_model
+    )
+
+    def files() -> dict[str, int]:
+        everything = [path for path in job.output.rglob("*") if path.is_file()]
+        return {str(path): path.stat().st_mtime_ns for path in everything}
+
+    before = files()
+    for model in (job.model, other_model):
+        prepare(job.photos(), job.output, model=model, resume=False)
+    assert files() == before
 
 
 def test_without_resume_every_photo_is_featurized_again(job: Job) -> None:
@@ -416,7 +435,7 @@ def test_a_set_of_0_1_0_that_needs_nothing_is_left_alone(job: Job) -> None:
 def test_an_unfinished_run_of_0_1_0_is_finished_without_its_errors(
     job: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run_and_be_killed(job, monkeypatch, pomona.spark.features.Run, "publish")
+    run_and_be_killed(job, monkeypatch, FeatureWriter, "_publish")
     names = [name_of(path) for path in photo_files(job.images)]
     lost = names[1::2]
     for marker in job.staged():
@@ -429,7 +448,7 @@ def test_an_unfinished_run_of_0_1_0_is_finished_without_its_errors(
     begun.write_text(json.dumps({"name": "tiny"}))
     begun.with_name(".model.json.crc").unlink()
     # Killed once more, so that the lost photos have rows in chunks of two runs.
-    run_and_be_killed(job, monkeypatch, pomona.spark.features.Run, "publish")
+    run_and_be_killed(job, monkeypatch, FeatureWriter, "_publish")
     result = job.run()
     assert (result.photos, result.errors, result.featurized) == (PHOTOS, 0, 0)
     assert result.versions == ["0.1.0", pomona.__version__]
@@ -465,7 +484,7 @@ def test_a_killed_run_that_retries_errors_goes_on_with_what_it_has(
     before = job.rows()
     refuse(job, sorted(before), error_kind="image", error_version=pomona.__version__)
     run_and_be_killed(
-        job, monkeypatch, pomona.spark.features.Run, "write_chunk", call=2, retry_errors=True
+        job, monkeypatch, FeatureWriter, "_write_chunk", call=2, retry_errors=True
     )
     (done,) = job.staged()
     number = job.spark.read.parquet(str(done.parent)).count()
@@ -475,8 +494,7 @@ def test_a_killed_run_that_retries_errors_goes_on_with_what_it_has(
 
 
 def test_a_photo_that_vanishes_before_it_is_read_has_no_row(job: Job) -> None:
-    with settings(job.spark, spark_sql_files_ignoreMissingFiles="true"):
-        photos = job.photos()
+    photos = read_images(job.spark, job.images, ignore_missing=True)
     photo_files(job.images)[0].unlink()
     result = job.run(photos=photos)
     assert (result.photos, result.vanished) == (PHOTOS - 1, 1)
@@ -495,8 +513,8 @@ def test_photos_that_were_shuffled_resume_as_well(
     run_and_be_killed(
         job,
         monkeypatch,
-        pomona.spark.features.Run,
-        "write_chunk",
+        FeatureWriter,
+        "_write_chunk",
         call=4,
         photos=job.photos().repartition(4, "path"),
     )

@@ -291,6 +291,19 @@ def test_settings_of_the_session_reach_the_reader(spark: SparkSession, tmp_path:
         spark.conf.unset("spark.sql.files.ignoreMissingFiles")
 
 
+def test_missing_photos_are_left_out_by_request_and_in_no_other_query(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    write(tmp_path / "a" / "1.jpg", b"x")
+    write(tmp_path / "b" / "2.jpg", b"x")
+    tolerant, strict = read_images(spark, tmp_path, ignore_missing=True), read_images(spark, tmp_path)
+    shutil.rmtree(str(tmp_path / "a"))
+    assert [row.content for row in tolerant.collect()] == [b"x"]
+    assert spark.conf.get("spark.sql.files.ignoreMissingFiles", None) in (None, "false")
+    with pytest.raises(Exception, match=r"a/1\.jpg does not exist"):
+        strict.select("content").collect()
+
+
 def test_a_photo_that_vanishes_after_the_listing_is_named(
     spark: SparkSession, tmp_path: Path
 ) -> None:

@@ -50,8 +50,8 @@ LOCKED = "locked"
 RUN = """
 import sys
 from pomona.cli import main
-from pomona.spark import features
-features.CHUNK_PHOTOS_PER_CORE = int(sys.argv[1])
+from pomona.spark import _writer
+_writer.CHUNK_PHOTOS_PER_CORE = int(sys.argv[1])
 sys.exit(main(["run", *sys.argv[2:]]))
 """
 

@@ -1,6 +1,6 @@
 """The format of a feature set on disk: its file names and the descriptions of finished sets.
 
-`pomona.spark.features` writes feature sets and explains the layout; it and `LocalResults` read them
+`pomona.spark._writer` writes feature sets and explains the layout; Spark and `LocalResults` read them
 through this module, which touches no file itself::
 
     part-….parquet              rows; hidden names, with "_" or ".", are not part of the set

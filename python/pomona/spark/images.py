@@ -40,14 +40,17 @@ if TYPE_CHECKING:
 
     from py4j.java_gateway import JavaObject
 
-#: Small photos (some kB each) in one task: about 4 s of a core at 100 images a second.
+    from pomona._typing import PathLike
+
+#: Small photos (a few kB each) in one task: about 4 s of CPU time at 100 photos per second.
 PHOTOS_PER_TASK = 400
 
-#: Bytes of photos in one task. Spark hands rows to Python in batches that count rows and not
-#: bytes, but that never span tasks: so this also bounds the memory that a batch takes there.
+#: Bytes of photos in one task. Spark passes rows to Python in batches that count rows, not bytes,
+#: but that never span tasks, so this also bounds the memory of a batch.
 BYTES_PER_TASK = 64 * 1024 * 1024
 
-#: Tasks per core that a small folder is split into: a slow task leaves no core idle for long.
+#: Tasks per core into which a small folder is split, so that a slow task leaves no core idle for
+#: long.
 TASKS_PER_CORE = 4
 
 _SCHEME = re.compile("[A-Za-z][A-Za-z0-9+.-]*:/+")
@@ -55,42 +58,45 @@ _SCHEME = re.compile("[A-Za-z][A-Za-z0-9+.-]*:/+")
 
 def read_images(
     spark: SparkSession,
-    path: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    path: PathLike | Sequence[PathLike],
     *,
     label: str | Column | None = "parent",
     content: bool = True,
+    ignore_missing: bool = False,
 ) -> DataFrame:
     """Read the photos under a folder, without decoding them.
 
-    All sub-folders are searched for files whose names end as those of photos do (``.jpg``,
-    ``.JPG``, ``.png`` …); names that start with ``_`` or ``.`` are skipped, as Spark always does.
-    The folders are listed once, when this is called. Each photo's bytes are read by the task that
-    uses them, and only if ``content`` is used; a photo that is gone by then fails the job, unless
-    the session has ``spark.sql.files.ignoreMissingFiles`` set.
+    All subfolders are searched for files with the name of a photo (``.jpg``, ``.JPG``, ``.png`` …).
+    Names that start with ``_`` or ``.`` are skipped, as everywhere in Spark. The folders are listed
+    once, when this function is called. The task that uses a photo's bytes reads them, and only if
+    the query uses ``content``.
 
     Photos are packed into tasks of a few seconds by number and size: at most `PHOTOS_PER_TASK`
     small photos or `BYTES_PER_TASK` bytes each, at least `TASKS_PER_CORE` tasks for each core that
-    the application has now, and the same number for each core, so that all end together. There is
-    no need to ``repartition``, which would move all bytes over the network. The session's
-    configuration stays as it is.
+    the application has now, and the same number for each core, so that all cores finish together.
+    ``repartition`` is not needed; it would move all bytes over the network. The configuration of
+    the session does not change.
 
     Parameters
     ----------
     spark : SparkSession
         The session to read with.
     path : str, path or sequence of them
-        A folder, a file or a glob pattern, or several: local paths, or URIs of any file system
-        that Spark's Hadoop knows (``s3://``, ``s3a://``, ``hdfs://``, ``file:///``). A path
-        without a scheme belongs to the cluster's default file system, which on EMR is HDFS.
-        Doubled slashes are cleaned, with a warning: asked for ``Rep1//Test``, Spark reads
-        ``Rep1/Test``, but on S3 these are two places. A path that exists is taken as it is, even
-        with characters like ``[`` in it.
+        Folders, files or glob patterns: local paths, or URIs of any file system that Spark's Hadoop
+        knows (``s3://``, ``s3a://``, ``hdfs://``, ``file:///``). A path without a scheme is on the
+        cluster's default file system, which on EMR is HDFS. Double slashes become single ones, with
+        a warning: given ``Rep1//Test``, Spark reads ``Rep1/Test``, but on S3 these are different
+        folders. A path that exists is used literally, even if it contains characters such as ``[``.
     label : str or Column, default "parent"
-        ``"parent"`` for the name of the folder that a photo is in, a column expression over
-        ``path``, ``length`` and ``modificationTime``, or None for labels of null.
+        ``"parent"`` for the name of the folder that contains the photo, a column expression over
+        ``path``, ``length`` and ``modificationTime``, or None for null labels.
     content : bool, default True
-        False lists the photos and no more: no column ``content``, and nothing is asked of the file
-        system afterwards. It is for `featurize_paths_udf`, whose tasks read the photos themselves.
+        False only lists the photos: there is no column ``content``, and queries do not access the
+        file system again. Use it to featurize by paths, where each task reads its photos itself.
+    ignore_missing : bool, default False
+        Leave out photos that are deleted after the listing. By default they fail the job, unless
+        the session has ``spark.sql.files.ignoreMissingFiles`` set. Without ``content`` it has no
+        effect: such photos have an error of kind ``gone`` when they are featurized.
 
     Returns
     -------
@@ -101,16 +107,16 @@ def read_images(
     Raises
     ------
     FileNotFoundError
-        If a path does not exist, or there is no photo under any of them.
+        If a path does not exist, or no path contains a photo.
     OSError
-        If the file system refuses: rights, a missing bucket, an unknown scheme …
+        If the file system refuses: permissions, a missing bucket, an unknown scheme …
     ValueError
         If a path is empty or not UTF-8.
 
     Warns
     -----
     UserWarning
-        For each path with doubled slashes.
+        For each path with double slashes.
 
     Examples
     --------
@@ -128,18 +134,18 @@ def read_images(
 
     given = [path] if isinstance(path, (str, os.PathLike)) else list(path)
     if not given:
-        raise ValueError("no path to read photos from: give a folder, or a list of them")
+        raise ValueError("there is no path to read photos from: give a folder or a list of folders")
     paths = []
     for one in (os.fspath(each) for each in given):
         check_name(one)
         paths.append(_clean(one))
         if paths[-1] != one:
-            warnings.warn(f"{one!r} has doubled slashes: reading {paths[-1]!r}", stacklevel=2)
+            warnings.warn(f"{one!r} has double slashes: reading {paths[-1]!r}", stacklevel=2)
 
     columns = [col("path"), labels.alias("label"), col("length"), col("modificationTime")]
     if not content:
         return _rows_of(spark, _list_files(spark, paths)).select(*columns)
-    relation = _list_photos(spark, paths)
+    relation = _list_photos(spark, paths, ignore_missing=ignore_missing)
     photos = spark.read._df(spark._jsparkSession.baseRelationToDataFrame(relation))
     empty = _empty_photos(spark, relation)
     if empty is not None:
@@ -155,20 +161,20 @@ def sample_images(photos: DataFrame, per_label: int = 1) -> DataFrame:
     Parameters
     ----------
     photos : DataFrame
-        What `read_images` returned, or any rows of it.
+        The result of `read_images`, or any rows of it.
     per_label : int, default 1
-        Photos of each label; all where there are fewer. The choice looks random and is the same
-        whenever the names of the files are.
+        Photos of each label; all of them where there are fewer. The choice is pseudo-random and
+        depends only on the names of the files.
 
     Returns
     -------
     DataFrame
-        The columns of `read_images`, ``content`` included, in no order.
+        The columns of `read_images`, including ``content``, in no particular order.
 
     Raises
     ------
     FileNotFoundError
-        If a photo is gone by now, or there are none.
+        If a photo no longer exists, or `photos` has no rows.
     ValueError
         If `per_label` is below 1.
 
@@ -179,11 +185,11 @@ def sample_images(photos: DataFrame, per_label: int = 1) -> DataFrame:
     if per_label < 1:
         raise ValueError(f"per_label is {per_label}, it must be at least 1")
     name = element_at(split("path", "/"), -1)
-    place = row_number().over(Window.partitionBy("label").orderBy(xxhash64(name), "path"))
-    ranked = photos.select("path", "label", place.alias("place"))
-    chosen = ranked.where(col("place") <= per_label).select("path", "label").collect()
+    rank = row_number().over(Window.partitionBy("label").orderBy(xxhash64(name), "path"))
+    ranked = photos.select("path", "label", rank.alias("rank"))
+    chosen = ranked.where(col("rank") <= per_label).select("path", "label").collect()
     if not chosen:
-        raise FileNotFoundError("there are no photos to take a sample of")
+        raise FileNotFoundError("there are no photos to sample")
     spark = session_of(photos)
     labels = spark.createDataFrame(chosen, "path string, label string")
     sample = read_images(spark, [row.path for row in chosen], label=None).drop("label")
@@ -192,7 +198,7 @@ def sample_images(photos: DataFrame, per_label: int = 1) -> DataFrame:
 
 
 def _clean(path: str) -> str:
-    """Make slashes single, except behind the scheme.
+    """Make double slashes single, except after the scheme.
 
     Examples
     --------
@@ -204,15 +210,19 @@ def _clean(path: str) -> str:
     return path[:start] + re.sub("/{2,}", "/", path[start:])
 
 
-def _list_photos(spark: SparkSession, paths: list[str]) -> JavaObject:
-    """List the photos under paths, as a Java relation that makes tasks of a few seconds."""
-    # A file scan takes the sizes of its tasks from the session that made it, when it runs, and not
-    # from the session of the query. So a clone of the caller's session (same credentials, catalog
-    # and settings) makes the scan: the sizes hold for it alone, wherever the DataFrame goes.
+def _list_photos(
+    spark: SparkSession, paths: list[str], *, ignore_missing: bool = False
+) -> JavaObject:
+    """List the photos under paths, as a Java relation with tasks of a few seconds."""
+    # A file scan takes its settings from the session that created it, when it runs, and not from
+    # the session of the query. A clone of the caller's session (same credentials, catalog and
+    # settings) therefore creates the scan: what is set here applies to this scan alone.
     session = spark._jsparkSession.cloneSession()
+    if ignore_missing:
+        session.conf().set("spark.sql.files.ignoreMissingFiles", "true")
     with _explained(paths):
         patterns = [_literal_if_it_exists(spark, path) for path in paths]
-        relation = _relation(spark, session, patterns, _name_pattern())
+        relation = _relation(spark, session, patterns, _name_pattern(), ignore_missing)
         photos = relation.location().allFiles().size()
         if not photos:
             others = _relation(spark, session, patterns, "*").location().allFiles()
@@ -243,7 +253,7 @@ def _list_files(spark: SparkSession, paths: list[str]) -> list[ListedFile]:
 
 @contextmanager
 def _explained(paths: list[str]) -> Iterator[None]:
-    """Turn what Spark and Hadoop say of a listing into what Python calls it."""
+    """Turn errors of Spark and Hadoop into Python's built-in ones."""
     try:
         yield
     except AnalysisException as error:  # a path that does not exist
@@ -258,42 +268,51 @@ def _rows_of(spark: SparkSession, photos: list[ListedFile]) -> DataFrame:
 
 
 def _task_sizes(photos: int, size: int, cores: int) -> dict[str, int]:
-    """Choose Spark's settings that pack photos into tasks, as many for each core.
+    """Choose Spark's settings that pack photos into equally many tasks per core.
 
     Parameters
     ----------
     photos : int
-        How many.
+        Number of photos.
     size : int
-        Bytes of all of them.
+        Bytes of all photos.
     cores : int
         Cores that the application has.
     """
-    # What Spark counts for a file in addition to its bytes.
+    # The bytes that Spark adds to the size of each file.
     open_cost = BYTES_PER_TASK // PHOTOS_PER_TASK
     total = size + photos * open_cost
-    # Spark closes a task before the file that would be too much. Room for almost one more keeps
-    # what is left over by that from becoming a task by itself, which one core does alone.
-    room = min(max(0, size // photos - 1), BYTES_PER_TASK // 2)
-    rounds = max(TASKS_PER_CORE, math.ceil(total / (BYTES_PER_TASK - room) / cores))
-    limit = total // (rounds * cores) + room
+    # Spark ends a task before the file that would exceed the limit. A margin of almost one file
+    # keeps the files left over by that from becoming a task of their own at the end.
+    margin = min(max(0, size // photos - 1), BYTES_PER_TASK // 2)
+    rounds = max(TASKS_PER_CORE, math.ceil(total / (BYTES_PER_TASK - margin) / cores))
+    limit = total // (rounds * cores) + margin
     return {"openCostInBytes": open_cost, "maxPartitionBytes": limit, "minPartitionNum": 1}
 
 
-def _relation(spark: SparkSession, session: JavaObject, paths: list[str], names: str) -> JavaObject:
+def _relation(
+    spark: SparkSession,
+    session: JavaObject,
+    paths: list[str],
+    names: str,
+    ignore_missing: bool = False,
+) -> JavaObject:
     reader = session.read().format("binaryFile").option("recursiveFileLookup", "true")
+    if ignore_missing:
+        # Spark 3.4 and later take it from the query's session unless the relation says it.
+        reader = reader.option("ignoreMissingFiles", "true")
     photos = reader.option("pathGlobFilter", names).load(spark._jvm.PythonUtils.toSeq(paths))
     return photos.queryExecution().analyzed().relation()
 
 
 def _empty_photos(spark: SparkSession, relation: JavaObject) -> DataFrame | None:
-    """Make rows of the photos of 0 bytes, which Spark's own scan leaves out in silence."""
+    """Make rows of the photos of 0 bytes, which Spark's own scan silently leaves out."""
     files = relation.location().allFiles()
     no_filter = spark._jvm.PythonUtils.toSeq([])
     scanned = relation.location().listFiles(no_filter, no_filter).head().files()
     if scanned.size() == files.size():
         return None
-    # Some calls to Java for each file: affordable, but not where there is no empty one to find.
+    # This calls Java a few times per file, so it is skipped where there is no empty file.
     rows = []
     for index in range(files.size()):
         file = files.apply(index)
@@ -305,7 +324,7 @@ def _empty_photos(spark: SparkSession, relation: JavaObject) -> DataFrame | None
 
 
 def _name_pattern() -> str:
-    """Make a glob for the names of photos in any case; Hadoop's globs tell cases apart."""
+    """Make a glob for names of photos in any case; Hadoop's globs are case-sensitive."""
     endings = [
         "".join(f"[{char}{char.upper()}]" if char.isalpha() else char for char in ending)
         for ending in IMAGE_EXTENSIONS
@@ -314,7 +333,7 @@ def _name_pattern() -> str:
 
 
 def _literal_if_it_exists(spark: SparkSession, path: str) -> str:
-    """Make a glob that matches nothing but this path, if there is a file or folder of this name."""
+    """Make a glob that matches only this path, if a file or folder of this name exists."""
     if not is_pattern(path):
         return path
     hadoop_path = spark._jvm.org.apache.hadoop.fs.Path(path)
@@ -323,10 +342,10 @@ def _literal_if_it_exists(spark: SparkSession, path: str) -> str:
 
 
 def _explain_no_photos(paths: list[str], others: int, first: str | None) -> str:
-    found = "no file at all" if first is None else f"only {others} other, such as {first}"
+    found = "no files" if first is None else f"only {others} other files, such as {first}"
     return (
-        f"no photo under {', '.join(paths)}: looked in all sub-folders for files in "
-        f"{', '.join(IMAGE_EXTENSIONS)}, found {found}"
+        f"no photo under {', '.join(paths)}: looked in all subfolders for files in "
+        f"{', '.join(IMAGE_EXTENSIONS)} and found {found}"
     )
 
 
