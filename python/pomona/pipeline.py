@@ -1,11 +1,11 @@
 """The whole job: photos -> features -> PCA -> Parquet.
 
-What a run leaves in its output folder::
+The output folder of a run::
 
-    features/      path, label, features array<float>, error; see pomona.spark.features
-    pca/           path, label, pca array<float>; photos that cannot be read have no row
+    features/      path, label, features array<float>, error …; see `pomona.spark.write_features`
+    pca/           path, label, pca array<float>; photos with an error have no row
     pca_model/     a saved Spark PipelineModel, which plain PySpark loads
-    summary.json   counts, curve, times; written last, so where it is, the rest is finished
+    summary.json   counts, variance curve, times; written last: if it exists, the run is complete
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import os
 import platform
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Sequence, Union
+from typing import TYPE_CHECKING, Sequence
 
 import numpy as np
 from pyspark.sql.functions import col
@@ -22,7 +22,7 @@ from pyspark.sql.functions import col
 import pomona
 from pomona.spark._hadoop import Folder
 from pomona.spark._s3 import storage_of, why_not_by_paths
-from pomona.spark._session import described, settings, timed
+from pomona.spark._session import described, timed
 from pomona.spark.features import FAULTY_VERSIONS, prepare, read_features
 from pomona.spark.images import read_images
 from pomona.spark.pca import DEFAULT_VARIANCE, check_components, check_variance, fit_pca
@@ -30,43 +30,43 @@ from pomona.spark.pca import DEFAULT_VARIANCE, check_components, check_variance,
 if TYPE_CHECKING:
     from pyspark.sql import Column, SparkSession
 
-    PathLike = Union[str, "os.PathLike[str]"]
+    from pomona._typing import PathLike
 
-#: Photos that cannot be read which a summary names; `features` has them all.
+#: Photos with an error that a summary names; the column ``error`` of ``features`` has all.
 LISTED_ERRORS = 5
 
 
 @dataclass
 class Summary:
-    """What a run did: the content of ``summary.json``."""
+    """The results of a run in numbers: the content of ``summary.json``."""
 
-    #: Folders that photos were read from, and the one that results are in.
+    #: The folders of photos, and the folder of the results.
     images: list[str]
     output: str
     #: ``name`` and ``sha256``.
     model: dict[str, str]
-    #: Rows of ``features``: photos featurized now or earlier, and photos that cannot be read.
+    #: Rows of ``features``, including those of photos with an error.
     photos: int = 0
-    #: Photos that cannot be read, and the first of them: (path, reason).
+    #: Photos with an error, and the first of them: (path, reason).
     errors: int = 0
     first_errors: list[tuple[str, str]] = field(default_factory=list)
-    #: Photos that this run put through the model; the others are from earlier runs.
+    #: Photos that this run featurized; earlier runs featurized the others.
     featurized: int = 0
-    #: Of those, photos that had an error from an earlier run, and the ones among them that have
-    #: features now.
+    #: Photos among them that had an error from an earlier run, and how many of those have features
+    #: now.
     retried: int = 0
     recovered: int = 0
-    #: The versions of Pomona that made the features, this one and those of earlier runs.
+    #: The versions of Pomona that computed the features, in this run and earlier ones.
     feature_versions: list[str] = field(default_factory=list)
-    #: Photos that were listed and gone when they were to be read.
+    #: Photos that were deleted between the listing and the reading.
     vanished: int = 0
-    #: The ``way`` in which photos are read and the ``reason`` for it: ``paths`` if each task reads
-    #: its photos itself, many at once, ``binaryFile`` if Spark reads one after another.
+    #: The ``way`` in which photos are read, and the ``reason`` for it: ``paths`` if each task reads
+    #: its photos itself, many at a time; ``binaryFile`` if Spark reads them one after another.
     reading: dict[str, str] = field(default_factory=dict)
-    #: Numbers of a feature vector.
+    #: Length of a feature vector.
     dim: int = 0
-    #: Components of the PCA, the share of the variance that was asked for (None: k was), and
-    #: theirs.
+    #: Number of principal components; the share of the variance that was requested (None if a
+    #: number was), and the share that they explain.
     k: int = 0
     variance: float | None = None
     variance_explained: float = 0.0
@@ -75,29 +75,28 @@ class Summary:
     standardize: bool = False
     #: Wall-clock seconds of each stage.
     seconds: dict[str, float] = field(default_factory=dict)
-    #: Photos featurized a second, from the listing to the finished features; 0 if there was none to
-    #: do.
+    #: Photos featurized per second, from the listing to the finished features; 0 if none was.
     images_per_second: float = 0.0
-    #: Of pomona, Spark, Python and numpy.
+    #: Versions of Pomona, Spark, Python and numpy.
     versions: dict[str, str] = field(default_factory=dict)
-    #: When the run ended, UTC, ISO 8601.
+    #: When the run ended: UTC, ISO 8601.
     finished: str = ""
 
     @property
     def caution(self) -> str | None:
-        """What may be wrong with features that an earlier version made."""
+        """A warning about features that an earlier version may have computed wrongly."""
         faulty = [version for version in self.feature_versions if version in FAULTY_VERSIONS]
         if not faulty:
             return None
         return (
-            f"some features were made by Pomona {', '.join(faulty)}, which decoded JPEGs without "
-            "tables of their own (frames of Motion JPEG) with the tables of other photos: if there "
-            "are such photos, make all features anew with --no-resume (resume=False)"
+            f"some features were computed by Pomona {', '.join(faulty)}, which decoded JPEGs "
+            "without tables of their own (frames of Motion JPEG) with the tables of other photos: "
+            "if you have such photos, compute all features again with --no-resume (resume=False)"
         )
 
     def __str__(self) -> str:
-        """Say in a few lines what there is now and where."""
-        rate = f" at {self.images_per_second:,.1f} a second" if self.featurized else ""
+        """Describe the results in a few lines."""
+        rate = f" at {self.images_per_second:,.1f} per second" if self.featurized else ""
         lines = [
             f"{self.photos:,} photos, {self.featurized:,} of them featurized now{rate}, "
             f"with {self.model['name']}"
@@ -108,7 +107,7 @@ class Summary:
                 f"{self.recovered:,} have features now"
             )
         if self.errors:
-            lines.append(f"{self.errors:,} cannot be read, such as:")
+            lines.append(f"{self.errors:,} with an error, such as:")
             lines += [f"  {path}: {reason}" for path, reason in self.first_errors]
         if self.caution:
             lines.append(self.caution)
@@ -138,38 +137,39 @@ def run(
 ) -> Summary:
     """Featurize photos, fit a PCA, and write features, projections, model and summary.
 
-    Each photo is read and featurized once: features are written first, all else reads them from
-    there. Run again after a kill, or with more photos, it featurizes only what is not there yet.
+    Each photo is read and featurized once: the features are written first, and everything else
+    reads them from there. Run again after a kill or with more photos, it featurizes only photos
+    that have no features yet.
 
     Parameters
     ----------
     spark
-        The session to run on. Its settings are left as they are.
+        The session to run on. Its settings do not change.
     images
         Folders of photos, as for `pomona.spark.read_images`.
     output
-        A folder for the results; not one of `images`, and in none of them.
+        A folder for the results, outside the folders of photos.
     model
         A name, a path on the driver or a URI.
     variance
-        Keep the fewest principal components that explain this share of the variance: 0.95 if
-        `components` is not given either.
+        Keep the fewest principal components that explain this share of the variance, 0.95 by
+        default.
     components
-        Keep this many instead.
+        Keep this many principal components instead.
     standardize
         Divide each feature by its standard deviation before the PCA.
     resume
         False featurizes every photo again, also with another model.
     retry_errors
-        Try every photo again that has an error from an earlier run, and no other. Without it, only
-        those are tried again whose error may have passed: the storage did not give them, say, or a
-        version of Pomona decided it that could be wrong.
+        Try every photo again that has an error from an earlier run. Otherwise only photos whose
+        error may have passed are tried again: the storage did not deliver them, for example, or a
+        faulty version of Pomona reported it.
     label
         As for `pomona.spark.read_images`.
     by_paths
-        Each task reads its photos itself, many at once, where that is possible. False leaves them
-        to Spark's ``binaryFile``, one after another, as where only its Hadoop can read them. The
-        features are the same.
+        Each task reads its photos itself, many at a time, where that is possible. False makes
+        Spark's ``binaryFile`` read them one after another, which also happens where only Spark's
+        Hadoop can read them. The features are identical.
     chunk_photos
         As for `pomona.spark.features.write_features`.
     progress
@@ -178,18 +178,17 @@ def run(
     Returns
     -------
     Summary
-        What ``summary.json`` says. Photos that cannot be read are counted, and rows of ``features``
-        with an error.
+        The content of ``summary.json``. Photos that cannot be featurized are counted, and are rows
+        of ``features`` with an error.
 
     Raises
     ------
     FileNotFoundError
         There are no photos.
     ModelError
-        The model cannot be used, or the output holds features of another one.
+        The model cannot be used, or the output holds features of another model.
     ValueError
-        An argument makes no sense, or the PCA cannot be fitted: the features are there
-        nevertheless.
+        An argument is invalid, or the PCA cannot be fitted; the features are complete even then.
     OSError
         A folder cannot be read or written.
 
@@ -212,32 +211,34 @@ def run(
     for source in sources:
         if source.contains(home):
             raise ValueError(
-                f"the output {home.uri} is in the folder of photos {source.uri}: choose another one"
+                f"the output {home.uri} is in the folder of photos {source.uri}: choose another "
+                "output"
             )
 
     context = spark.sparkContext
     seconds: dict[str, float] = {}
-    # The photos keep the settings of the session that lists them: one may vanish before it is read.
-    may_vanish = settings(spark, spark_sql_files_ignoreMissingFiles="true")
     if by_paths:
         uris = [source.uri for source in sources]
         only_spark = why_not_by_paths(spark, uris, storage_of(spark))
     else:
-        only_spark = "as was asked for"
-    with timed(seconds, "list"), described(context, "list the photos"), may_vanish:
-        photos = read_images(spark, images, label=label, content=only_spark is not None)
+        only_spark = "requested by by_paths=False (--no-paths)"
+    with timed(seconds, "list"), described(context, "list the photos"):
+        # Photos may be deleted while a long run is in progress.
+        photos = read_images(
+            spark, images, label=label, content=only_spark is not None, ignore_missing=True
+        )
     summary_file = home / "summary.json"
     with timed(seconds, "features"):
-        features_run = prepare(
+        writer = prepare(
             photos,
             (home / "features").uri,
             model=model,
             resume=resume,
             retry_errors=retry_errors,
         )
-        # From here on the output is not finished.
+        # From here on, the results are incomplete.
         summary_file.delete()
-        written = features_run.write(photos, chunk_photos=chunk_photos, progress=progress)
+        written = writer.write(photos, chunk_photos=chunk_photos, progress=progress)
     with described(context, "read the features"):
         features = read_features(spark, written.uri)
         broken = features.where(col("error").isNotNull()).select("path", "error")
@@ -248,11 +249,11 @@ def run(
         path, reason = first_errors[0]
         raise ValueError(
             f"no PCA: none of the {written.photos} photos can be read, e.g. {path}: {reason}; "
-            f"all reasons are in {written.uri}, column error"
+            f"the column error of {written.uri} has all reasons"
         )
 
     with timed(seconds, "pca"), described(context, "fit the PCA"):
-        pca = fit_pca(features, variance=variance, k=components, standardize=standardize)
+        pca = fit_pca(features, variance=variance, components=components, standardize=standardize)
     with timed(seconds, "projection"), described(
         context, f"project onto {pca.k} components and write"
     ):

@@ -483,9 +483,7 @@ def test_a_killed_run_that_retries_errors_goes_on_with_what_it_has(
     job.run()
     before = job.rows()
     refuse(job, sorted(before), error_kind="image", error_version=pomona.__version__)
-    run_and_be_killed(
-        job, monkeypatch, FeatureWriter, "_write_chunk", call=2, retry_errors=True
-    )
+    run_and_be_killed(job, monkeypatch, FeatureWriter, "_write_chunk", call=2, retry_errors=True)
     (done,) = job.staged()
     number = job.spark.read.parquet(str(done.parent)).count()
     result = job.run(retry_errors=True)

@@ -157,7 +157,7 @@ def test_doubled_slashes_are_cleaned_with_a_warning(
 ) -> None:
     write(tmp_path / "Rep1" / "Test" / "Kiwi" / "1.jpg", b"x")
 
-    with pytest.warns(UserWarning, match="doubled slashes") as caught:
+    with pytest.warns(UserWarning, match="double slashes") as caught:
         photos = read_images(spark, f"{scheme}{tmp_path}/Rep1//Test")
 
     assert [Path(warning.filename).name for warning in caught] == [Path(__file__).name]
@@ -182,10 +182,10 @@ def test_a_folder_without_photos_says_what_was_looked_for_and_what_is_there(
         read_images(spark, tmp_path)
 
     for error in (empty, texts):
-        assert f"no photo under {tmp_path}: looked in all sub-folders" in str(error.value)
+        assert f"no photo under {tmp_path}: looked in all subfolders" in str(error.value)
         assert ".jpg, .jpeg, " in str(error.value)
-    assert str(empty.value).endswith("found no file at all")
-    assert f"found only 2 other, such as file:{tmp_path}/" in str(texts.value)
+    assert str(empty.value).endswith("found no files")
+    assert f"found only other files (2), such as file:{tmp_path}/" in str(texts.value)
 
 
 def test_a_path_that_does_not_exist_is_named(spark: SparkSession, tree: Path) -> None:
@@ -296,7 +296,10 @@ def test_missing_photos_are_left_out_by_request_and_in_no_other_query(
 ) -> None:
     write(tmp_path / "a" / "1.jpg", b"x")
     write(tmp_path / "b" / "2.jpg", b"x")
-    tolerant, strict = read_images(spark, tmp_path, ignore_missing=True), read_images(spark, tmp_path)
+    tolerant, strict = (
+        read_images(spark, tmp_path, ignore_missing=True),
+        read_images(spark, tmp_path),
+    )
     shutil.rmtree(str(tmp_path / "a"))
     assert [row.content for row in tolerant.collect()] == [b"x"]
     assert spark.conf.get("spark.sql.files.ignoreMissingFiles", None) in (None, "false")

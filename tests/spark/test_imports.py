@@ -38,7 +38,7 @@ try:
 except ImportError as error:
     print(error)
 """)
-    assert message.startswith(f"pomona.spark cannot import {missing}, which it needs: ")
+    assert message.startswith(f"pomona.spark needs {missing}: ")
     assert remedy in message
 
 

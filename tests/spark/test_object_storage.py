@@ -127,7 +127,7 @@ def chunks(monkeypatch: pytest.MonkeyPatch) -> int:
 def test_a_run_from_s3_to_s3(
     s3: S3, spark: SparkSession, tiny_model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.warns(UserWarning, match="Rep1//Test' has doubled slashes"):
+    with pytest.warns(UserWarning, match="Rep1//Test' has double slashes"):
         assert run("s3a://fruits/Rep1//Test", "s3a://fruits/out") == 0
     assert f"{PHOTOS} photos, 0 errors; {PHOTOS} featurized now" in capsys.readouterr().out
     check_features(s3, spark.read.parquet("s3a://fruits/out/features"), tiny_model, ALL)
@@ -170,7 +170,7 @@ def test_a_report_of_results_on_s3_is_written_beside_them(
             f"s3a://{LOCKED}/key",
             "(access denied|does not accept the credentials).*: check the credentials",
         ),
-        ("s3a://no-such-bucket/key", "there is no such bucket.*: check its name"),
+        ("s3a://no-such-bucket/key", "no such bucket: check its name"),
         ("s3://fruits/key", "write s3a://"),
     ],
 )

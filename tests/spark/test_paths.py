@@ -215,10 +215,10 @@ def test_a_listing_of_s3_has_the_rows_of_a_reading(
         with pytest.raises(FileNotFoundError, match="does not exist: s3a://garden/nowhere"):
             read_images(spark, f"{root}/nowhere", content=content)
         with pytest.raises(
-            FileNotFoundError, match="found only 1 other, such as s3a://garden/deep/9"
+            FileNotFoundError, match="found only other files \\(1\\), such as s3a://garden/deep/9"
         ):
             read_images(spark, f"{root}/deep/9.txt", content=content)
-    with pytest.raises(OSError, match="cannot list s3a://no-such-garden/x: there is no such"):
+    with pytest.raises(OSError, match="cannot list s3a://no-such-garden/x: no such"):
         read_images(spark, f"s3a://{MISSING}/x")
 
 
@@ -484,7 +484,10 @@ def test_a_run_says_that_and_why_spark_reads(
         )
 
     by_paths, by_spark = run("paths"), run("spark", by_paths=False)
-    assert by_spark.reading == {"way": "binaryFile", "reason": "as was asked for"}
+    assert by_spark.reading == {
+        "way": "binaryFile",
+        "reason": "requested by by_paths=False (--no-paths)",
+    }
     assert by_paths.reading["way"] == "paths"
     rows = [
         spark.read.parquet(str(tmp_path / output / "features")).orderBy("path").collect()
@@ -499,13 +502,13 @@ def test_a_run_says_that_and_why_spark_reads(
     ("uri", "client", "reason"),
     [
         ("file:/photos", None, None),
-        ("hdfs://nn/photos", None, "hdfs: is read by Spark only"),
+        ("hdfs://nn/photos", None, "only Spark reads hdfs://"),
         ("s3a://b/photos", None, None),
         ("s3n://b/photos", f"{S3A}.S3AFileSystem", None),
         (
             "s3n://b/photos",
             "org.apache.hadoop.fs.LocalFileSystem",
-            "s3n: is org.apache.hadoop.fs.LocalFileSystem here",
+            "the client of s3n:// is org.apache.hadoop.fs.LocalFileSystem",
         ),
         ("s3n://b/photos", "com.example.Other", "com.example.Other not found"),
     ],

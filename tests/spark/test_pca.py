@@ -68,7 +68,7 @@ def test_projections_are_centred_and_those_of_scikit_learn_up_to_sign(
     features: DataFrame, matrix: np.ndarray
 ) -> None:
     expected = ReferencePCA(n_components=5).fit_transform(matrix.astype(np.float64))
-    projected = collect(fit_pca(features, k=5).project(features))
+    projected = collect(fit_pca(features, components=5).project(features))
     assert projected.shape == (ROWS, 5)
     np.testing.assert_allclose(projected.mean(axis=0), 0, atol=1e-6)
     signs = np.sign((projected * expected).sum(axis=0))
@@ -76,7 +76,7 @@ def test_projections_are_centred_and_those_of_scikit_learn_up_to_sign(
 
 
 def test_signs_do_not_depend_on_the_machine(features: DataFrame) -> None:
-    components = fit_pca(features, k=D).components
+    components = fit_pca(features, components=D).components
     largest = np.abs(components).argmax(axis=1)
     assert (components[np.arange(D), largest] > 0).all()
 
@@ -89,7 +89,7 @@ def test_standardized_features_count_alike_and_constant_ones_do_not_count(
     features = frame_of(spark, np.hstack([matrix, constant]))
     scaled = StandardScaler().fit_transform(matrix.astype(np.float64))
     expected = ReferencePCA().fit(scaled)
-    pca = fit_pca(features, k=3, standardize=True)
+    pca = fit_pca(features, components=3, standardize=True)
     assert pca.standardize
     ratio = pca.explained_variance_ratio
     np.testing.assert_allclose(ratio[:D], expected.explained_variance_ratio_, atol=1e-6)
@@ -104,7 +104,7 @@ def test_standardized_features_count_alike_and_constant_ones_do_not_count(
 def test_plain_pyspark_loads_and_applies_the_saved_model(
     features: DataFrame, tmp_path: Path
 ) -> None:
-    pca = fit_pca(features, k=2)
+    pca = fit_pca(features, components=2)
     pca.model.write().save(str(tmp_path / "model"))
     model = PipelineModel.load(str(tmp_path / "model"))
     assert [type(stage) for stage in model.stages] == [StandardScalerModel, PCAModel]
@@ -127,7 +127,7 @@ def test_rows_that_cannot_count_are_left_out_and_counted(
 def test_rows_with_an_error_do_not_count(spark: SparkSession) -> None:
     rows = [([1.0, 0.0], None), ([2.0, 1.0], None), ([9.0, 9.0], "doubtful")]
     frame = spark.createDataFrame(rows, "features array<double>, error string")
-    assert fit_pca(frame, k=1).rows == 2
+    assert fit_pca(frame, components=1).rows == 2
 
 
 def test_vector_columns_are_taken(features: DataFrame) -> None:
@@ -149,8 +149,8 @@ def test_fewer_rows_than_features_have_as_many_components_as_rows(
     pca = fit_pca(features, variance=1)
     assert pca.explained_variance_ratio.shape == (5,)
     assert pca.k == 4
-    with pytest.raises(ValueError, match="6 components asked for, but 5 rows of 12 features"):
-        fit_pca(features, k=6)
+    with pytest.raises(ValueError, match="components is 6, but 5 rows of 12 features"):
+        fit_pca(features, components=6)
 
 
 def test_what_cannot_be_fitted_says_why(spark: SparkSession, matrix: np.ndarray) -> None:
@@ -159,9 +159,9 @@ def test_what_cannot_be_fitted_says_why(spark: SparkSession, matrix: np.ndarray)
         fit_pca(none)
     with pytest.raises(ValueError, match=r"found 1: 1 rows have no features"):
         fit_pca(frame_of(spark, [matrix[0], None]))
-    with pytest.raises(ValueError, match="are the same: no component explains"):
+    with pytest.raises(ValueError, match="are identical: there is no variance"):
         fit_pca(frame_of(spark, [matrix[0]] * 7))
-    with pytest.raises(ValueError, match="no column `features`, there are: path"):
+    with pytest.raises(ValueError, match="no column features among path"):
         fit_pca(spark.createDataFrame([("a",)], "path string"))
 
 
@@ -178,13 +178,18 @@ def test_what_are_no_features_is_refused_before_any_work(
     spark: SparkSession, values: list, kind: str
 ) -> None:
     frame = spark.createDataFrame([(value,) for value in values], f"features {kind}")
-    with pytest.raises(ValueError, match=f"column `features` is {kind}, it must be an array of"):
+    with pytest.raises(ValueError, match=f"column features is {kind}, it must be an array of"):
         fit_pca(frame)
 
 
 def test_features_of_two_lengths_are_refused(spark: SparkSession) -> None:
-    with pytest.raises(Exception, match=r"features of 2 and of 3 numbers: are they from two"):
+    with pytest.raises(Exception, match=r"features of length 2 and of length 3: are they of two"):
         fit_pca(frame_of(spark, [[1, 2], [1, 2, 3]], partitions=1))
+
+
+def test_the_old_name_of_components_warns_and_works(features: DataFrame) -> None:
+    with pytest.warns(DeprecationWarning, match="use fit_pca\\(components=…\\)"):
+        assert fit_pca(features, k=2).k == 2
 
 
 @pytest.mark.parametrize(
@@ -194,11 +199,11 @@ def test_features_of_two_lengths_are_refused(spark: SparkSession) -> None:
         ({"variance": 1.5}, "1.5 % is 0.015"),
         ({"variance": 95}, "95 % is 0.95"),
         ({"variance": float("nan")}, "above 0"),
-        ({"variance": "0.95"}, "'0.95' is no number"),
-        ({"k": 0}, "whole number from 1"),
-        ({"k": 2.5}, "whole number from 1"),
-        ({"k": True}, "whole number from 1"),
-        ({"k": 2, "variance": 0.9}, "not both"),
+        ({"variance": "0.95"}, "is '0.95', it must be a share"),
+        ({"components": 0}, "positive integer"),
+        ({"components": 2.5}, "positive integer"),
+        ({"components": True}, "positive integer"),
+        ({"components": 2, "variance": 0.9}, "not both"),
     ],
 )
 def test_targets_that_make_no_sense_are_refused_before_any_work(wrong: dict, message: str) -> None:

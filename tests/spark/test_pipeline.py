@@ -148,10 +148,10 @@ def test_broken_photos_are_counted_and_have_no_projection(
     rows = spark.read.parquet(str(output / "pca")).collect()
     assert len(rows) == 5
     assert {(row.label, len(row.pca)) for row in rows} == {("Crème brûlée", 2)}
-    assert "1 cannot be read, such as:\n" in str(summary)
+    assert "1 with an error, such as:\n" in str(summary)
 
     # Asking for too much is told, and what was finished before is finished no more.
-    with pytest.raises(ValueError, match="6 components asked for, but 5 rows"):
+    with pytest.raises(ValueError, match="components is 6, but 5 rows"):
         pipeline.run(spark, images, output, model=tiny_model, components=6, progress=False)
     assert not (output / "summary.json").exists()
 

@@ -145,7 +145,7 @@ def check_results(yarn: MiniCluster, output: str, images: Path, model: Path, fol
     assert {len(row) for row in pca["pca"]} == {3}
     summary = json.loads((results / "summary.json").read_text())
     assert (summary["photos"], summary["errors"], summary["k"]) == (len(features), 1, 3)
-    assert summary["reading"] == {"way": "binaryFile", "reason": "hdfs: is read by Spark only"}
+    assert summary["reading"] == {"way": "binaryFile", "reason": "only Spark reads hdfs://"}
     return results
 
 

@@ -1,7 +1,7 @@
 """The format of a feature set on disk: its file names and the descriptions of finished sets.
 
-`pomona.spark._writer` writes feature sets and explains the layout; Spark and `LocalResults` read them
-through this module, which touches no file itself::
+`pomona.spark._writer` writes feature sets and explains the layout. Spark and `LocalResults` read
+them through this module, which accesses no files itself::
 
     part-….parquet              rows; hidden names, with "_" or ".", are not part of the set
     _pomona/set-000002.json     a `FinishedSet`; the highest complete one counts

@@ -1,14 +1,16 @@
 """Pomona on Spark: photos in, features out, on every executor.
 
-Needs the cluster's own PySpark (3.1 or later), and pandas and pyarrow beside it on every node:
-``pip install 'pomona[spark]'``. The public names are imported on first use: a Python worker of an
-executor loads no more than it needs.
+Needs the cluster's own PySpark (3.1 or later), with pandas and pyarrow on every node:
+``pip install 'pomona[spark]'``. The public names are imported on first use, so that a Python worker
+on an executor loads no more than it needs.
 """
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
+
+from pomona._lazy import lazy_names
+from pomona._optional import require
 
 if TYPE_CHECKING:
     from typing import Any
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from pomona.spark.features import read_features, write_features
     from pomona.spark.images import read_images, sample_images
     from pomona.spark.pca import fit_pca
+    from pomona.spark.results import SparkResults
     from pomona.spark.show import show_photos
     from pomona.spark.transformer import ImageFeaturizer
     from pomona.spark.udf import (
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ImageFeaturizer",
+    "SparkResults",
     "featurize_paths_struct_udf",
     "featurize_paths_udf",
     "featurize_struct_udf",
@@ -47,6 +51,7 @@ __all__ = [
 
 _MODULES = {
     "ImageFeaturizer": "transformer",
+    "SparkResults": "results",
     "featurize_paths_struct_udf": "udf",
     "featurize_paths_udf": "udf",
     "featurize_struct_udf": "udf",
@@ -61,28 +66,21 @@ _MODULES = {
     "train": "classification.training",
     "write_features": "features",
 }
-_SPARK = (
+_PYSPARK = (
     "run this with the cluster's own PySpark (spark-submit, pyspark, a PySpark kernel) or, on a "
     "machine without Spark, pip install pyspark"
 )
-_EXTRA = "pip install 'pomona[spark]', on every node"
-_REMEDIES = {"py4j": _SPARK, "pyspark": _SPARK, "pandas": _EXTRA, "pyarrow": _EXTRA}
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+def _load(module: str, _name: str) -> Any:
     try:
-        return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+        return require(module, "spark", __name__, advice="on every node")
     except ImportError as error:
-        missing = (error.name or "").split(".")[0]
-        if missing not in _REMEDIES:
+        missing = (error.name or "").partition(".")[0]
+        if missing not in ("py4j", "pyspark"):
             raise
-        raise ImportError(
-            f"pomona.spark cannot import {missing}, which it needs: {_REMEDIES[missing]}",
-            name=error.name,
-        ) from error
+        raise ImportError(f"{__name__} needs {missing}: {_PYSPARK}", name=error.name) from error
 
 
-def __dir__() -> list[str]:
-    return sorted(__all__)
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = lazy_names(__name__, _MODULES, _load)

@@ -1,4 +1,4 @@
-"""Which photos to featurize together, in one Spark job each."""
+"""Divides photos into chunks, each of which one Spark job featurizes."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from pomona.spark.images import PHOTOS_PER_TASK
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
 
-# Marks in Spark's own description of a physical plan, from the last step up to the first.
+# Patterns in Spark's description of a physical plan, which begins with the last operator.
 _SCAN = "FileScan binaryFile"
 _SHUFFLE = "Exchange"
 _OTHER_THAN_ALL_ROWS = re.compile(f"Filter|Limit|Sample|Join|Generate|{_SHUFFLE}")
 
 
 class Chunk(NamedTuple):
-    """Photos of one job: some partitions of a DataFrame."""
+    """The photos of one job: some partitions of a DataFrame."""
 
     partitions: Sequence[int]
-    #: How many photos; an estimate where nothing has counted them.
+    #: Number of photos; an estimate where nothing has counted them.
     photos: int
-    #: Paths of the photos that are wanted; None if all of these partitions are.
+    #: Paths of the photos to featurize; None for all photos of these partitions.
     wanted: DataFrame | None
 
     def of(self, photos: DataFrame) -> DataFrame:
         """Return the rows of the chunk, without reading any other partition.
 
-        A filter would not do: Spark reads a photo before it drops it.
+        With a filter, Spark would read the other photos before it dropped them.
         """
         spark = session_of(photos)
         java = photos._jdf
-        # A Scala set is also a function that tells whether a number is in it, as pruning asks for.
+        # A Scala set is also the predicate that pruning needs.
         chosen = spark._jvm.PythonUtils.toSeq(list(self.partitions)).toSet()
         all_rows = java.queryExecution().toRdd()
         rows = spark._jvm.org.apache.spark.rdd.PartitionPruningRDD.create(all_rows, chosen)
@@ -49,33 +49,33 @@ class Chunk(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """All chunks of a run."""
+    """The chunks of a run."""
 
     chunks: Sequence[Chunk]
-    #: Photos that there are, those that are not wanted included; None if nothing has counted them.
+    #: Number of all photos, including those not to featurize; None if nothing has counted them.
     listed: int | None
 
     @property
     def photos(self) -> int:
-        """How many photos the chunks hold."""
+        """Number of photos in the chunks."""
         return sum(chunk.photos for chunk in self.chunks)
 
 
 def plan_all(photos: DataFrame, chunk_photos: int) -> Plan:
-    """Plan to featurize all photos, without reading one."""
+    """Divide all photos, without reading any."""
     above_scan, scan, _ = _physical_plan(photos).partition(_SCAN)
     listed = None
     if "content" not in photos.columns:
-        # To count them asks no file system.
+        # Counting them does not access the storage.
         listed = photos.count()
     elif scan and not _OTHER_THAN_ALL_ROWS.search(above_scan):
-        # One row a file.
+        # One row per file.
         listed = len(photos._jdf.inputFiles())
     return Plan(_even_chunks(photos, listed, chunk_photos, None), listed)
 
 
 def plan_some(photos: DataFrame, listing: DataFrame, todo: Column, chunk_photos: int) -> Plan:
-    """Plan to featurize some photos, reading no partition that has none of them.
+    """Divide some of the photos, leaving out partitions that have none of them.
 
     Parameters
     ----------
@@ -84,20 +84,21 @@ def plan_some(photos: DataFrame, listing: DataFrame, todo: Column, chunk_photos:
     listing : DataFrame
         All photos: ``path``, and ``partition``, the number of their partition of `photos`.
     todo : Column
-        Which rows of `listing` are wanted.
+        A condition: which rows of `listing` to featurize.
     chunk_photos : int
-        About how many photos make a chunk, which is a whole number of partitions.
+        Approximate number of photos of a chunk, which is a whole number of partitions.
     """
     each = listing.groupBy("partition").agg(
-        count(lit(1)).alias("there"), count(when(todo, 1)).alias("wanted")
+        count(lit(1)).alias("photos"), count(when(todo, 1)).alias("wanted")
     )
     counts = each.collect()
-    there = {row.partition: row.there for row in counts}
+    sizes = {row.partition: row.photos for row in counts}
     wanted = {row.partition: row.wanted for row in counts if row.wanted}
-    listed = sum(there.values())
+    listed = sum(sizes.values())
     paths_to_do = listing.where(todo).select("path", "partition")
     if wanted and _SHUFFLE in _physical_plan(photos):
-        # Where a shuffle puts a row may depend on the columns asked for: the listing cannot tell.
+        # The partition of a shuffled row may depend on the selected columns, so the listing is no
+        # guide.
         return Plan(_even_chunks(photos, listed, chunk_photos, paths_to_do.select("path")), listed)
 
     chunks: list[Chunk] = []
@@ -107,7 +108,7 @@ def plan_some(photos: DataFrame, listing: DataFrame, todo: Column, chunk_photos:
         size = sum(wanted[number] for number in part)
         if size >= chunk_photos or partition == max(wanted):
             paths = None
-            if size != sum(there[number] for number in part):
+            if size != sum(sizes[number] for number in part):
                 between = col("partition").between(part[0], part[-1])
                 paths = paths_to_do.where(between).select("path")
             chunks.append(Chunk(part, size, paths))
@@ -123,8 +124,8 @@ def _even_chunks(
         return []
     each = PHOTOS_PER_TASK if number is None else number / partitions
     chunks = max(1, math.ceil(partitions * each / chunk_photos))
-    # As many partitions for each core, if there are that many: the last task of a chunk keeps the
-    # other cores waiting.
+    # Equally many partitions per core if possible: while the last task of a chunk runs, the other
+    # cores are idle.
     cores = session_of(photos).sparkContext.defaultParallelism
     size = math.ceil(partitions / chunks)
     if size > cores:

@@ -18,33 +18,33 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 _GLOB_CHARACTERS = re.compile(r"([{}\[\]*?\\])")
-#: The spellings of S3: one file system, by three of Hadoop's clients.
+#: The schemes of S3: one storage, accessed by three of Hadoop's clients.
 S3_SCHEMES = ("s3", "s3a", "s3n")
-#: Hadoop's errors in Python. The second is what Spark makes of arguments that cannot be, among them
-#: hosts that nobody knows.
+#: Hadoop's errors in Python. Spark turns invalid arguments, including unknown hosts, into the
+#: second.
 HADOOP_ERRORS = (Py4JJavaError, IllegalArgumentException)
 
-# What to do about an error of Hadoop's, by a mark in it: classes differ from version to version.
+# What to do about an error of Hadoop, by patterns: its classes differ from version to version.
 _REMEDIES = (
     (
         "NoAuthWithAWS|NoAwsCredentials|Unable to load (AWS )?credentials",
-        "there are no credentials: give the job a role, or keys",
+        "no credentials: give the job a role or keys",
     ),
     (
         "AccessDenied|AccessControl|Forbidden",
-        "access denied: check the credentials and what they may do there",
+        "access denied: check the credentials and their permissions",
     ),
     (
         r"UnknownStore|NoSuchBucket|[Bb]ucket (\S+ )?does not exist",
-        "there is no such bucket: check its name",
+        "no such bucket: check its name",
     ),
     (
         'No FileSystem for scheme "?s3"?$',
-        "this cluster has no s3://, which is EMR's own: elsewhere, write s3a://",
+        "only EMR has s3://: use s3a:// on this cluster",
     ),
     (
         "S3AFileSystem not found",
-        "Spark lacks its S3 client: add --packages org.apache.hadoop:hadoop-aws:VERSION, with the "
+        "Spark has no S3 client: add --packages org.apache.hadoop:hadoop-aws:VERSION, with the "
         "version of its Hadoop",
     ),
     (
@@ -57,23 +57,23 @@ _REMEDIES = (
 class Folder:
     """A folder that may not exist yet.
 
-    Nothing here renames: on an object store a rename is a copy and a deletion, neither of them
+    No method renames anything: on an object store, a rename is a copy and a deletion, and not
     atomic.
 
     Parameters
     ----------
     spark
-        Its Hadoop settings and credentials are used.
+        The session whose Hadoop settings and credentials are used.
     uri
-        Where. Without a scheme it belongs to the cluster's default file system, as everywhere in
+        The address. Without a scheme, it is on the cluster's default file system, as everywhere in
         Spark.
 
     Raises
     ------
     ValueError
-        It is empty, or no text that Java can hold.
+        `uri` is empty or not valid Unicode.
     OSError
-        There is no such file system.
+        The file system does not exist.
     """
 
     def __init__(self, spark: SparkSession, uri: str) -> None:
@@ -84,7 +84,7 @@ class Folder:
             conf = spark._jsparkSession.sessionState().newHadoopConf()
             self._files: JavaObject = path.getFileSystem(conf)
             self._path: JavaObject = self._files.makeQualified(path)
-        #: The whole address: scheme, host or bucket, path without doubled slashes.
+        #: The complete address: scheme, host or bucket, and path without double slashes.
         self.uri: str = self._path.toString()
 
     def __truediv__(self, name: str) -> Folder:
@@ -92,15 +92,15 @@ class Folder:
 
     @property
     def pattern(self) -> str:
-        """The address for Spark's readers, which take some characters for those of a glob."""
+        """The address for Spark's readers, with the characters of globs escaped."""
         return literal(self.uri)
 
     def contains(self, other: Folder) -> bool:
-        """Whether `other` is this folder or lies in it; the spellings of S3 are one file system."""
+        """Whether `other` is this folder or inside it; the schemes of S3 are the same storage."""
         return f"{_comparable(other)}/".startswith(f"{_comparable(self)}/")
 
     def sizes(self) -> dict[str, int | None]:
-        """Bytes of each file in this folder, None for folders; empty if there is no such folder."""
+        """Bytes of each file in this folder, None for folders; empty if it does not exist."""
         with _os_errors(f"cannot list {self.uri}"):
             if not self._files.exists(self._path):
                 return {}
@@ -111,22 +111,22 @@ class Folder:
             }
 
     def bytes(self) -> int:
-        """Bytes of all files in this folder and below."""
+        """Bytes of all files in this folder and its subfolders."""
         with _os_errors(f"cannot list {self.uri}"):
             return int(self._files.getContentSummary(self._path).getLength())
 
     def exists(self) -> bool:
-        """Whether there is a file or folder of this name."""
+        """Whether this file or folder exists."""
         with _os_errors(f"cannot look for {self.uri}"):
             return bool(self._files.exists(self._path))
 
     def delete(self) -> None:
-        """Delete this file or folder with all that is in it; fine if it is not there."""
+        """Delete this file or folder and its contents, if it exists."""
         with _os_errors(f"cannot delete {self.uri}"):
             self._files.delete(self._path, True)
 
     def write_bytes(self, content: builtins.bytes) -> None:
-        """Write this file at once: on an object store it appears whole or not at all."""
+        """Write this file; on an object store this is atomic."""
         with _os_errors(f"cannot write {self.uri}"):
             stream = self._files.create(self._path, True)
             try:
@@ -135,11 +135,11 @@ class Folder:
                 stream.close()
 
     def write_text(self, text: str) -> None:
-        """Write this file at once, as `write_bytes`."""
+        """Write this file, as `write_bytes` does."""
         self.write_bytes(text.encode())
 
     def write_json(self, value: Any) -> None:
-        """Write this file at once, as JSON."""
+        """Write this file as JSON, as `write_bytes` does."""
         self.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n")
 
     def read_bytes(self) -> builtins.bytes:
@@ -148,7 +148,7 @@ class Folder:
             return self._read()
 
     def read_json(self) -> Any | None:
-        """Read the value in this file; None if a crash cut it short, as object stores never do."""
+        """Read this JSON file; None if a crash truncated it, which object stores never do."""
         with _os_errors(f"cannot read {self.uri}"):
             try:
                 text = self._read().decode()
@@ -171,20 +171,20 @@ class Folder:
 
 
 def check_name(uri: str) -> None:
-    """Refuse what is no name of a file or folder."""
+    """Raise ValueError for an empty or undecodable name."""
     if not uri:
         raise ValueError("the name of a folder is empty")
     if utf8_text(uri) != uri:
-        raise ValueError(f"{utf8_text(uri)}: the name is not UTF-8, and Spark takes no other")
+        raise ValueError(f"{utf8_text(uri)}: the name is not UTF-8, which Spark requires")
 
 
 def is_pattern(path: str) -> bool:
-    """Whether Spark and Hadoop take some characters of a path for those of a glob."""
+    """Whether a path contains characters that Spark and Hadoop interpret as a glob."""
     return _GLOB_CHARACTERS.search(path) is not None
 
 
 def literal(path: str) -> str:
-    """Make a glob that matches nothing but this path."""
+    """Make a glob that matches only this path."""
     return _GLOB_CHARACTERS.sub(r"\\\1", path)
 
 
@@ -202,14 +202,14 @@ def _os_errors(what: str) -> Iterator[None]:
 
 
 def why(error: Py4JJavaError | IllegalArgumentException) -> str:
-    """Say in one line why Hadoop failed, and first what to do about it where that is known."""
+    """Return Hadoop's error in one line, after what to do about it if that is known."""
     java = isinstance(error, Py4JJavaError)
     reason = error.java_exception.toString() if java else str(error)
     return with_remedy(reason.strip().splitlines()[0])
 
 
 def with_remedy(reason: str) -> str:
-    """Put before an error of Hadoop's what to do about it, where that is known."""
+    """Prepend to an error of Hadoop what to do about it, if that is known."""
     for mark, remedy in _REMEDIES:
         if re.search(mark, reason):
             return f"{remedy} ({reason})"

@@ -1,4 +1,4 @@
-"""Files listed by the driver, as a DataFrame that asks no storage."""
+"""Lists files on the driver, as a DataFrame that does not access the storage again."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
     from pomona.spark._s3 import Storage
 
-#: Bytes of photos in one task that reads them itself. They are never in memory together, and a
-#: photo of 10 MB takes a core some tenths of a second.
+#: Bytes of photos in one task that reads them itself. They are never in memory at the same time,
+#: and a photo of 10 MB takes a few tenths of a second of CPU time.
 BYTES_PER_TASK = 256 * 1024 * 1024
 
-# How Hadoop's FileStatus shows itself, of all file systems; what follows has no free text.
+# FileStatus.toString() of Hadoop's own file systems; only the path is free text.
 _STATUS = re.compile(
     r"\w*\{path=(?P<path>.*); isDirectory=(?:(?P<folder>true)|false; length=(?P<length>\d+)); .*?"
     r"modification_time=(?P<time>\d+);.*",
@@ -44,23 +44,23 @@ class ListedFile(NamedTuple):
 def files_of_s3(
     spark: SparkSession, paths: Sequence[str], storage: Storage
 ) -> list[ListedFile] | None:
-    """List the files that Spark would find in and below folders of S3 and matches of globs.
+    """List the files that Spark would find under folders of S3 and matches of globs.
 
-    A listing of Spark's takes some requests for each folder, one after another; this takes one, and
-    asks for many folders at a time.
+    Spark sends a few requests per folder, one after another; this sends one, for many folders at a
+    time.
 
     Returns
     -------
     list of ListedFile or None
-        In no order, some of them twice if folders lie in each other. None if there are names that
-        only Hadoop can ask for.
+        In no particular order, with duplicates if the folders overlap. None if there are names that
+        only Hadoop can request.
 
     Raises
     ------
     FileNotFoundError
-        If nothing is there.
+        If a path does not exist.
     OSError
-        If the store refuses.
+        If the storage refuses.
     """
     files: list[ListedFile] = []
     folders = list(paths)
@@ -76,7 +76,7 @@ def files_of_s3(
                 files += map(ListedFile._make, listing[0])
                 below += [name for name in listing[1] if not _is_hidden(name)]
             elif given:
-                # What is asked for may have any name.
+                # Paths that the user gives may be hidden or globs.
                 for match in _matches(spark, folder):
                     if isinstance(match, str):
                         below.append(match)
@@ -92,18 +92,18 @@ def files_of(statuses: JavaObject) -> list[ListedFile]:
 
 
 def split_evenly(files: Sequence[ListedFile], per_task: int, least: int) -> list[list[ListedFile]]:
-    """Split files into tasks that take about as long: `least` of them or a multiple of that.
+    """Split files into tasks of similar duration: `least` tasks or a multiple of that.
 
     Parameters
     ----------
     files
-        In the order in which they are to be.
+        In the order that the tasks keep.
     per_task : int
-        The most files of no bytes in a task.
+        Upper limit of files in a task, which it would reach with empty files.
     least : int
-        Tasks, where there are as many files.
+        Number of tasks, unless there are fewer files.
     """
-    # As how many bytes a file itself counts.
+    # The bytes that a file counts in addition to its own.
     each = BYTES_PER_TASK // per_task
     total = sum(file.length + each for file in files)
     number = least * math.ceil(total / BYTES_PER_TASK / least)
@@ -117,15 +117,15 @@ def split_evenly(files: Sequence[ListedFile], per_task: int, least: int) -> list
 
 
 def table_of(spark: SparkSession, tasks: Sequence[Sequence[ListedFile]]) -> DataFrame:
-    """Make rows of files, which travel with the tasks that use them.
+    """Make rows of files, which are sent with the tasks that use them.
 
     Returns
     -------
     DataFrame
-        ``path string, length bigint, modificationTime timestamp``, a partition for each task.
+        ``path string, length bigint, modificationTime timestamp``, with a partition per task.
     """
     texts = [json.dumps([file._asdict() for file in task], ensure_ascii=False) for task in tasks]
-    # A partition is a text: neither a Python worker nor a shuffle has to make rows of it.
+    # Each partition is a string, which needs neither a Python worker nor a shuffle to become rows.
     partitions = spark.sparkContext._jsc.parallelize(texts, len(texts))
     strings = spark._jvm.org.apache.spark.sql.Encoders.STRING()
     table = spark.read._df(spark._jsparkSession.createDataset(partitions.rdd(), strings).toDF())
@@ -135,7 +135,7 @@ def table_of(spark: SparkSession, tasks: Sequence[Sequence[ListedFile]]) -> Data
 
 
 def _matches(spark: SparkSession, pattern: str) -> list[ListedFile | str]:
-    """Ask Hadoop for what a glob matches."""
+    """Return the matches of a glob, from Hadoop."""
     statuses = None
     if is_pattern(pattern):
         conf = spark._jsparkSession.sessionState().newHadoopConf()
@@ -151,7 +151,7 @@ def _entries(statuses: JavaObject) -> list[ListedFile | str]:
     found: list[ListedFile | str] = []
     for start in range(0, statuses.size(), _AT_ONCE):
         some = statuses.slice(start, start + _AT_ONCE)
-        # One call to Java for all of them: three for each would take half a millisecond a file.
+        # One call to Java for all: three calls per file would take half a millisecond per file.
         texts = some.mkString(_BETWEEN).split(_BETWEEN)
         found += [_entry(text, some, index) for index, text in enumerate(texts)]
     return found
@@ -160,7 +160,7 @@ def _entries(statuses: JavaObject) -> list[ListedFile | str]:
 def _entry(text: str, statuses: JavaObject, index: int) -> ListedFile | str:
     match = _STATUS.fullmatch(text)
     if match is None:
-        # A file system with a text of its own.
+        # A file system with its own format.
         status = statuses.apply(index)
         path: str = status.getPath().toString()
         if status.isDirectory():
@@ -172,6 +172,6 @@ def _entry(text: str, statuses: JavaObject, index: int) -> ListedFile | str:
 
 
 def _is_hidden(path: str) -> bool:
-    """Whether Spark leaves out what has such a name."""
+    """Whether Spark skips files of such a name."""
     name = path.rpartition("/")[2]
     return name.startswith(".") or (name.startswith("_") and "=" not in name)

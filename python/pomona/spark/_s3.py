@@ -1,8 +1,8 @@
-"""Who lists and reads photos: this package by their paths, or Spark; and how S3 is reached.
+"""How executors access S3, and whether they can, from the settings of Hadoop's S3 clients.
 
-S3 is reached as Hadoop's S3A client would be told to, by the settings that are known here. A
-session with any other that matters is left to Hadoop, because to ignore one of them could mean to
-ask another server, or with other rights.
+The extension follows the settings of Hadoop's S3A client that this module knows. If a session has
+any other setting that matters, Hadoop reads the photos: to ignore such a setting could mean to ask
+another server, or with other permissions.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 _LOCAL_SCHEME = "file"
-#: Hadoop's file systems whose settings of S3 are known here, EMR's own among them.
+#: Hadoop's file systems whose S3 settings this module knows, including EMR's own.
 _S3_CLIENTS = (
     "org.apache.hadoop.fs.s3a.S3AFileSystem",
     "com.amazon.ws.emr.hadoop.fs.EmrFileSystem",
@@ -27,7 +27,7 @@ _S3_CLIENTS = (
 
 _PREFIX = "fs.s3a."
 _OF_BUCKET = "fs.s3a.bucket."
-# Settings of S3A and what they are called in Rust.
+# Settings of S3A, and their names in the extension.
 _KEYS = {
     "access.key": "access_key",
     "secret.key": "secret_key",
@@ -38,7 +38,7 @@ _PATH_STYLE, _TLS = "path.style.access", "connection.ssl.enabled"
 _PROVIDERS = "aws.credentials.provider"
 _ENCRYPTIONS = ("encryption.algorithm", "server-side-encryption-algorithm")
 _KNOWN = (*_KEYS, _ENDPOINT, _REGION, _PATH_STYLE, _TLS, _PROVIDERS, *_ENCRYPTIONS)
-# Settings of S3A that Hadoop alone follows, if they have a value.
+# Settings of S3A that only Hadoop follows, if they have a value.
 _HADOOPS = (
     "accesspoint.arn",
     "assumed.role.arn",
@@ -49,7 +49,7 @@ _HADOOPS = (
     "security.credential.provider.path",
     "signing-algorithm",
 )
-#: The same, of EMR's client and of all of Hadoop.
+# Such settings of EMR's client and of Hadoop as a whole.
 _OTHERS = (
     "fs.s3.authorization.roleMapping",
     "fs.s3.cse.enabled",
@@ -58,7 +58,7 @@ _OTHERS = (
     "hadoop.security.credential.provider.path",
 )
 _UNSET = ("", "false", "none")
-#: Encryptions where the client has the key: S3 does all others by itself.
+# Encryption modes in which the client holds the key; all others are transparent.
 _CLIENTS_ENCRYPTION = ("SSE-C", "CSE")
 _OF_ONE_BUCKET = re.compile(
     "{}(.+)[.]({})".format(
@@ -67,7 +67,7 @@ _OF_ONE_BUCKET = re.compile(
     )
 )
 
-# Classes of credential providers, by the last part of their names.
+# Credential providers, by the last part of their class names.
 _PROVIDER_KINDS = {
     "TemporaryAWSCredentialsProvider": "keys",
     "SimpleAWSCredentialsProvider": "keys",
@@ -88,16 +88,17 @@ _REGION_NAME = re.compile(r"\b[a-z]{2}(?:-[a-z]+)+-\d+\b")
 
 @dataclass(frozen=True)
 class Storage:
-    """How executors reach S3; it shows no keys."""
+    """How executors access S3. Its repr contains no keys."""
 
-    #: By bucket, and under "" for all others, what the extension's `PathFeaturizer` takes.
+    #: The argument `storage` of the extension's `PathFeaturizer`: settings by bucket, and under ""
+    #: those of all other buckets.
     settings: dict[str, dict[str, str]] = field(repr=False)
-    #: Why S3 must be left to Hadoop; None if it need not.
+    #: Why only Hadoop can access S3; None if the extension can.
     hadoops: str | None
 
 
 def storage_of(spark: SparkSession) -> Storage:
-    """Read from a session how S3 is reached."""
+    """Return how a session accesses S3."""
     conf = spark._jsparkSession.sessionState().newHadoopConf()
     names = [_PREFIX + name for name in (*_KNOWN, *_HADOOPS)] + list(_OTHERS)
     values = {name: conf.get(name) for name in names}
@@ -106,7 +107,7 @@ def storage_of(spark: SparkSession) -> Storage:
 
 
 def storage_from(values: Mapping[str, str]) -> Storage:
-    """Read how S3 is reached from Hadoop's settings, those of all buckets and of single ones.
+    """Return how S3 is accessed, from Hadoop's settings for all buckets and for single ones.
 
     Examples
     --------
@@ -133,18 +134,18 @@ def storage_from(values: Mapping[str, str]) -> Storage:
 
 
 def why_not_by_paths(spark: SparkSession, uris: Iterable[str], storage: Storage) -> str | None:
-    """Say why files at these addresses must be left to Spark; None if they need not."""
+    """Return why only Spark can read files at these addresses; None if the extension can."""
     conf = spark._jsparkSession.sessionState().newHadoopConf()
     for scheme in sorted({uri.partition(":")[0] for uri in uris} - {_LOCAL_SCHEME}):
         if scheme not in S3_SCHEMES:
-            return f"{scheme}: is read by Spark only"
+            return f"only Spark reads {scheme}://"
         try:
             client = spark._jvm.org.apache.hadoop.fs.FileSystem.getFileSystemClass(scheme, conf)
         except HADOOP_ERRORS as error:
             return why(error)
         name = client.getName()
         if name not in _S3_CLIENTS:
-            return f"{scheme}: is {name} here"
+            return f"the client of {scheme}:// is {name}"
         if storage.hadoops is not None:
             return storage.hadoops
     return None
@@ -162,12 +163,12 @@ def _only_hadoop_can(bucket: str, options: Mapping[str, str]) -> list[str]:
         if value.startswith(_CLIENTS_ENCRYPTION):
             reasons.append(f"{prefix}{name} is {value}")
     if _credentials(options) is None:
-        reasons.append(f"{prefix}{_PROVIDERS} has providers that are not known here")
+        reasons.append(f"{prefix}{_PROVIDERS} has unknown providers")
     return reasons
 
 
 def _credentials(options: Mapping[str, str]) -> str | None:
-    """Name where the keys come from; None if that is not known here."""
+    """Return where the keys come from; None if that is unknown."""
     classes = [one for one in re.split(r"[\s,]+", options.get(_PROVIDERS, "")) if one]
     kinds = {_PROVIDER_KINDS.get(re.split("[.$]", name)[-1]) for name in classes}
     if not kinds:

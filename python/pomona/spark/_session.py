@@ -1,4 +1,4 @@
-"""Small things around the jobs of a Spark session: its settings, their names, their seconds."""
+"""Spark sessions: finding them, changing their settings, naming and timing their jobs."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _DESCRIPTION = "spark.job.description"
 
 
 def active_session() -> SparkSession:
-    """Return the session of this thread, else the application's; there must be one."""
+    """Return the session of this thread, or else that of the running application."""
     return SparkSession.builder.getOrCreate()
 
 
 def session_of(frame: DataFrame) -> SparkSession:
-    """Return the session of a DataFrame; before Spark 3.3 there is no attribute for it."""
+    """Return the session of a DataFrame, which has no attribute for it before Spark 3.3."""
     return frame.sparkSession if hasattr(frame, "sparkSession") else frame.sql_ctx.sparkSession
 
 
@@ -38,7 +38,7 @@ def described(context: SparkContext, text: str) -> Iterator[None]:
 
 @contextmanager
 def settings(spark: SparkSession, **values: str) -> Iterator[None]:
-    """Change settings of a session for a block; ``_`` in a name stands for its dots.
+    """Change settings of a session for a block; ``_`` in a name stands for a dot.
 
     Examples
     --------
@@ -61,7 +61,7 @@ def settings(spark: SparkSession, **values: str) -> Iterator[None]:
 
 @contextmanager
 def timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
-    """Note the wall-clock seconds of a block that ends well, under the name of its stage."""
+    """Record the wall-clock seconds of a block that succeeds, under the name of its stage."""
     started = monotonic()
     yield
     seconds[stage] = round(monotonic() - started, 3)

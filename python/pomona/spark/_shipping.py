@@ -1,9 +1,9 @@
-"""How a model reaches the executors.
+"""Sends models to the executors, and loads them there.
 
-The driver puts the model's file into Spark's own file distribution, under a name made of its
-content, and a UDF carries only that name and the checksum. Each Python worker checks its executor's
-copy once and keeps the session that it built from it for all its tasks. Executors need no internet
-and no ``$POMONA_HOME``.
+The driver adds the model file to Spark's own file distribution, under a name derived from its
+content; a UDF carries only that name and the checksum. Each Python worker verifies its executor's
+copy once and keeps the session that it builds from it for all its tasks. Executors need neither
+internet access nor ``$POMONA_HOME``.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ _UNSAFE_IN_NAMES = re.compile("[^A-Za-z0-9_.-]+")
 
 
 class ShippedModel(NamedTuple):
-    """All that a UDF's closure knows of its model."""
+    """A model as the closure of a UDF refers to it."""
 
-    #: The model's own name, for people.
+    #: The name in the model's metadata.
     name: str
-    #: What executors ask Spark for; it differs for two models of the same name.
+    #: The name of the distributed file, which differs for two models of the same name.
     file: str
-    #: Checksum of the file, in hexadecimal.
+    #: Checksum of the file, hexadecimal.
     sha256: str
 
 
 def active_context() -> SparkContext:
-    """Return the running SparkContext, or raise RuntimeError where there is none."""
+    """Return the running SparkContext, or raise RuntimeError."""
     context = SparkContext._active_spark_context
     if context is None:
         raise RuntimeError(
@@ -49,25 +49,25 @@ def active_context() -> SparkContext:
 
 
 def threads_per_task(context: SparkContext) -> int:
-    """Return how many threads a task may use: the cores that Spark reserves for it."""
+    """Return the number of threads that a task may use: the cores that Spark reserves for it."""
     return int(context.getConf().get("spark.task.cpus", "1"))
 
 
 def ship(context: SparkContext, model: str | os.PathLike[str]) -> ShippedModel:
-    """Give a model to every executor, present and future.
+    """Send a model to every executor, including future ones.
 
     Parameters
     ----------
     context : SparkContext
         The running application.
     model : str or path
-        A pulled model's name, a path on the driver, or a URI of a file system that Spark's Hadoop
-        knows.
+        The name of a pulled model, a path on the driver, or a URI of a file system that Spark's
+        Hadoop knows.
 
     Raises
     ------
     ModelError
-        If there is no such model, it cannot be read, or it breaks the model contract.
+        If the model does not exist, cannot be read, or breaks the model contract.
     """
     with tempfile.TemporaryDirectory(prefix="pomona-", dir=context._temp_dir) as folder:
         copy = Path(folder, "model.onnx")
@@ -76,8 +76,8 @@ def ship(context: SparkContext, model: str | os.PathLike[str]) -> ShippedModel:
         shipped = ShippedModel(
             name, f"{_UNSAFE_IN_NAMES.sub('_', name)}-{sha256[:16]}.onnx", sha256
         )
-        # Executors fetch this file when they start, so it stays as long as the application. It is
-        # our own copy, because a user may convert again in the meantime.
+        # Executors fetch this file when they start, so it exists as long as the application. It is
+        # a copy, because the user may replace the original in the meantime.
         served = shipped_path(context, shipped)
         if not served.exists():
             copy.replace(served)
@@ -86,12 +86,12 @@ def ship(context: SparkContext, model: str | os.PathLike[str]) -> ShippedModel:
 
 
 def shipped_path(context: SparkContext, model: ShippedModel) -> Path:
-    """Return where the driver holds a shipped model, as long as the application runs."""
+    """Return the driver's copy of a shipped model, which exists as long as the application."""
     return Path(context._temp_dir, model.file)
 
 
 def save(context: SparkContext, model: ShippedModel, folder: str) -> None:
-    """Write a shipped model's file into a folder of any Hadoop file system."""
+    """Copy a shipped model into a folder on any Hadoop file system."""
     hadoop = context._jvm.org.apache.hadoop.fs
     target = hadoop.Path(folder, model.file)
     file_system = target.getFileSystem(context._jsc.hadoopConfiguration())
@@ -100,12 +100,12 @@ def save(context: SparkContext, model: ShippedModel, folder: str) -> None:
 
 
 def restore(context: SparkContext, folder: str, file: str, sha256: str) -> ShippedModel:
-    """Ship a model that `save` has written.
+    """Ship a model that `save` wrote.
 
     Raises
     ------
     ModelError
-        If the file is missing or not the one that was saved.
+        If the file is missing or is not the one that was saved.
     """
     path = context._jvm.org.apache.hadoop.fs.Path(folder, file)
     file_system = path.getFileSystem(context._jsc.hadoopConfiguration())
@@ -113,15 +113,14 @@ def restore(context: SparkContext, folder: str, file: str, sha256: str) -> Shipp
     model = ship(context, uri)
     if model.sha256 != sha256:
         raise ModelError(
-            f"model {uri} is damaged: its sha256 is {model.sha256}, it was {sha256} when it was "
-            "saved"
+            f"model {uri} is damaged: its sha256 is {model.sha256}, but {sha256} was saved"
         )
     return model
 
 
 @functools.lru_cache(maxsize=2)
 def load(model: ShippedModel, threads: int) -> Featurizer:
-    """Build this Python worker's session for a model; later calls return the same.
+    """Build this Python worker's session for a model; later calls return the same session.
 
     Raises
     ------
@@ -129,17 +128,17 @@ def load(model: ShippedModel, threads: int) -> Featurizer:
         If the executor's copy of the model is missing or damaged.
     """
     path = Path(SparkFiles.get(model.file))
-    place = f"model {model.name} on executor {socket.gethostname()}: {path}"
+    name = f"model {model.name} on executor {socket.gethostname()}: {path}"
     wanted = (
-        f"expected sha256 {model.sha256}; restart the executor, or the application, to send the "
+        f"expected sha256 {model.sha256}; restart the executor or the application to send the "
         "model again"
     )
     try:
         size, found = path.stat().st_size, sha256_of(path)
     except OSError as error:
-        raise ModelError(f"{place} cannot be read: {error.strerror}; {wanted}") from error
+        raise ModelError(f"{name} cannot be read: {error.strerror}; {wanted}") from error
     if found != model.sha256:
-        raise ModelError(f"{place} is damaged: {size} bytes with sha256 {found}; {wanted}")
+        raise ModelError(f"{name} is damaged: {size} bytes with sha256 {found}; {wanted}")
     return Featurizer(path, threads=threads)
 
 
@@ -154,7 +153,7 @@ def _fetch(context: SparkContext, model: str, target: Path) -> str:
     try:
         uri = hadoop.Path(model)
         file_system = uri.getFileSystem(context._jsc.hadoopConfiguration())
-        # The raw local file system writes no .crc file beside the target.
+        # The raw local file system writes no .crc file next to the target.
         file_system.copyToLocalFile(False, uri, hadoop.Path(f"file://{target}"), True)
         return Featurizer(target).model_name
     except HADOOP_ERRORS as error:
@@ -164,14 +163,14 @@ def _fetch(context: SparkContext, model: str, target: Path) -> str:
 
 
 def _resolve(context: SparkContext, model: str) -> str:
-    """Find a model on the driver's machine, and say which machine that is if it is not there."""
+    """Find a model on the driver's machine; in cluster mode, an error explains which that is."""
     try:
         return resolve(model)
     except ModelError as error:
         if context.getConf().get("spark.submit.deployMode") != "cluster":
             raise
         raise ModelError(
-            f"{error} In cluster mode that is the node that runs the driver, not the machine that "
-            "submitted it: give an s3:// or hdfs:// URI, or send the file along with "
-            "spark-submit --files FILE.onnx and give its name, FILE.onnx"
+            f"{error} In cluster mode, models are looked up on the node that runs the driver, not "
+            "on the machine that submitted it: use an s3:// or hdfs:// URI, or send the file with "
+            "spark-submit --files FILE.onnx and use its name, FILE.onnx"
         ) from error

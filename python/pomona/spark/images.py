@@ -342,7 +342,7 @@ def _literal_if_it_exists(spark: SparkSession, path: str) -> str:
 
 
 def _explain_no_photos(paths: list[str], others: int, first: str | None) -> str:
-    found = "no files" if first is None else f"only {others} other files, such as {first}"
+    found = "no files" if first is None else f"only other files ({others}), such as {first}"
     return (
         f"no photo under {', '.join(paths)}: looked in all subfolders for files in "
         f"{', '.join(IMAGE_EXTENSIONS)} and found {found}"

@@ -1,17 +1,17 @@
 """Principal components of features, in one pass over them.
 
 Spark's own PCA reads its input three times and decomposes the covariance in Java: 11 s for 6,600 x
-1,280. Here each task reduces its rows to their number, mean and scatter matrix, those are merged
-pairwise (exactly, without the cancellation of sums of squares), and numpy decomposes the one matrix
-that is left. The result is nevertheless a plain Spark ``PipelineModel``, made of Spark's own
-`StandardScalerModel` and `PCAModel`.
+1,280. Here each task reduces its rows to their count, mean and scatter matrix; these are merged
+pairwise, without the cancellation of sums of squares; and numpy decomposes the resulting matrix.
+The result is still a plain Spark ``PipelineModel`` of `StandardScalerModel` and `PCAModel`.
 """
 
 from __future__ import annotations
 
 import uuid
+import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Iterator, NamedTuple, Union
+from typing import TYPE_CHECKING, Iterator, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -29,34 +29,32 @@ from pomona.spark._shipping import active_context
 from pomona.spark.features import read_features
 
 if TYPE_CHECKING:
-    import os
-
     from numpy.typing import NDArray
     from pyspark.sql import Row
 
-    PathLike = Union[str, "os.PathLike[str]"]
+    from pomona._typing import PathLike
 
-#: Share of the variance that components are chosen for if nothing else is asked for.
+#: The share of the variance that the components explain by default.
 DEFAULT_VARIANCE = 0.95
 
-#: Rows turned to float64 at once: 1,024 x 1,280 are 10 MiB.
-_ROWS_PER_STEP = 1024
+#: Rows converted to float64 at once: 1,024 x 1,280 are 10 MiB.
+_BLOCK_ROWS = 1024
 
-#: A target is met when it is missed by less than this: float64 sums of some thousand ratios.
+#: Tolerance for a share of the variance, for float64 sums of about a thousand ratios.
 _ROUNDING = 1e-12
 
 _MOMENTS = "rows bigint, empty bigint, nonfinite bigint, mean binary, scatter binary"
 
 
 class _Moments(NamedTuple):
-    """What the rows seen so far leave behind: all that PCA needs, d + d * d numbers."""
+    """The moments of some rows, which are all that PCA needs: d + d * d numbers."""
 
-    #: Rows that count.
+    #: Rows that were used.
     rows: int
-    #: Rows left out: without features, or with NaN or infinite ones.
+    #: Rows that were left out, because they have no features, or NaN or infinite ones.
     empty: int
     nonfinite: int
-    #: float64 [d]; d is 0 until a row counts.
+    #: float64 [d]; d is 0 until a row is used.
     mean: NDArray[np.float64]
     #: float64 [d, d]: the sum over rows of the outer product of (row - mean) with itself.
     scatter: NDArray[np.float64]
@@ -67,27 +65,28 @@ _NOTHING = _Moments(0, 0, 0, np.empty(0), np.empty((0, 0)))
 
 @dataclass(frozen=True)
 class PCA:
-    """A fitted PCA: the model of the chosen components, and the curve of all of them.
+    """A fitted PCA: the model of the chosen components, and the variance curve of all.
 
     Attributes
     ----------
     model
         `StandardScalerModel` (subtracts the mean; divides by the standard deviation if
         `standardize`) and `PCAModel`, from a vector column ``features`` to a vector column ``pca``.
-        Plain PySpark loads it, without pomona. No stage of Spark's takes an array column, so
-        convert it first: ``model.transform(df.withColumn("features",
-        array_to_vector("features")))``, or use `project`.
+        Plain PySpark loads it, without pomona. Spark's stages take no array columns, so convert
+        first: ``model.transform(df.withColumn("features", array_to_vector("features")))``, or use
+        `project`.
     k
-        Components of the model.
+        Number of components of the model.
     rows
-        Rows that it was fitted on.
+        Rows that it was fitted to.
     empty, nonfinite
-        Rows left out: without features (photos that could not be read), with NaN or infinite ones.
+        Rows that were left out, because they have no features (photos with an error), or NaN or
+        infinite ones.
     standardize
         Whether each feature was divided by its standard deviation.
     explained_variance_ratio
-        Share of the variance of each component, not only the k chosen ones: float64 [min(rows, d)],
-        descending.
+        Share of the variance of every component, not only the k chosen ones: float64
+        [min(rows, d)], descending.
     components
         float64 [k, d], orthonormal rows; the entry of largest magnitude of each is positive.
     mean
@@ -106,26 +105,26 @@ class PCA:
 
     @property
     def curve(self) -> NDArray[np.float64]:
-        """Share of the variance of the first 1, 2, 3 … components together: as many float64."""
+        """Cumulative `explained_variance_ratio`, of the same shape."""
         return _curve(self.explained_variance_ratio)
 
     @property
     def variance(self) -> float:
-        """Share of the variance that the model's components explain together."""
+        """Share of the variance that the k components explain together."""
         return float(self.curve[self.k - 1])
 
     def k_for(self, variance: float) -> int:
-        """Find the fewest components that explain a share of the variance.
+        """Return the smallest number of components that explain a share of the variance.
 
         Parameters
         ----------
         variance
-            Above 0; 1 is all of it.
+            Above 0, at most 1.
 
         Raises
         ------
         ValueError
-            It is no share.
+            `variance` is outside that range.
         """
         return _components_for(variance, self.explained_variance_ratio)
 
@@ -135,12 +134,12 @@ class PCA:
         Parameters
         ----------
         features
-            With a column ``features``, array<float>. Rows where it is null are left out.
+            With a column ``features``, array<float>. Rows where it is null are dropped.
 
         Returns
         -------
         DataFrame
-            The other columns, and ``pca`` (array<float>, k numbers) instead of ``features``.
+            The other columns, and ``pca`` (array<float> of length k) instead of ``features``.
         """
         vectors = features.where(col("features").isNotNull())
         vectors = vectors.withColumn("features", array_to_vector("features"))
@@ -153,46 +152,52 @@ def fit_pca(
     features: DataFrame | PathLike,
     *,
     variance: float | None = None,
-    k: int | None = None,
+    components: int | None = None,
     standardize: bool = False,
+    k: int | None = None,
 ) -> PCA:
     """Fit a PCA to features, in one pass over them.
 
     Parameters
     ----------
-    features
-        The folder that `write_features` wrote, any folder of Parquet files, or a DataFrame; with a
-        column ``features``: array<float>, array<double> or Spark's vector. A DataFrame that still
-        has to featurize does so here and again in `PCA.project`: write features first.
-    variance
-        Take the fewest components that explain this share of the variance; 0.95 if neither this nor
-        `k` is given. Above 0; 1 takes every component that has any variance.
-    k
-        Take this many components.
-    standardize
-        Divide each feature by its standard deviation first, so that all count alike. A feature that
-        does not vary then counts as zero.
+    features : str, path or DataFrame
+        The output of `write_features`, any folder of Parquet files, or a DataFrame, with a column
+        ``features`` of array<float>, array<double> or Spark's vector. A DataFrame that computes
+        features computes them here and again in `PCA.project`: write them first.
+    variance : float, optional
+        Keep the fewest components that explain this share of the variance, 0.95 by default. Above
+        0; 1 keeps every component that has any variance.
+    components : int, optional
+        Keep this many components instead.
+    standardize : bool, default False
+        Divide each feature by its standard deviation first, so that all have the same weight. A
+        constant feature then becomes zero.
+    k : int, optional
+        Deprecated name of `components`.
 
     Raises
     ------
     ValueError
-        Both or neither sensible `variance` and `k`; more components than rows or features; fewer
-        than two rows with features; features that do not vary, are not all of one length, or are
-        no numbers.
+        `variance` or `components` is out of range, or both are given; there are fewer than two rows
+        with features; or the features are constant, of different lengths, or not numbers.
     FileNotFoundError
-        There is nothing in the folder.
+        The folder holds no features.
 
     Examples
     --------
     >>> pca = fit_pca("s3://fruits/out/features", variance=0.95)  # doctest: +SKIP
     >>> pca.k, pca.k_for(0.8), pca.explained_variance_ratio[:3]  # doctest: +SKIP
     """
-    if variance is not None and k is not None:
-        raise ValueError("give variance or k, not both")
+    if k is not None:
+        message = "fit_pca(k=…) is deprecated: use fit_pca(components=…)"
+        warnings.warn(message, DeprecationWarning, stacklevel=2)
+        components = k
+    if variance is not None and components is not None:
+        raise ValueError("give variance or components, not both")
     target = DEFAULT_VARIANCE if variance is None else variance
     check_variance(target)
-    if k is not None:
-        check_components(k)
+    if components is not None:
+        check_components(components)
 
     if isinstance(features, DataFrame):
         frame = features
@@ -210,7 +215,7 @@ def fit_pca(
     deviation = np.sqrt(_variances(moments))
     if not deviation.any():
         raise ValueError(
-            f"the features of all {moments.rows} rows are the same: no component explains anything"
+            f"the features of all {moments.rows} rows are identical: there is no variance"
         )
     covariance = moments.scatter / (moments.rows - 1)
     if standardize:
@@ -221,43 +226,43 @@ def fit_pca(
     eigenvalues = eigenvalues[::-1].clip(min=0.0)
     ratio = eigenvalues[:most] / eigenvalues.sum()
 
-    if k is None:
-        k = _components_for(target, ratio)
-    elif k > most:
+    if components is None:
+        components = _components_for(target, ratio)
+    elif components > most:
         raise ValueError(
-            f"{k} components asked for, but {moments.rows} rows of {moments.mean.size} features "
+            f"components is {components}, but {moments.rows} rows of {moments.mean.size} features "
             f"have at most {most} ({left_out})"
         )
-    components = vectors[:, ::-1][:, :k].T
-    largest = np.abs(components).argmax(axis=1)
-    components = components * np.sign(components[np.arange(k), largest])[:, np.newaxis]
-    model = _pipeline_model(moments.mean, deviation, components, ratio[:k], standardize)
+    axes = vectors[:, ::-1][:, :components].T
+    largest = np.abs(axes).argmax(axis=1)
+    axes = axes * np.sign(axes[np.arange(components), largest])[:, np.newaxis]
+    model = _pipeline_model(moments.mean, deviation, axes, ratio[:components], standardize)
     return PCA(
         model=model,
-        k=k,
+        k=components,
         rows=moments.rows,
         empty=moments.empty,
         nonfinite=moments.nonfinite,
         standardize=standardize,
         explained_variance_ratio=ratio,
-        components=components,
+        components=axes,
         mean=moments.mean,
     )
 
 
 def check_variance(variance: float) -> None:
-    """Raise ValueError for what is no share of the variance."""
+    """Raise ValueError unless this is a share of the variance."""
     if isinstance(variance, bool) or not isinstance(variance, (int, float, np.number)):
-        raise ValueError(f"variance {variance!r} is no number: it must be a share such as 0.95")
+        raise ValueError(f"variance is {variance!r}, it must be a share such as 0.95")
     if not 0.0 < variance <= 1.0:
         hint = f": {variance:g} % is {variance / 100:g}" if 1.0 < variance <= 100.0 else ""
         raise ValueError(f"variance is {variance}, it must be a share above 0 and at most 1{hint}")
 
 
-def check_components(k: int) -> None:
-    """Raise ValueError for what is no number of components."""
-    if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 1:
-        raise ValueError(f"{k!r} components asked for, it must be a whole number from 1")
+def check_components(number: int) -> None:
+    """Raise ValueError unless this is a number of components."""
+    if isinstance(number, bool) or not isinstance(number, (int, np.integer)) or number < 1:
+        raise ValueError(f"components is {number!r}, it must be a positive integer")
 
 
 def _curve(ratio: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -271,20 +276,19 @@ def _components_for(variance: float, ratio: NDArray[np.float64]) -> int:
 
 def _moments(features: DataFrame) -> _Moments:
     if "features" not in features.columns:
-        raise ValueError(f"no column `features`, there are: {', '.join(features.columns)}")
+        raise ValueError(f"no column features among {', '.join(features.columns)}")
     column = col("features")
     kind = features.schema["features"].dataType
     if isinstance(kind, VectorUDT):
         column = vector_to_array(column)
     elif not (isinstance(kind, ArrayType) and isinstance(kind.elementType, NumericType)):
         raise ValueError(
-            f"column `features` is {kind.simpleString()}, it must be an array of numbers or a "
-            "vector"
+            f"column features is {kind.simpleString()}, it must be an array of numbers or a vector"
         )
     if "error" in features.columns:
         column = when(col("error").isNull(), column)
     rows = features.select(column.alias("features"))
-    # One scatter matrix for each core, not for each of the many tasks that a file scan may have.
+    # One scatter matrix per core, rather than one for each of the many tasks of a file scan.
     rows = rows.coalesce(max(1, session_of(features).sparkContext.defaultParallelism))
     partial = rows.mapInPandas(_partial_moments, _MOMENTS)
     return partial.rdd.map(_decode).treeAggregate(_NOTHING, _merge, _merge)
@@ -293,9 +297,9 @@ def _moments(features: DataFrame) -> _Moments:
 def _partial_moments(frames: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
     moments = _NOTHING
     for frame in frames:
-        for start in range(0, len(frame), _ROWS_PER_STEP):
+        for start in range(0, len(frame), _BLOCK_ROWS):
             moments = _merge(
-                moments, _moments_of(frame["features"].iloc[start : start + _ROWS_PER_STEP])
+                moments, _moments_of(frame["features"].iloc[start : start + _BLOCK_ROWS])
             )
     row = (*moments[:3], moments.mean.tobytes(), moments.scatter.tobytes())
     yield pd.DataFrame([row], columns=_Moments._fields)
@@ -323,26 +327,26 @@ def _moments_of(features: pd.Series) -> _Moments:
 
 
 def _merge(one: _Moments, other: _Moments) -> _Moments:
-    """Chan, Golub and LeVeque's pairwise update (1979), for matrices."""
+    """Merge moments by the pairwise update of Chan, Golub and LeVeque (1979), for matrices."""
     empty, nonfinite = one.empty + other.empty, one.nonfinite + other.nonfinite
     if not one.rows or not other.rows:
         return (one if one.rows else other)._replace(empty=empty, nonfinite=nonfinite)
     _check_one_length(one.mean.size, other.mean.size)
     rows = one.rows + other.rows
-    apart = other.mean - one.mean
-    mean = one.mean + apart * (other.rows / rows)
+    difference = other.mean - one.mean
+    mean = one.mean + difference * (other.rows / rows)
     scatter = one.scatter + other.scatter
-    scatter += np.outer(apart, apart) * (one.rows * other.rows / rows)
+    scatter += np.outer(difference, difference) * (one.rows * other.rows / rows)
     return _Moments(rows, empty, nonfinite, mean, scatter)
 
 
 def _check_one_length(one: int, other: int) -> None:
     if one != other:
-        raise ValueError(f"features of {one} and of {other} numbers: are they from two models?")
+        raise ValueError(f"features of length {one} and of length {other}: are they of two models?")
 
 
 def _variances(moments: _Moments) -> NDArray[np.float64]:
-    """Return each feature's variance; exactly 0 where all there is is the rounding of its mean."""
+    """Return each feature's variance; exactly 0 where it is only the rounding of its mean."""
     variances = np.diag(moments.scatter) / (moments.rows - 1)
     noise = moments.rows * np.finfo(np.float64).eps * np.abs(moments.mean)
     return np.where(variances > noise**2, variances, 0.0)
@@ -355,9 +359,9 @@ def _pipeline_model(
     ratio: NDArray[np.float64],
     standardize: bool,
 ) -> PipelineModel:
-    """Build the two fitted stages as Spark's own `fit` would leave them.
+    """Build the two fitted stages as Spark's own `fit` would.
 
-    Their Java constructors are private to Spark's Scala code and public to everybody else.
+    Their Java constructors are private only within Scala.
     """
     context = active_context()
     java = context._jvm.org.apache.spark.ml.feature

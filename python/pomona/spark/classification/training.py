@@ -388,7 +388,7 @@ def _fit(
         projection = []
         if found.k is not None:
             k = min(found.k, photos.count() - 1)
-            pca = fit_pca(photos.select("features"), k=k, standardize=found.standardize)
+            pca = fit_pca(photos.select("features"), components=k, standardize=found.standardize)
             projection = pca.model.stages
     table = photos.select("label", "features")
     for stage in projection:
