@@ -309,6 +309,21 @@ def test_a_run_that_another_one_takes_over_ends_and_leaves_it_alone(
     assert job.run().featurized == 0
 
 
+def test_other_queries_of_the_session_miss_no_file_while_a_run_goes_on(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = []
+    write_chunk = FeatureWriter._write_chunk
+
+    def look_and_write(run: FeatureWriter, rows: DataFrame) -> None:
+        settings.append(job.spark.conf.get("spark.sql.files.ignoreMissingFiles"))
+        write_chunk(run, rows)
+
+    monkeypatch.setattr(FeatureWriter, "_write_chunk", look_and_write)
+    job.run()
+    assert set(settings) == {"false"}
+
+
 def test_nothing_changes_before_a_run_writes(
     job: Job, monkeypatch: pytest.MonkeyPatch, other_model: Path
 ) -> None:
