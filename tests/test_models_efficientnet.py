@@ -18,9 +18,9 @@ from PIL import Image
 
 from pomona import Featurizer, ModelError, models
 from pomona.models import sources
-from pomona.models.efficientnet import build
-from pomona.models.graph import contract_metadata, write_model
-from pomona.models.torch_file import MAGIC_NUMBER, PROTOCOL, read_state_dict
+from pomona.models.contract import contract_metadata, write_model
+from pomona.models.pytorch.efficientnet import build
+from pomona.models.pytorch.state_dict import MAGIC_NUMBER, PROTOCOL, read_state_dict
 
 FOLDS = 4
 LEAST_ACCURACY = 0.99

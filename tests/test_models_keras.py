@@ -19,7 +19,7 @@ import pytest
 import photos
 import pomona
 from pomona import Featurizer, ModelError, models
-from pomona.models.mobilenet import standard_layers
+from pomona.models.keras.bare_weights import standard_layers
 
 PHOTOS = 50
 SIZES = [(96, 96), (97, 130), (128, 128), (160, 160), (224, 224)]
@@ -389,7 +389,7 @@ def _mobilenet_like(before: list[dict[str, object]]) -> list[dict[str, object]]:
     ("layer", "reason"),
     [
         (_layer("Lambda", "secret", "photo", function=["4wEAAA==", None, None]), "Python code"),
-        (_layer("CenterCrop", "crop", "photo", height=32, width=32), "cuts images of 64 x 64"),
+        (_layer("CenterCrop", "crop", "photo", height=32, width=32), "crops images of 64 x 64"),
         (_layer("Resizing", "grow", "photo", height=96, width=96, interpolation="area"), "resizes"),
         (_layer("MelSpectrogram", "ears", "photo"), "cannot be converted"),
         (_layer("TFOpLambda", "sine", "photo", function="math.sin"), "cannot be converted"),

