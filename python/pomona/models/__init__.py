@@ -2,7 +2,7 @@
 
 `home` and `resolve` need only the standard library, so that any machine can find a model.
 `convert`, `pull`, `quantize` and `info` read and write ONNX and HDF5 files: they need the extra
-``pomona[models]`` and are imported on first use.
+``pomona[models]``. All are imported on first use.
 
 Examples
 --------
@@ -15,33 +15,27 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pomona._lazy import lazy_names
 from pomona._optional import require
-from pomona.models.store import home, resolve
 
 if TYPE_CHECKING:
-    from typing import Any
-
     from pomona.models.converter import convert
     from pomona.models.inspection import info
     from pomona.models.int8.quantizer import quantize
     from pomona.models.sources import pull
+    from pomona.models.store import home, resolve
+else:
+    __getattr__, __dir__ = lazy_names(
+        __name__,
+        {
+            "convert": "converter",
+            "home": "store",
+            "info": "inspection",
+            "pull": "sources",
+            "quantize": "int8.quantizer",
+            "resolve": "store",
+        },
+        lambda module, name: require(module, "models", f"{__name__}.{name}"),
+    )
 
 __all__ = ["convert", "home", "info", "pull", "quantize", "resolve"]
-
-_LAZY = {
-    "convert": "converter",
-    "info": "inspection",
-    "pull": "sources",
-    "quantize": "int8.quantizer",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    function = f"{__name__}.{name}"
-    return getattr(require(f"{__name__}.{_LAZY[name]}", "models", function), name)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pomona._errors import ModelError
 from pomona.models.keras.layers import BATCH_NORM, depthwise_filters_first, filters_first
-from pomona.models.keras.variables import NamedVariables, TreeVariables
+from pomona.models.keras.variables import TreeVariables
 
 if TYPE_CHECKING:
     from typing import Callable, Dict, Iterable, Sequence
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from pomona.models.builder import GraphBuilder, Value
-    from pomona.models.keras.variables import Variables
+    from pomona.models.keras.variables import NamedVariables, Variables
 
     Weights = Callable[[str, Sequence[str]], Dict[str, NDArray[np.float64]]]
     """Returns the named variables of a layer."""
@@ -51,7 +51,10 @@ def build(builder: GraphBuilder, images: Value, variables: Variables) -> Value:
     ModelError
         If the variables are not those of a MobileNetV2.
     """
-    weights = _weights(variables)
+    if isinstance(variables, TreeVariables):
+        weights = _weights_in_tree(variables)
+    else:
+        weights = _weights_by_name_or_order(variables)
 
     def convolution(value: Value, name: str, batch_norm: str, stride: int = 1) -> Value:
         kernel, groups = weights(name, _CONVOLUTION)["kernel"], 1
@@ -77,15 +80,6 @@ def build(builder: GraphBuilder, images: Value, variables: Variables) -> Value:
 
 def _prefix(block: int) -> str:
     return f"block_{block}_" if block else "expanded_conv_"
-
-
-def _weights(variables: Variables) -> Weights:
-    """Find the backbone's variables in a file without a configuration."""
-    if isinstance(variables, TreeVariables):
-        return _weights_in_tree(variables)
-    if isinstance(variables, NamedVariables):
-        return _weights_by_name_or_order(variables)
-    raise TypeError(f"no bare weights in {type(variables).__name__}")
 
 
 def _weights_by_name_or_order(variables: NamedVariables) -> Weights:

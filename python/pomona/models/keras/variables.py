@@ -11,11 +11,14 @@ from pomona._errors import ModelError
 from pomona.models.keras.calls import is_model, layer_name, layers_of
 
 if TYPE_CHECKING:
-    from typing import Any, Sequence
+    from typing import Any, Sequence, Union
 
     from numpy.typing import NDArray
 
     from pomona.models.keras.calls import Config, LayerPath
+
+    Variables = Union["NamedVariables", "TreeVariables"]
+    """The variables of the layers of one file."""
 
 #: Names of the group that holds a model's layers: the first since Keras 2.16, the other before.
 _LAYERS_GROUPS = ("layers", "_layer_checkpoint_dependencies")
@@ -24,11 +27,15 @@ _LAYERS_GROUPS = ("layers", "_layer_checkpoint_dependencies")
 _SYNONYMS = {"depthwise_kernel": "kernel"}
 
 
-class Variables:
-    """The variables of the layers of one file."""
+class NamedVariables:
+    """Named variables of an HDF5 file with ``layer_names``: one group per top-level layer."""
+
+    def __init__(self, root: Any) -> None:
+        self._root = root
+        self.layers = names_in(root, "layer_names")
 
     def read(self, path: LayerPath, names: Sequence[str]) -> dict[str, NDArray[np.float64]]:
-        """Return a layer's variables.
+        """Return a layer's variables, by their names.
 
         Parameters
         ----------
@@ -42,18 +49,6 @@ class Variables:
         ModelError
             If the file does not hold them.
         """
-        raise NotImplementedError
-
-
-class NamedVariables(Variables):
-    """Named variables of an HDF5 file with ``layer_names``: one group per top-level layer."""
-
-    def __init__(self, root: Any) -> None:
-        self._root = root
-        self.layers = names_in(root, "layer_names")
-
-    def read(self, path: LayerPath, names: Sequence[str]) -> dict[str, NDArray[np.float64]]:
-        """Return a layer's variables, by their names."""
         if path[0] not in self.layers:
             raise ModelError(f"the file holds no variables of layer {path[0]!r}")
         datasets = {}
@@ -88,7 +83,7 @@ class NamedVariables(Variables):
         return [(name if "/" in name else f"{layer}/{name}", name) for name in stored]
 
 
-class TreeVariables(Variables):
+class TreeVariables:
     """Variables of a tree of ``layers/<class>_<count>/vars/<index>``."""
 
     def __init__(self, root: Any, config: Config | None) -> None:
@@ -120,7 +115,7 @@ class TreeVariables(Variables):
                 self._index(layer_path, layer, child)
 
     def read(self, path: LayerPath, names: Sequence[str]) -> dict[str, NDArray[np.float64]]:
-        """Return a layer's variables, which the file holds in Keras' order."""
+        """Return a layer's variables, which the file holds in Keras' order; see NamedVariables."""
         group = self._groups.get(path)
         if group is None or "vars" not in group:
             raise ModelError(f"the file holds no variables of layer {'/'.join(path)!r}")
