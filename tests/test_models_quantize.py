@@ -19,13 +19,13 @@ from PIL import Image
 import photos
 from pomona import Featurizer, ModelError, bench, models
 from pomona.cli import main
-from pomona.models.builder import GraphBuilder
 from pomona.models.contract import (
     contract_metadata,
     features_output,
     images_input,
     write_model,
 )
+from pomona.models.graph_builder import GraphBuilder
 from pomona.models.int8.fidelity import compare
 from pomona.models.int8.network import Network, Statistics
 from pomona.models.int8.quantizer import Quantized
@@ -332,7 +332,7 @@ def test_where_no_other_photo_can_be_read_those_of_the_calibration_are_compared(
 
 def test_a_folder_without_photos_is_refused(float32: Path, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("no photo")
-    with pytest.raises(ValueError, match="holds no photos to calibrate with"):
+    with pytest.raises(ValueError, match="holds no photos that can be read"):
         models.quantize(float32, tmp_path, tmp_path / "int8.onnx")
     with pytest.raises(FileNotFoundError):
         models.quantize(float32, tmp_path / "nowhere", tmp_path / "int8.onnx")

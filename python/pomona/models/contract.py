@@ -14,7 +14,7 @@ from onnx import TensorProto, helper
 
 from pomona._errors import ModelError
 from pomona._output import atomic_file
-from pomona.models.graph import tensor_shape
+from pomona.models.graph import tensor_shape, type_name
 from pomona.models.multiply_adds import MULTIPLY_ADDS, multiply_adds
 
 if TYPE_CHECKING:
@@ -82,8 +82,7 @@ def _sizes(values: list[onnx.ValueInfoProto], name: str, element: int, rank: int
         raise ModelError(f"it has {', '.join(names) or 'nothing'} where {name!r} is expected")
     shape = tensor_shape(values[0])
     if values[0].type.tensor_type.elem_type != element or shape is None or len(shape) != rank:
-        kind = TensorProto.DataType.Name(element).lower()
-        raise ModelError(f"{name!r} is not {kind} of rank {rank}")
+        raise ModelError(f"{name!r} is not {type_name(element)} of rank {rank}")
     if shape[0] is not None or None in shape[1:]:
         raise ModelError(f"{name!r} has the shape {shape}; its first size, and no other, is open")
     return [size or 0 for size in shape]

@@ -51,16 +51,21 @@ class Constants:
 def opset_of(model: onnx.ModelProto) -> int:
     """Return the version of ONNX's own operators that a model is written in."""
     versions = [entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")]
-    # Files without the field are from before there was a second version.
+    # Files without the field predate opset 2.
     return max(versions, default=1)
 
 
 def tensor_shape(value: onnx.ValueInfoProto) -> Shape | None:
     """Return the shape of a tensor; None if not even its rank is known."""
-    kind = value.type.tensor_type
-    if not kind.HasField("shape"):
+    if not value.type.tensor_type.HasField("shape"):
         return None
-    return [dim.dim_value if dim.HasField("dim_value") else None for dim in kind.shape.dim]
+    sizes = value.type.tensor_type.shape.dim
+    return [size.dim_value if size.HasField("dim_value") else None for size in sizes]
+
+
+def type_name(element: int) -> str:
+    """Return the name of an element type, such as ``float``."""
+    return str(onnx.TensorProto.DataType.Name(element)).lower()
 
 
 def inferred_shapes(model: onnx.ModelProto) -> dict[str, Shape]:

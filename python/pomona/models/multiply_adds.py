@@ -12,18 +12,8 @@ if TYPE_CHECKING:
 #: Metadata key for the multiply-adds per image, which can then be read without onnx.
 MULTIPLY_ADDS = "pomona.multiply_adds"
 
-#: Operators that multiply and add, each with the index of the input that holds its weights.
-_WEIGHTS = {
-    "Conv": 1,
-    "ConvInteger": 1,
-    "ConvTranspose": 1,
-    "Gemm": 1,
-    "MatMul": 1,
-    "MatMulInteger": 1,
-    "QLinearConv": 3,
-    "QLinearMatMul": 3,
-}
-_MATRIX_PRODUCTS = {"Gemm", "MatMul", "MatMulInteger", "QLinearMatMul"}
+_CONVOLUTIONS = ("Conv", "ConvInteger", "ConvTranspose", "QLinearConv")
+_MATRIX_PRODUCTS = ("Gemm", "MatMul", "MatMulInteger", "QLinearMatMul")
 
 
 def multiply_adds(model: onnx.ModelProto) -> int | None:
@@ -50,10 +40,11 @@ def multiply_adds(model: onnx.ModelProto) -> int | None:
     }
     count = 0
     for node in model.graph.node:
-        if node.op_type not in _WEIGHTS:
+        if node.op_type not in (*_CONVOLUTIONS, *_MATRIX_PRODUCTS):
             continue
         first = shapes.get(node.input[0])
-        weights = shapes.get(node.input[_WEIGHTS[node.op_type]])
+        # QLinear operators take the scale and zero point of the first input before the weights.
+        weights = shapes.get(node.input[3 if node.op_type.startswith("QLinear") else 1])
         output = shapes.get(node.output[0])
         if first is None or weights is None or output is None:
             return None

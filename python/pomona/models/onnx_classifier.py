@@ -19,6 +19,7 @@ from pomona.models.graph import (
     producers,
     replace,
     tensor_shape,
+    type_name,
 )
 from pomona.models.inspection import load_onnx
 
@@ -226,8 +227,9 @@ def _check_normalization(graph: onnx.GraphProto, entry: onnx.ValueInfoProto, giv
             raise ModelError("the input is uint8 and takes the pixels unchanged: omit mean and std")
         return
     if element not in FLOATS:
-        kind = TensorProto.DataType.Name(element).lower()
-        raise ModelError(f"the input {entry.name!r} is {kind}, expected float or uint8")
+        raise ModelError(
+            f"the input {entry.name!r} is {type_name(element)}, expected float or uint8"
+        )
     name = entry.name
     while not given:
         users = [node for node in graph.node if name in node.input]
@@ -353,8 +355,7 @@ def _shape_for_any_batch(model: onnx.ModelProto, output: str) -> tuple[list[int]
         sizes = [size or 0 for size in shape]
         element = value.type.tensor_type.elem_type
     if element not in FLOATS:
-        kind = TensorProto.DataType.Name(element).lower()
-        raise ModelError(f"the tensor {output!r} is {kind}, expected float")
+        raise ModelError(f"the tensor {output!r} is {type_name(element)}, expected float")
     return sizes, element
 
 

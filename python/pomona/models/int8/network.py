@@ -13,7 +13,7 @@ from onnx import numpy_helper
 from pomona._errors import ModelError
 from pomona.models.contract import INPUT, OUTPUT
 from pomona.models.graph import consumers, inferred_shapes, opset_of, producers
-from pomona.models.int8.pixels import fold_pixels
+from pomona.models.int8.pixel_folding import fold_pixels
 
 if TYPE_CHECKING:
     from typing import Any

@@ -160,8 +160,6 @@ def _target(output: PathLike | None, name: str, source: Path, overwrite: bool) -
 def _choose(images: PathLike, photos: int) -> tuple[list[str], list[str]]:
     """Choose the photos for calibration and for comparison, both from all over the folder."""
     paths = list(find_images(images))
-    if not paths:
-        raise ValueError(f"{os.fspath(images)} holds no photos to calibrate with")
     if len(paths) < LEAST_PHOTOS:
         raise ValueError(_too_few(images, len(paths), {}))
     half = max(len(paths) // 2, LEAST_PHOTOS)

@@ -21,8 +21,8 @@ from onnx import helper
 
 from pomona.models.contract import INPUT
 from pomona.models.graph import Constants, attribute, replace, tensor_shape
-from pomona.models.int8.first_layer import OUTPUTS, Grouping, group_bytes
-from pomona.models.int8.pixels import SHIFTED, TO_PLANES
+from pomona.models.int8.byte_grouping import OUTPUTS, Grouping, group_bytes
+from pomona.models.int8.pixel_folding import SHIFTED, TO_PLANES
 from pomona.models.int8.rounding import filter_scales, mean_response, round_filters
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pomona._errors import ModelError
-from pomona.models.keras.layers import BATCH_NORM, depthwise_filters_first, filters_first
+from pomona.models.keras.layers import BATCH_NORM, filters_first
 from pomona.models.keras.variables import TreeVariables
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from pomona.models.builder import GraphBuilder, Value
+    from pomona.models.graph_builder import GraphBuilder, Value
     from pomona.models.keras.variables import NamedVariables, Variables
 
     Weights = Callable[[str, Sequence[str]], Dict[str, NDArray[np.float64]]]
@@ -32,7 +32,7 @@ def standard_layers() -> list[tuple[str, str, tuple[str, ...]]]:
     """Return name, class and variables of the backbone's layers with weights, in order."""
     layers = [("Conv1", "Conv2D", _CONVOLUTION), ("bn_Conv1", "BatchNormalization", BATCH_NORM)]
     for block in range(len(STRIDES)):
-        prefix = _prefix(block)
+        prefix = f"block_{block}_" if block else "expanded_conv_"
         # The first block does not expand.
         for part in ("expand", "depthwise", "project") if block else ("depthwise", "project"):
             kind = "DepthwiseConv2D" if part == "depthwise" else "Conv2D"
@@ -55,31 +55,26 @@ def build(builder: GraphBuilder, images: Value, variables: Variables) -> Value:
         weights = _weights_in_tree(variables)
     else:
         weights = _weights_by_name_or_order(variables)
+    layers = standard_layers()
+    pairs = zip(layers[::2], layers[1::2])
 
-    def convolution(value: Value, name: str, batch_norm: str, stride: int = 1) -> Value:
-        kernel, groups = weights(name, _CONVOLUTION)["kernel"], 1
-        if name.endswith("depthwise"):
-            kernel, groups = depthwise_filters_first(kernel), value.channels
-        else:
-            kernel = filters_first(kernel)
+    def convolution(value: Value, stride: int = 1) -> Value:
+        """Add the next convolution and its batch normalisation."""
+        (name, kind, parts), (normalization, _, statistics) = next(pairs)
+        depthwise = kind == "DepthwiseConv2D"
+        kernel = filters_first(weights(name, parts)["kernel"], depthwise=depthwise)
+        groups = value.channels if depthwise else 1
         value = builder.convolve(value, kernel, stride=(stride, stride), groups=groups)
-        parts = weights(batch_norm, BATCH_NORM)
-        return builder.batch_norm(value, *(parts[part] for part in BATCH_NORM), epsilon=EPSILON)
+        numbers = weights(normalization, statistics)
+        return builder.batch_norm(value, *(numbers[part] for part in statistics), epsilon=EPSILON)
 
-    value = builder.relu(convolution(images, "Conv1", "bn_Conv1", stride=2), 6.0)
+    value = builder.relu(convolution(images, stride=2), 6.0)
     for block, stride in enumerate(STRIDES):
-        prefix, inner = _prefix(block), value
-        if block:
-            inner = builder.relu(convolution(inner, prefix + "expand", prefix + "expand_BN"), 6.0)
-        inner = convolution(inner, prefix + "depthwise", prefix + "depthwise_BN", stride)
-        inner = convolution(builder.relu(inner, 6.0), prefix + "project", prefix + "project_BN")
+        inner = builder.relu(convolution(value), 6.0) if block else value
+        inner = convolution(builder.relu(convolution(inner, stride), 6.0))
         is_residual = stride == 1 and inner.channels == value.channels
         value = builder.add(value, inner) if is_residual else inner
-    return builder.relu(convolution(value, "Conv_1", "Conv_1_bn"), 6.0)
-
-
-def _prefix(block: int) -> str:
-    return f"block_{block}_" if block else "expanded_conv_"
+    return builder.relu(convolution(value), 6.0)
 
 
 def _weights_by_name_or_order(variables: NamedVariables) -> Weights:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from typing import Any, Iterator
 
     from pomona._typing import PathLike
-    from pomona.models.keras.calls import Config
+    from pomona.models.keras.config import Config
     from pomona.models.keras.variables import Variables
 
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"

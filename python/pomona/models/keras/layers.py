@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pomona._errors import ModelError
-from pomona.models.builder import Value
-from pomona.models.keras.calls import INPUT_LAYER, Call
+from pomona.models.graph_builder import Value
+from pomona.models.keras.config import INPUT_LAYER, Call
 
 if TYPE_CHECKING:
     from typing import Any, Callable, Sequence, Tuple, Union
 
     from numpy.typing import NDArray
 
-    from pomona.models.builder import GraphBuilder
-    from pomona.models.keras.calls import Config
+    from pomona.models.graph_builder import GraphBuilder
+    from pomona.models.keras.config import Config
     from pomona.models.keras.variables import Variables
 
     Size = Tuple[int, int]
@@ -157,7 +157,7 @@ class LayerConverter:
         variables = self._variables.read(call.path, names)
         result = self._builder.convolve(
             value,
-            (depthwise_filters_first if depthwise else filters_first)(variables["kernel"]),
+            filters_first(variables["kernel"], depthwise=depthwise),
             variables.get("bias"),
             stride=_pair(config["strides"]),
             dilation=_pair(config.get("dilation_rate", (1, 1))),
@@ -171,12 +171,9 @@ class LayerConverter:
         axis = config.get("axis", -1)
         if axis not in (-1, 3, [-1], [3]):
             raise ModelError(f"normalises axis {axis}, expected the channels (-1)")
-        absent = [
-            name for name, flag in (("gamma", "scale"), ("beta", "center")) if not config[flag]
-        ]
-        variables = self._variables.read(
-            call.path, [name for name in BATCH_NORM if name not in absent]
-        )
+        is_absent = {"gamma": not config["scale"], "beta": not config["center"]}
+        names = [name for name in BATCH_NORM if not is_absent.get(name)]
+        variables = self._variables.read(call.path, names)
         return self._builder.batch_norm(
             value,
             variables.get("gamma", np.ones(value.channels)),
@@ -283,15 +280,12 @@ def target_size(call: Call) -> Size:
     return int(call.config["height"]), int(call.config["width"])
 
 
-def filters_first(kernel: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Reorder the kernel of a Conv2D, [height, width, channels, filters], for ONNX."""
+def filters_first(kernel: NDArray[np.float64], *, depthwise: bool) -> NDArray[np.float64]:
+    """Reorder a kernel, [height, width, channels, filters or channel multiplier], for ONNX."""
+    if depthwise:
+        height, width = kernel.shape[:2]
+        return np.asarray(kernel.transpose(2, 3, 0, 1).reshape(-1, 1, height, width))
     return np.asarray(kernel.transpose(3, 2, 0, 1))
-
-
-def depthwise_filters_first(kernel: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Reorder the kernel of a DepthwiseConv2D, [height, width, channels, multiplier], for ONNX."""
-    height, width = kernel.shape[:2]
-    return np.asarray(kernel.transpose(2, 3, 0, 1).reshape(-1, 1, height, width))
 
 
 def _uncropped(call: Call, value: Value) -> Value:

@@ -13,9 +13,9 @@ import re
 from typing import TYPE_CHECKING
 
 from pomona._errors import ModelError
-from pomona.models.builder import GraphBuilder
+from pomona.models.graph_builder import GraphBuilder
 from pomona.models.keras.bare_weights import STRIDES, build
-from pomona.models.keras.calls import INPUT_LAYER, ModelCalls
+from pomona.models.keras.config import INPUT_LAYER, ModelCalls
 from pomona.models.keras.file import open_keras_file
 from pomona.models.keras.layers import (
     ACTIVATIONS,
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     import onnx
 
     from pomona._typing import PathLike
-    from pomona.models.builder import Value
-    from pomona.models.keras.calls import Call, LayerPath
+    from pomona.models.graph_builder import Value
+    from pomona.models.keras.config import Call, LayerPath
 
     Size = Tuple[int, int]
 

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pomona._errors import ModelError
-from pomona.models.keras.calls import is_model, layer_name, layers_of
+from pomona.models.keras.config import is_model, layer_name, layers_of
 
 if TYPE_CHECKING:
     from typing import Any, Sequence, Union
 
     from numpy.typing import NDArray
 
-    from pomona.models.keras.calls import Config, LayerPath
+    from pomona.models.keras.config import Config, LayerPath
 
     Variables = Union["NamedVariables", "TreeVariables"]
     """The variables of the layers of one file."""

@@ -36,14 +36,7 @@ _DTYPES = {
 }
 
 # The errors of unpickling bytes that are not a pickle, or a damaged one.
-_DAMAGE = (
-    pickle.UnpicklingError,
-    EOFError,
-    AttributeError,
-    LookupError,
-    TypeError,
-    ValueError,
-)
+_DAMAGE = (pickle.UnpicklingError, EOFError, AttributeError, LookupError, TypeError, ValueError)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Unfolds the configuration of a Keras model, nested models included, into one graph of calls."""
+"""Reads the configuration of a Keras model, with its nested models, as one graph of layer calls."""
 
 from __future__ import annotations
 
@@ -110,11 +110,11 @@ class ModelCalls:
 
     def ancestors(self, call: Call) -> list[Call]:
         """Return a call and all calls it depends on, each after those it depends on."""
-        needed = {id(call)}
+        needed = {call}
         for other in reversed(self.calls):
-            if id(other) in needed:
-                needed.update(id(source) for source in other.sources)
-        return [other for other in self.calls if id(other) in needed]
+            if other in needed:
+                needed.update(other.sources)
+        return [other for other in self.calls if other in needed]
 
     def _run(self, model: Config, path: LayerPath, inputs: Outputs | None) -> Outputs:
         if not is_model(model):
@@ -243,13 +243,9 @@ def _arguments(node: Any) -> list[_Reference | NDArray[Any]]:
 
 def _flatten(value: Any) -> list[_Reference | NDArray[Any]]:
     """Collect the tensors and numbers of nested arguments, without flags, names and None."""
-    if isinstance(value, bool) or value is None or isinstance(value, str):
-        return []
-    if isinstance(value, (int, float)):
+    if _is_number(value):
         return [np.asarray(value, dtype=np.float64)]
     if isinstance(value, list):
-        if value and all(_is_number(item) for item in value):
-            return [np.asarray(value, dtype=np.float64)]
         return [argument for item in value for argument in _flatten(item)]
     if isinstance(value, dict):
         kind = value.get("class_name")
@@ -262,6 +258,7 @@ def _flatten(value: Any) -> list[_Reference | NDArray[Any]]:
 
 
 def _is_number(value: Any) -> bool:
+    """Tell whether a value is a number or a nested list of numbers."""
     if isinstance(value, list):
         return bool(value) and all(_is_number(item) for item in value)
     return isinstance(value, (int, float)) and not isinstance(value, bool)

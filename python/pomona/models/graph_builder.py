@@ -252,26 +252,11 @@ class GraphBuilder:
         """Finish with global average pooling: ``features`` is float32 ``[n, channels]``."""
         pooled = self._node("GlobalAveragePool", [self._settled(value)])
         self._node("Flatten", [pooled], output=OUTPUT, axis=1)
-        return self._model(value.channels)
-
-    def classes(self, value: Value, weight: NDArray[Any], bias: NDArray[Any]) -> onnx.ModelProto:
-        """Finish with a classification layer: ``features`` is float32 ``[n, classes]`` of scores.
-
-        ``weight`` is ``[classes, channels]``, ``bias`` is ``[classes]``. Pomona's own models end in
-        features; a test checks with the scores that a network still tells a cat from an espresso.
-        """
-        pooled = self._node("GlobalAveragePool", [self._settled(value)])
-        flat = self._node("Flatten", [pooled], axis=1)
-        operands = [flat, self._constant(weight), self._constant(bias)]
-        self._node("Gemm", operands, output=OUTPUT, transB=1)
-        return self._model(len(bias))
-
-    def _model(self, dim: int) -> onnx.ModelProto:
         graph = helper.make_graph(
             self._nodes,
             "pomona",
             [images_input(self._height, self._width)],
-            [features_output(dim)],
+            [features_output(value.channels)],
             self._constants.tensors,
         )
         return helper.make_model(

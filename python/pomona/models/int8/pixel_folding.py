@@ -45,16 +45,16 @@ def fold_pixels(graph: onnx.GraphProto) -> int:
     if normalization is None or weights.ndim != 4 or weights.shape[1] != _CHANNELS:
         return 0
     factor, mean = normalization
-    whole = float(np.rint(mean.mean()))
-    if np.abs(mean - whole).max() > _ROUNDED_MEAN or not 0 <= whole <= _UINT8_MAX:
+    shift = float(np.rint(mean.mean()))
+    if np.abs(mean - shift).max() > _ROUNDED_MEAN or not 0 <= shift <= _UINT8_MAX:
         return 0
     weights = weights * factor[:, None, None]
-    bias = sum(biases, weights.sum(axis=(2, 3)) @ (whole - mean))
+    bias = sum(biases, weights.sum(axis=(2, 3)) @ (shift - mean))
     names = [f"{SHIFTED}/{part}" for part in ("planes", "pixels", "mean", "weight", "bias")]
     planes, pixels, mean_name, weight_name, bias_name = names
     graph.initializer.extend(
         numpy_helper.from_array(np.asarray(values, np.float32), name)
-        for values, name in ((whole, mean_name), (weights, weight_name), (bias, bias_name))
+        for values, name in ((shift, mean_name), (weights, weight_name), (bias, bias_name))
     )
     head = [
         helper.make_node("Transpose", [INPUT], [planes], perm=TO_PLANES),
@@ -64,7 +64,7 @@ def fold_pixels(graph: onnx.GraphProto) -> int:
     rest = [node for node in graph.node if node not in nodes]
     first.input[:] = [SHIFTED, weight_name, bias_name]
     replace(graph.node, [*head, *rest])
-    return int(whole)
+    return int(shift)
 
 
 def _chain(graph: onnx.GraphProto) -> tuple[list[onnx.NodeProto], onnx.NodeProto | None]:
@@ -86,17 +86,12 @@ def _normalization(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
     """Return factor and mean per channel, if the nodes compute ``factor * (pixel - mean)``."""
     factor, mean = np.ones(_CHANNELS), np.zeros(_CHANNELS)
-    kinds = [node.op_type for node in nodes]
-    if kinds.count("Transpose") != 1 or kinds.count("Cast") != 1:
+    orders = [attribute(node, "perm", []) for node in nodes if node.op_type == "Transpose"]
+    types = [attribute(node, "to", 0) for node in nodes if node.op_type == "Cast"]
+    if orders != [TO_PLANES] or types != [TensorProto.FLOAT]:
         return None
     for node in nodes:
-        if node.op_type == "Transpose":
-            if list(attribute(node, "perm", [])) != TO_PLANES:
-                return None
-            continue
-        if node.op_type == "Cast":
-            if attribute(node, "to", 0) != TensorProto.FLOAT:
-                return None
+        if node.op_type in ("Transpose", "Cast"):
             continue
         operands = [name for name in node.input if name in constants]
         if len(operands) != 1:
