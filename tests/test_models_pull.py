@@ -1,4 +1,4 @@
-"""Pulling weights: from a server on this machine, from local files, and when nothing answers."""
+"""Pulling weights from a local server, from files, and when no server answers."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from pomona.models.keras.bare_weights import standard_layers
 from services import free_port
 
 WEIGHTS_PATH = "/weights.h5"
-# Enough to break off before, and a multiple of nothing.
+# Less than the size of the file, and not a multiple of a block.
 BREAKING_POINT = 100_003
 
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Bare weights of a narrow MobileNetV2, as Keras 2 saves them: zero, but well formed."""
+    """Bare weights of a narrow MobileNetV2, as Keras 2 saves them: random, but well formed."""
     path = tmp_path_factory.mktemp("weights") / "narrow.h5"
     random = np.random.default_rng(3)
     channels = 3
@@ -127,7 +127,7 @@ def server(weights: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
         thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         monkeypatch.setattr(sources, "MOBILENET_URL", running.url)
-        # A proxy of the machine's is not for this machine.
+        # A proxy must not be used for this server.
         monkeypatch.setenv("no_proxy", "127.0.0.1")
         yield running
         running.shutdown()

@@ -1,4 +1,4 @@
-"""int8: what is computed, how near it comes to float32, and what is said when it can't be made."""
+"""int8 models: their arithmetic, their fidelity to float32, and the errors of quantization."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from pomona.processor import int8_instructions, processor
 SIZE = 32
 CHANNELS = 32
 OLD_OPSET = 11
-#: What made weights reach; real ones, with their zeros, come nearer (test_models_efficientnet.py).
+#: A cosine that random weights reach; real weights come closer (test_models_efficientnet.py).
 NEAR = 0.99
 
 
@@ -93,7 +93,7 @@ def test_features_come_near_those_of_float32(
 ) -> None:
     found = cosines(float32, made.path, photos_folder)
     assert found.min() > NEAR
-    assert found.max() < 1  # they are not those of float32
+    assert found.max() < 1  # int8 was used
 
 
 def test_the_file_says_what_it_is_and_where_it_came_from(float32: Path, made: Quantized) -> None:
@@ -114,12 +114,12 @@ def test_onnx_runtime_computes_every_layer_in_int8(
     runtime = pytest.importorskip("onnxruntime")
     options = runtime.SessionOptions()
     options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
-    options.log_severity_level = 3  # it warns that the file is for this processor
+    options.log_severity_level = 3  # it warns that the file is for this CPU
     runtime.InferenceSession(made.path, options, providers=["CPUExecutionProvider"])
     kinds = Counter(node.op_type for node in onnx.load(tmp_path / "optimized.onnx").graph.node)
     convolutions = sum(node.op_type == "Conv" for node in onnx.load(float32).graph.node)
     assert kinds == {
-        "Reshape": 2,  # rows by four bytes, two pixels apart again: nothing is moved
+        "Reshape": 2,  # groups of four bytes, and back to pixels; neither moves data
         "QLinearConv": convolutions,
         "QLinearAdd": 1,
         "Transpose": 1,
@@ -170,7 +170,7 @@ def test_the_first_layer_computes_the_same_however_it_takes_the_pixels(
 ) -> None:
     net, random = GraphBuilder(*size), np.random.RandomState(kernel)
     weights = random.randint(-127, 128, (16, 3, kernel, kernel)).astype(np.float64)
-    weights[:, 0, 0, 0] = 127  # so that weights are whole numbers in int8 too
+    weights[:, 0, 0, 0] = 127  # so that int8 does not round the weights
     value = net.pad(net.arithmetic("Sub", net.images(), np.array(128.0)), pads)
     float32 = net.features(net.convolve(value, weights, stride=(2, 2), same=False))
     network = Network(float32)
@@ -185,7 +185,7 @@ def test_the_first_layer_computes_the_same_however_it_takes_the_pixels(
         Featurizer(write(model, tmp_path / "net.onnx")).featurize([photo.getvalue()])
         for model in (float32, write_int8(network, ranges))
     )
-    # A feature is the average of values that were rounded to a unit.
+    # A feature is the average of values that are rounded to one unit.
     np.testing.assert_allclose(found, expected, atol=0.51 * unit)
     assert np.abs(expected).max() > unit
 
@@ -418,7 +418,7 @@ def home(float32: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     model = onnx.load(float32)
     write(model, folder / "mobilenet_v2.onnx", "mobilenet_v2")
     monkeypatch.setenv("POMONA_HOME", str(folder))
-    # No test goes by a speed, so that it need not be measured for long.
+    # No test depends on the speed, so a short measurement is enough.
     monkeypatch.setattr("pomona.cli.model.measure", partial(bench.measure, seconds=0.1))
     return folder
 
@@ -517,6 +517,6 @@ def test_fidelity_counts_neighbours_of_the_same_folder() -> None:
     features = np.stack([np.cos(moved), np.sin(moved)], 1).astype(np.float32)
     found = compare(reference, features, labels)
     assert found.accuracy_float32 == 1
-    assert found.accuracy_int8 == 0.75  # the second is nearer to the third now
+    assert found.accuracy_int8 == 0.75  # the second is closer to the third now
     assert found.agreement == 0.75
     assert found.cosine_min == pytest.approx(np.cos(0.5), abs=1e-6)
