@@ -13,7 +13,7 @@ from onnx import TensorProto, helper
 
 from pomona import ModelError, _native, bench
 from pomona.cli import main
-from pomona.models.arithmetic import multiply_adds
+from pomona.models.multiply_adds import multiply_adds
 
 QUICK = 0.01
 

@@ -426,7 +426,7 @@ def test_model_list_tells_what_is_there_and_what_can_be_had(
     assert capsys.readouterr().out.splitlines() == [
         f"models in {home}:",
         "  none yet",
-        "to be had with `pomona model pull NAME`:",
+        "available with `pomona model pull NAME`:",
         "  mobilenet_v2",
         "  efficientnet_lite0",
     ]
@@ -435,7 +435,7 @@ def test_model_list_tells_what_is_there_and_what_can_be_had(
     assert capsys.readouterr().out.splitlines() == [
         f"models in {home}:",
         "  mobilenet_v2",
-        "to be had with `pomona model pull NAME`:",
+        "available with `pomona model pull NAME`:",
         "  efficientnet_lite0",
     ]
 

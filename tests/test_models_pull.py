@@ -1,4 +1,4 @@
-"""Pulling weights: from a server on this machine, from local files, and when nothing answers."""
+"""Pulling weights from a local server, from files, and when no server answers."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ import onnx
 import pytest
 
 from pomona import ModelError, models
-from pomona.models import sources, store
-from pomona.models.mobilenet import standard_layers
+from pomona.models import download, sources, store
+from pomona.models.keras.bare_weights import standard_layers
 from services import free_port
 
 WEIGHTS_PATH = "/weights.h5"
-# Enough to break off before, and a multiple of nothing.
+# Less than the size of the file, and not a multiple of a block.
 BREAKING_POINT = 100_003
 
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Bare weights of a narrow MobileNetV2, as Keras 2 saves them: zero, but well formed."""
+    """Bare weights of a narrow MobileNetV2, as Keras 2 saves them: random, but well formed."""
     path = tmp_path_factory.mktemp("weights") / "narrow.h5"
     random = np.random.default_rng(3)
     channels = 3
@@ -127,7 +127,7 @@ def server(weights: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
         thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         monkeypatch.setattr(sources, "MOBILENET_URL", running.url)
-        # A proxy of the machine's is not for this machine.
+        # A proxy must not be used for this server.
         monkeypatch.setenv("no_proxy", "127.0.0.1")
         yield running
         running.shutdown()
@@ -177,19 +177,19 @@ def test_a_connection_that_drops_is_taken_up_where_it_stopped(
 def test_a_pull_that_failed_is_taken_up_by_the_next(
     server: Server, weights: Path, home: Path
 ) -> None:
-    server.drops = sources.ATTEMPTS
+    server.drops = download.ATTEMPTS
     with pytest.raises(ModelError, match=r"the connection closed after \d+ of \d+ bytes"):
         models.pull("mobilenet_v2")
     assert not (home / "mobilenet_v2.onnx").exists()
     path = models.pull("mobilenet_v2")
-    assert server.ranges[-1] == f"bytes={sources.ATTEMPTS * BREAKING_POINT}-"
+    assert server.ranges[-1] == f"bytes={download.ATTEMPTS * BREAKING_POINT}-"
     assert _source(path).endswith(store.sha256_of(weights))
 
 
 def test_a_file_that_changed_in_between_is_downloaded_anew(
     server: Server, weights: Path, home: Path
 ) -> None:
-    server.drops = sources.ATTEMPTS
+    server.drops = download.ATTEMPTS
     with pytest.raises(ModelError):
         models.pull("mobilenet_v2")
     server.tag = '"two"'
@@ -244,7 +244,7 @@ def test_other_weights_than_before_are_pointed_out(
 ) -> None:
     models.pull("mobilenet_v2")
     models.pull("mobilenet_v2", force=True)
-    note = f"not the weights that were there before: {server.url}"
+    note = f"These weights differ from those of the installed model: {server.url}"
     assert note not in capsys.readouterr().err
     other = tmp_path / "other.h5"
     shutil.copy(weights, other)
@@ -288,8 +288,8 @@ def test_with_no_way_out_the_error_says_what_to_do(
 def test_a_server_that_accepts_and_stays_silent_is_given_up(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sources, "OPENING_SECONDS", 0.2)
-    monkeypatch.setattr(sources, "CONNECT_SECONDS", 30)
+    monkeypatch.setattr(download, "OPENING_SECONDS", 0.2)
+    monkeypatch.setattr(download, "CONNECT_SECONDS", 30)
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
@@ -303,7 +303,9 @@ def test_a_server_that_accepts_and_stays_silent_is_given_up(
 def test_two_pulls_at_once_do_not_mix(server: Server, home: Path) -> None:
     home.mkdir()
     part = home / (sources.MOBILENET_FILE + ".part")
-    with sources._alone(part), pytest.raises(ModelError, match="another process is downloading"):
+    with download.exclusive(part), pytest.raises(
+        ModelError, match="another process is downloading"
+    ):
         models.pull("mobilenet_v2")
 
 

@@ -1,4 +1,4 @@
-"""int8: what is computed, how near it comes to float32, and what is said when it can't be made."""
+"""int8 models: their arithmetic, their fidelity to float32, and the errors of quantization."""
 
 from __future__ import annotations
 
@@ -19,24 +19,25 @@ from PIL import Image
 import photos
 from pomona import Featurizer, ModelError, bench, models
 from pomona.cli import main
-from pomona.models.arithmetic import MULTIPLY_ADDS
-from pomona.models.fidelity import compare
-from pomona.models.graph import (
-    GraphBuilder,
+from pomona.models.contract import (
     contract_metadata,
     features_output,
     images_input,
     write_model,
 )
-from pomona.models.int8_graph import Network, Statistics
-from pomona.models.quantizer import Quantized
-from pomona.models.rounding import round_filters
+from pomona.models.graph_builder import GraphBuilder
+from pomona.models.int8.fidelity import compare
+from pomona.models.int8.network import Network, Statistics
+from pomona.models.int8.quantizer import Quantized
+from pomona.models.int8.rounding import round_filters
+from pomona.models.int8.writer import write_int8
+from pomona.models.multiply_adds import MULTIPLY_ADDS
 from pomona.processor import int8_instructions, processor
 
 SIZE = 32
 CHANNELS = 32
 OLD_OPSET = 11
-#: What made weights reach; real ones, with their zeros, come nearer (test_models_efficientnet.py).
+#: A cosine that random weights reach; real weights come closer (test_models_efficientnet.py).
 NEAR = 0.99
 
 
@@ -92,7 +93,7 @@ def test_features_come_near_those_of_float32(
 ) -> None:
     found = cosines(float32, made.path, photos_folder)
     assert found.min() > NEAR
-    assert found.max() < 1  # they are not those of float32
+    assert found.max() < 1  # int8 was used
 
 
 def test_the_file_says_what_it_is_and_where_it_came_from(float32: Path, made: Quantized) -> None:
@@ -113,12 +114,12 @@ def test_onnx_runtime_computes_every_layer_in_int8(
     runtime = pytest.importorskip("onnxruntime")
     options = runtime.SessionOptions()
     options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
-    options.log_severity_level = 3  # it warns that the file is for this processor
+    options.log_severity_level = 3  # it warns that the file is for this CPU
     runtime.InferenceSession(made.path, options, providers=["CPUExecutionProvider"])
     kinds = Counter(node.op_type for node in onnx.load(tmp_path / "optimized.onnx").graph.node)
     convolutions = sum(node.op_type == "Conv" for node in onnx.load(float32).graph.node)
     assert kinds == {
-        "Reshape": 2,  # rows by four bytes, two pixels apart again: nothing is moved
+        "Reshape": 2,  # groups of four bytes, and back to pixels; neither moves data
         "QLinearConv": convolutions,
         "QLinearAdd": 1,
         "Transpose": 1,
@@ -169,7 +170,7 @@ def test_the_first_layer_computes_the_same_however_it_takes_the_pixels(
 ) -> None:
     net, random = GraphBuilder(*size), np.random.RandomState(kernel)
     weights = random.randint(-127, 128, (16, 3, kernel, kernel)).astype(np.float64)
-    weights[:, 0, 0, 0] = 127  # so that weights are whole numbers in int8 too
+    weights[:, 0, 0, 0] = 127  # so that int8 does not round the weights
     value = net.pad(net.arithmetic("Sub", net.images(), np.array(128.0)), pads)
     float32 = net.features(net.convolve(value, weights, stride=(2, 2), same=False))
     network = Network(float32)
@@ -182,9 +183,9 @@ def test_the_first_layer_computes_the_same_however_it_takes_the_pixels(
     Image.fromarray(random.randint(0, 256, (*size, 3)).astype(np.uint8)).save(photo, "PNG")
     expected, found = (
         Featurizer(write(model, tmp_path / "net.onnx")).featurize([photo.getvalue()])
-        for model in (float32, network.quantized(ranges))
+        for model in (float32, write_int8(network, ranges))
     )
-    # A feature is the average of values that were rounded to a unit.
+    # A feature is the average of values that are rounded to one unit.
     np.testing.assert_allclose(found, expected, atol=0.51 * unit)
     assert np.abs(expected).max() > unit
 
@@ -202,7 +203,7 @@ def test_a_layer_errs_by_nothing_on_average(tmp_path: Path) -> None:
         shifted: Statistics(-128, 127, colour - 128.0),
         result: Statistics(0, 1, expected),
     }
-    path = write(network.quantized(ranges), tmp_path / "net.onnx")
+    path = write(write_int8(network, ranges), tmp_path / "net.onnx")
     photo = io.BytesIO()
     Image.new("RGB", (SIZE, SIZE), tuple(colour)).save(photo, "PNG")
     # Half a unit of the bias and half a unit of the result; weights alone would err by 0.3.
@@ -331,7 +332,7 @@ def test_where_no_other_photo_can_be_read_those_of_the_calibration_are_compared(
 
 def test_a_folder_without_photos_is_refused(float32: Path, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("no photo")
-    with pytest.raises(ValueError, match="holds no photos to calibrate with"):
+    with pytest.raises(ValueError, match="holds no photos that can be read"):
         models.quantize(float32, tmp_path, tmp_path / "int8.onnx")
     with pytest.raises(FileNotFoundError):
         models.quantize(float32, tmp_path / "nowhere", tmp_path / "int8.onnx")
@@ -352,7 +353,7 @@ def test_photos_that_are_all_broken_are_refused_and_the_reason_is_told(
 ) -> None:
     for path in folder.rglob("*.jpg"):
         path.write_bytes(b"not a photo")
-    with pytest.raises(ValueError, match=r"holds no photos that .* 8 failed, the first .*\.jpg: "):
+    with pytest.raises(ValueError, match=r"holds no photos that .* 8 failed; the first .*\.jpg: "):
         models.quantize(float32, folder, tmp_path / "int8.onnx")
     assert not (tmp_path / "int8.onnx").exists()
 
@@ -360,7 +361,7 @@ def test_photos_that_are_all_broken_are_refused_and_the_reason_is_told(
 def test_an_int8_model_is_not_quantized_again(
     made: Quantized, photos_folder: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(ModelError, match=r"net8\.onnx can't be quantized: it is in int8 already"):
+    with pytest.raises(ModelError, match=r"net8\.onnx cannot be quantized: it is in int8 already"):
         models.quantize(made.path, photos_folder, tmp_path / "again.onnx")
 
 
@@ -374,7 +375,7 @@ def test_a_network_without_convolutions_is_refused(photos_folder: Path, tmp_path
         graph, ir_version=7, opset_imports=[helper.make_opsetid("", OLD_OPSET)]
     )
     path = write(model, tmp_path / "mean.onnx")
-    with pytest.raises(ModelError, match="can't be quantized: it has no convolution"):
+    with pytest.raises(ModelError, match="cannot be quantized: it has no convolution"):
         models.quantize(path, photos_folder, tmp_path / "int8.onnx")
 
 
@@ -403,9 +404,9 @@ def test_the_float32_model_is_never_replaced(
     float32: Path, photos_folder: Path, tmp_path: Path
 ) -> None:
     copy = Path(shutil.copy(float32, tmp_path / "copy.onnx"))
-    with pytest.raises(ModelError, match="is the float32 model itself"):
+    with pytest.raises(ModelError, match="is the float32 model; choose another"):
         models.quantize(copy, photos_folder, copy, overwrite=True)
-    with pytest.raises(ModelError, match=r"has to end in \.onnx"):
+    with pytest.raises(ModelError, match=r"does not end in \.onnx"):
         models.quantize(copy, photos_folder, tmp_path / "int8.bin")
 
 
@@ -417,7 +418,7 @@ def home(float32: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     model = onnx.load(float32)
     write(model, folder / "mobilenet_v2.onnx", "mobilenet_v2")
     monkeypatch.setenv("POMONA_HOME", str(folder))
-    # No test goes by a speed, so that it need not be measured for long.
+    # No test depends on the speed, so a short measurement is enough.
     monkeypatch.setattr("pomona.cli.model.measure", partial(bench.measure, seconds=0.1))
     return folder
 
@@ -431,9 +432,9 @@ def test_the_command_puts_it_beside_the_float32_model_for_the_bench(
     assert "name        mobilenet_v2_int8" in shown
     assert f"file        {home}/mobilenet_v2_int8.onnx" in shown
     assert "calibrated  16 photos; static" in shown
-    for line in ("compared    16 photos in 4 folders", "cosine      ", "nearest     the same"):
+    for line in ("compared    16 photos in 4 folders", "cosine      ", "neighbour   the same"):
         assert f"\n{line}" in shown
-    assert "one thread, by processor time" in shown
+    assert "one thread, by CPU time" in shown
     assert bench.default_models() == ["mobilenet_v2", "mobilenet_v2_int8"]
     assert main(command) == 1
     assert "exists already; --overwrite replaces it" in capsys.readouterr().err
@@ -443,7 +444,7 @@ def test_the_command_tells_programs_all_that_it_tells_people(
     home: Path, photos_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = ["model", "quantize", "mobilenet_v2", "--images", str(photos_folder), "--json"]
-    assert main(command) == 0
+    assert main([*command, "--threads", "1"]) == 0
     facts = json.loads(capsys.readouterr().out)
     assert facts["path"] == f"{home}/mobilenet_v2_int8.onnx"
     assert facts["fidelity"]["cosine_min"] > NEAR
@@ -516,6 +517,6 @@ def test_fidelity_counts_neighbours_of_the_same_folder() -> None:
     features = np.stack([np.cos(moved), np.sin(moved)], 1).astype(np.float32)
     found = compare(reference, features, labels)
     assert found.accuracy_float32 == 1
-    assert found.accuracy_int8 == 0.75  # the second is nearer to the third now
+    assert found.accuracy_int8 == 0.75  # the second is closer to the third now
     assert found.agreement == 0.75
     assert found.cosine_min == pytest.approx(np.cos(0.5), abs=1e-6)

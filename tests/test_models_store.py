@@ -88,7 +88,7 @@ def test_a_path_that_is_not_there_is_called_a_file(home: Path) -> None:
 def test_a_path_of_one_word_is_a_file_and_never_the_model_of_that_name(stored: Path) -> None:
     with pytest.raises(ModelError, match="there is no model file 'tiny'") as error:
         models.resolve(Path("tiny"))
-    assert "the model of that name is meant by the text 'tiny'" in str(error.value)
+    assert "to use the stored model, pass 'tiny'" in str(error.value)
 
 
 def test_no_text_is_no_model(home: Path) -> None:

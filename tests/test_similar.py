@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import outputs
-from pomona import Featurizer, similar
+from pomona import Featurizer, _vectors, similar
 from pomona.cli import main
 from pomona.models.store import sha256_of
 from pomona.results import LocalResults, Vectors
@@ -126,7 +126,7 @@ def test_a_query_must_be_one_vector_of_finite_numbers(results: LocalResults, que
 def test_the_neighbours_of_all_are_those_of_all_distances(
     paths: list[str], labels: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(similar, "_BLOCK", 16)
+    monkeypatch.setattr(_vectors, "BLOCK", 16)
     # Its distances to the nearest differ by 5e-5, which float32 tells apart on every processor.
     features = outputs.features_of(5, 9, seed=6)
     rows, distances = similar.Index([Vectors(paths, labels, features)]).neighbours(5)
@@ -149,7 +149,7 @@ def test_duplicates_are_all_pairs_within_the_threshold(
     threshold: float,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(similar, "_BLOCK", block)
+    monkeypatch.setattr(_vectors, "BLOCK", block)
     features[30] = features[2]  # the very same
     distances = plain_distances(features, features)
     one, two = np.triu_indices(45, 1)
@@ -167,7 +167,7 @@ def test_duplicates_are_all_pairs_within_the_threshold(
 def test_only_the_closest_pairs_are_kept_and_all_are_counted(
     features: np.ndarray, paths: list[str], labels: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(similar, "_BLOCK", 7)
+    monkeypatch.setattr(_vectors, "BLOCK", 7)
     photos = [Vectors(paths, labels, features)]
     every = similar.duplicates(photos, threshold=2)
     few = similar.duplicates(photos, threshold=2, most=5)

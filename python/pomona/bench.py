@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Callable, Sequence
 from pomona import _native
 from pomona._errors import ImageError
 from pomona._images import find_images
-from pomona.models.arithmetic import MULTIPLY_ADDS, multiply_adds
+from pomona.models.multiply_adds import MULTIPLY_ADDS, multiply_adds
 from pomona.models.store import BUILT_IN_NAMES, names
 from pomona.processor import int8_instructions, processor
 

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Iterable, Iterator, NamedTuple
 
 import numpy as np
 
+from pomona import _vectors
+from pomona._vectors import cosines_with_others, unit
 from pomona.results import Vectors
 
 if TYPE_CHECKING:
@@ -38,8 +40,6 @@ MOST_PAIRS = 10_000
 _ROUNDING = 1e-5
 # And candidates for the nearest, beyond those asked for.
 _SPARE = 16
-# Rows of each side of a product: 2048 x 2048 scores of float32 are 16 MiB.
-_BLOCK = 2048
 
 
 class Neighbour(NamedTuple):
@@ -126,15 +126,12 @@ class Index:
             return np.empty((n, 0), np.int64), np.empty((n, 0), np.float32)
         rows = np.empty((n, k), np.int64)
         distances = np.empty((n, k), np.float32)
-        for start in range(0, n, _BLOCK):
-            scores = self.units[start : start + _BLOCK] @ self.units.T
-            own = np.arange(len(scores))
-            scores[own, start + own] = -np.inf
-            best = np.argpartition(scores, n - k, axis=1)[:, n - k :]
-            values = np.take_along_axis(scores, best, axis=1)
+        for block, cosines in cosines_with_others(self.units):
+            best = np.argpartition(cosines, n - k, axis=1)[:, n - k :]
+            values = np.take_along_axis(cosines, best, axis=1)
             order = np.argsort(-values, axis=1, kind="stable")
-            rows[start : start + _BLOCK] = np.take_along_axis(best, order, axis=1)
-            distances[start : start + _BLOCK] = 1 - np.take_along_axis(values, order, axis=1)
+            rows[block] = np.take_along_axis(best, order, axis=1)
+            distances[block] = 1 - np.take_along_axis(values, order, axis=1)
         return rows, distances.clip(min=0)
 
 
@@ -210,10 +207,12 @@ def duplicates(
     with _spooled(blocks) as (paths, labels, units):
         n, found = len(paths), 0
         kept: list[tuple[float, int, int]] = []
-        for start in range(0, n, _BLOCK):
-            rows = units[start : start + _BLOCK]
-            for other in range(start, n, _BLOCK):
-                near = _close_pairs(rows, units[other : other + _BLOCK], threshold, start == other)
+        for start in range(0, n, _vectors.BLOCK):
+            rows = units[start : start + _vectors.BLOCK]
+            for other in range(start, n, _vectors.BLOCK):
+                near = _close_pairs(
+                    rows, units[other : other + _vectors.BLOCK], threshold, start == other
+                )
                 found += len(near[0])
                 kept += zip(
                     near[2].tolist(), (near[0] + start).tolist(), (near[1] + other).tolist()
@@ -228,14 +227,6 @@ def duplicates(
     return Duplicates(pairs, found, n)
 
 
-def unit(matrix: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Divide rows by their lengths; a row of zeros stays, and is 1 away from everything."""
-    lengths = np.sqrt(np.einsum("ij,ij->i", matrix, matrix, dtype=np.float64))
-    lengths[lengths == 0] = 1
-    units: NDArray[np.float32] = (matrix / lengths[:, None]).astype(np.float32)
-    return units
-
-
 def _close_pairs(
     rows: NDArray[np.float32], others: NDArray[np.float32], threshold: float, same: bool
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
@@ -246,8 +237,8 @@ def _close_pairs(
         once = one < two
         one, two = one[once], two[once]
     distances = np.empty(len(one))
-    for start in range(0, len(one), _BLOCK):
-        part = slice(start, start + _BLOCK)
+    for start in range(0, len(one), _vectors.BLOCK):
+        part = slice(start, start + _vectors.BLOCK)
         distances[part] = _distances(rows[one[part]], others[two[part]])
     near = distances <= threshold
     return one[near], two[near], distances[near]

@@ -1,14 +1,14 @@
-"""Build MobileNetV2s with Keras, save them in every way Keras knows, note what they compute.
+"""Build MobileNetV2s with Keras, and save them in every format, with the features they compute.
 
 Usage: python tests/support/keras_models.py FLAVOR PIXELS OUTPUT
 
 FLAVOR is the module to import: keras (3), tf_keras (2) or tensorflow.keras (2 or 3). PIXELS is a
 folder of HEIGHTxWIDTH.npy (uint8, [n, height, width, 3]). OUTPUT gets the files, NAME.npy (the
-features that Keras computes) and cases.json. A process of its own, because TensorFlow warns and
-stays; runs on Python 3.7 and TensorFlow 2.11 as well.
+features that Keras computes) and cases.json. A separate process, because TensorFlow prints warnings
+and cannot be unloaded; also runs on Python 3.7 and TensorFlow 2.11.
 
 The weights are random, but batch normalisation has the statistics of the photos, so that features
-are of the size that a trained network's are.
+are as large as those of a trained network.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Workshop:
         endings: tuple[str, ...],
         **convert: object,
     ) -> None:
-        """Save a model under a name with each ending; ``weights`` endings hold no configuration."""
+        """Save a model with each ending; ``weights`` files have no configuration."""
         np.save(str(self.output / (case + ".npy")), features)
         for ending in endings:
             name = ending if ending.startswith("mobilenet_v2") else case + ending
@@ -106,7 +106,7 @@ class Workshop:
         size = (96, 96)
         prepared = preprocess(self.photos(size))
         model = self.backbone(size, 0.35, prepared, include_top=True, classes=11)
-        # Keras 3 wants every file of weights to end in .weights.h5.
+        # Keras 3 requires the ending .weights.h5 for weights.
         keras_2 = self.keras.__version__.startswith("2")
         bare = OFFICIAL.format("0.35", 96, "") if keras_2 else ".weights.h5"
         features = self.features(model, prepared)
@@ -114,7 +114,7 @@ class Workshop:
         self.save("with_top_weights", model, size, features, (bare,), input_size=96)
 
     def nested(self, preprocess) -> None:
-        """As the transfer learning tutorials build it: augmentation, preprocessing, backbone."""
+        """As in the transfer learning tutorials: augmentation, preprocessing, backbone."""
         size = (96, 96)
         prepared = preprocess(self.photos(size))
         base = self.backbone(size, 0.35, prepared)
@@ -180,7 +180,7 @@ class Workshop:
         self.save("open_size", model, size, features, (".h5", ".keras"), **options)
 
     def rectangular(self) -> None:
-        """Odd sides, where padding is not what it is at even ones."""
+        """Odd sides, whose padding differs from that of even ones."""
         size = (97, 130)
         prepared = self.photos(size) * 2.0 / 255.0 - 1.0
         base = self.backbone(size, 0.35, prepared)
@@ -190,7 +190,7 @@ class Workshop:
         self.save("rectangular", model, size, self.features(base, prepared), (".h5", ".keras"))
 
     def resized(self) -> None:
-        """A model that resizes the photos itself, to a size of its own."""
+        """A model that resizes the photos itself."""
         size = (96, 96)
         layer = self.layers.Resizing(128, 128)
         prepared = np.asarray(layer(self.photos(size))) / 127.5 - 1.0
@@ -201,7 +201,7 @@ class Workshop:
         self.save("resized", model, size, self.features(base, prepared), (".h5", ".keras"))
 
     def shared(self, preprocess) -> None:
-        """Two photos through one backbone, as networks that compare photos have it."""
+        """Two photos through one backbone, as in networks that compare photos."""
         size = (96, 96)
         prepared = preprocess(self.photos(size))
         base = self.backbone(size, 0.35, prepared, pooling="avg")

@@ -1,4 +1,4 @@
-"""`pomona model`: get, make and look into models."""
+"""`pomona model`: get, make and inspect models."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
     import argparse
 
     from pomona.bench import Bench
-    from pomona.models.quantizer import Quantized
+    from pomona.models.int8.quantizer import Quantized
 
 
 def add(verbs: Any, common: argparse.ArgumentParser) -> None:
     """Declare the verb."""
     group = verbs.add_parser(
         "model",
-        help="get, make and look into models",
-        description="Get, make and look into models. They live in $POMONA_HOME, by default the "
-        "user's cache folder.",
+        help="get, make and inspect models",
+        description="Get, make and inspect models. They are stored in $POMONA_HOME, by default "
+        "the folder pomona in the user's cache folder.",
     )
     actions = group.add_subparsers(title="commands", metavar="COMMAND")
     group.set_defaults(command=lambda _: group.print_help(sys.stderr) or USAGE, unfinished="")
@@ -36,8 +36,8 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
     pull = actions.add_parser(
         "pull",
         parents=[common],
-        help="fetch a model's published weights and convert them",
-        description="Fetch a model's published weights and convert them.",
+        help="download a model's published weights and convert them",
+        description="Download a model's published weights and convert them.",
         epilog=f"example: pomona model pull {DEFAULT_MODEL}",
     )
     pull.add_argument(
@@ -47,15 +47,15 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help=f"{' or '.join(BUILT_IN_NAMES)} (default: {DEFAULT_MODEL})",
     )
-    pull.add_argument("--weights", metavar="FILE", help="the published weights, downloaded before")
-    pull.add_argument("--force", action="store_true", help="fetch it again if it is there")
-    pull.set_defaults(command=_model_pull, unfinished="the same command goes on where it stopped")
+    pull.add_argument("--weights", metavar="FILE", help="the published weights, if downloaded")
+    pull.add_argument("--force", action="store_true", help="download it even if it exists")
+    pull.set_defaults(command=_model_pull, unfinished="run the same command to resume")
 
     convert = actions.add_parser(
         "convert",
         parents=[common],
-        help="make a model of your own weights",
-        description="Make a model of Keras MobileNetV2 weights (.h5, .keras) or of an ONNX "
+        help="make a model from your own weights",
+        description="Make a model from Keras MobileNetV2 weights (.h5, .keras) or from an ONNX "
         "classifier.",
         epilog="example: pomona model convert mine.h5 -o mine.onnx",
     )
@@ -64,37 +64,35 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
         "-o",
         "--output",
         metavar="FILE.onnx",
-        help="the model to write (default: keep it under its --name with the pulled models)",
+        help="the model to write (default: store it with the pulled models under its --name)",
     )
     convert.add_argument("--name", metavar="NAME", help="the model's name (default: the file's)")
     convert.add_argument(
         "--input-size",
         type=height_and_width,
         metavar="N | HxW",
-        help="size of the images in pixels, where the file leaves it open (default: 224)",
+        help="size of the images in pixels, if the file leaves it open (default: 224)",
     )
     convert.add_argument(
         "--output-tensor",
         metavar="NAME",
         help="the tensor of an ONNX file that holds the features",
     )
-    for option, meaning in (("--mean", "is subtracted from"), ("--std", "then divides")):
-        convert.add_argument(
-            option,
-            type=numbers,
-            metavar="N | R,G,B",
-            help=f"what {meaning} the pixels, which are 0 to 255",
-        )
-    convert.add_argument("--license", metavar="TEXT", help="the weights' licence, to be noted")
+    for option, meaning in (
+        ("--mean", "what the model subtracts from the pixels, which are 0 to 255"),
+        ("--std", "what the model then divides the pixels by"),
+    ):
+        convert.add_argument(option, type=numbers, metavar="N | R,G,B", help=meaning)
+    convert.add_argument("--license", metavar="TEXT", help="the weights' licence, for the metadata")
     convert.set_defaults(command=_model_convert, unfinished="no model was written")
 
     quantize = actions.add_parser(
         "quantize",
         parents=[common],
-        help="make a model's int8 version: about twice as fast where the processor has VNNI",
-        description="Make the int8 version of a model. Photos like those that it will see set its "
-        "ranges; others tell how near its features come to those of float32. `pomona info` tells "
-        "whether int8 pays on this machine.",
+        help="make a model's int8 version: about twice as fast on a CPU with VNNI",
+        description="Make the int8 version of a model. Some photos set its ranges; others measure "
+        "how close its features are to those of float32. `pomona info` says whether int8 is faster "
+        "on this machine.",
         epilog=f"example: pomona model quantize {DEFAULT_MODEL} --images fruits",
     )
     quantize.add_argument("model", metavar="MODEL", help="the float32 model's name or file")
@@ -102,18 +100,18 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
         "--images",
         required=True,
         metavar="FOLDER",
-        help="photos like those that the model will see; their folders are their labels",
+        help="photos like those that the model will be used for; their folders are their labels",
     )
     quantize.add_argument(
         "-o",
         "--output",
         metavar="FILE.onnx",
-        help="the model to write (default: keep it under its name with the pulled models)",
+        help="the model to write (default: store it with the pulled models under its name)",
     )
     quantize.add_argument(
         "--name",
         metavar="NAME",
-        help=f"the model's name (default: the model's, then {NAME_SUFFIX})",
+        help=f"the new model's name (default: that of MODEL, with {NAME_SUFFIX})",
     )
     quantize.add_argument(
         "--photos",
@@ -122,17 +120,23 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
         metavar="N",
         help=f"photos that set the ranges, from all over the folder (default: {DEFAULT_PHOTOS})",
     )
+    quantize.add_argument(
+        "--threads",
+        type=positive,
+        metavar="N",
+        help="threads (default: one for each core that this process may use)",
+    )
     quantize.add_argument("--overwrite", action="store_true", help="replace the file if it exists")
     quantize.add_argument("--json", action="store_true", help="print JSON")
     quantize.set_defaults(
-        command=_model_quantize, unfinished="the model may not have been measured"
+        command=_model_quantize, unfinished="the model may exist, but was not measured"
     )
 
     info = actions.add_parser(
         "info",
         parents=[common],
-        help="what a model expects and gives",
-        description="Show what a model expects and gives, and where it came from.",
+        help="describe a model",
+        description="Show a model's input size, features, source and licence.",
         epilog=f"example: pomona model info {DEFAULT_MODEL}",
     )
     info.add_argument("model", metavar="MODEL", help="a model's name or file")
@@ -142,8 +146,8 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
     listing = actions.add_parser(
         "list",
         parents=[common],
-        help="the models there are",
-        description="List the models that were pulled and those that can be.",
+        help="list the models",
+        description="List the models in $POMONA_HOME and those that can be pulled.",
     )
     listing.set_defaults(command=_model_list, unfinished="nothing was shown")
 
@@ -175,7 +179,7 @@ def _model_convert(args: argparse.Namespace) -> int:
 
 def _model_quantize(args: argparse.Namespace) -> int:
     from pomona import models
-    from pomona.models import quantizer
+    from pomona.models.int8 import quantizer
 
     if int8_instructions() is None:
         complain(f"warning: {INT8_WITHOUT_INSTRUCTIONS}")
@@ -186,6 +190,7 @@ def _model_quantize(args: argparse.Namespace) -> int:
             args.output,
             name=args.name,
             photos=args.photos,
+            threads=args.threads,
             overwrite=args.overwrite,
         )
     except FileExistsError as error:
@@ -193,7 +198,7 @@ def _model_quantize(args: argparse.Namespace) -> int:
     if made.calibration_photos < quantizer.ENOUGH_PHOTOS:
         complain(
             f"warning: {count(made.calibration_photos, 'photo')} set the ranges; "
-            f"{quantizer.ENOUGH_PHOTOS} or more make them surer"
+            f"{quantizer.ENOUGH_PHOTOS} or more are better"
         )
     bench = measure([made.float32, made.path], threads=[1])
     if args.json:
@@ -206,11 +211,11 @@ def _model_quantize(args: argparse.Namespace) -> int:
 def _describe_quantized(made: Quantized, bench: Bench, facts: dict[str, Any]) -> str:
     fidelity = made.fidelity
     float32, int8 = bench.results
-    seen = ", which calibration saw too" if fidelity.seen_in_calibration else ""
+    seen = ", also used for calibration" if fidelity.seen_in_calibration else ""
     lines = []
     for path, reason in list(made.failed.items())[:1]:
         lines.append(
-            f"{count(len(made.failed), 'photo')} failed, the first of them {one_line(path)}: "
+            f"{count(len(made.failed), 'photo')} failed; the first is {one_line(path)}: "
             + one_line(reason)
         )
     compared = f"{count(fidelity.photos, 'photo')} in {count(fidelity.labels, 'folder')}"
@@ -218,20 +223,20 @@ def _describe_quantized(made: Quantized, bench: Bench, facts: dict[str, Any]) ->
         _describe_model(facts),
         "",
         f"compared    {compared}{seen}",
-        f"cosine      {fidelity.cosine_median:.4f} in the middle, {fidelity.cosine_1_percent:.4f} "
-        f"at 1%, {fidelity.cosine_min:.4f} at least",
+        f"cosine      median {fidelity.cosine_median:.4f}, 1st percentile "
+        f"{fidelity.cosine_1_percent:.4f}, minimum {fidelity.cosine_min:.4f}",
     ]
     if fidelity.agreement is not None:
-        lines.append(f"nearest     the same photo for {fidelity.agreement:.1%}")
+        lines.append(f"neighbour   the same nearest photo for {fidelity.agreement:.1%}")
     if fidelity.accuracy_float32 is not None and fidelity.accuracy_int8 is not None:
         lines.append(
             f"accuracy    {fidelity.accuracy_int8:.2%}, float32 {fidelity.accuracy_float32:.2%}: "
-            "the nearest other photo is in the same folder"
+            "the nearest photo is in the same folder"
         )
     lines.append(
         f"speed       {int8.images_per_second_undisturbed:,.1f} images/s, float32 "
         f"{float32.images_per_second_undisturbed:,.1f}: {int8.times_first_model:.2f}x, "
-        "one thread, by processor time"
+        "one thread, by CPU time"
     )
     return "\n".join(lines)
 
@@ -270,7 +275,7 @@ def _model_list(args: argparse.Namespace) -> int:
     lines += [f"  {name}" for name in present] or ["  none yet"]
     missing = [name for name in BUILT_IN_NAMES if name not in present]
     if missing:
-        lines.append("to be had with `pomona model pull NAME`:")
+        lines.append("available with `pomona model pull NAME`:")
         lines += [f"  {name}" for name in missing]
     show("\n".join(lines))
     return 0

@@ -1,20 +1,21 @@
-"""Turns what people have (Keras files, ONNX classifiers) into models that keep the contract."""
+"""Converts Keras files and ONNX classifiers to models that keep the contract."""
 
 from __future__ import annotations
 
-import os
 import pathlib
 from typing import TYPE_CHECKING
 
 from pomona._errors import ModelError
 from pomona.models import store
-from pomona.models.classifier import cut_classifier
-from pomona.models.graph import contract_metadata, write_model
-from pomona.models.keras_file import HDF5_MAGIC, ZIP_MAGIC
-from pomona.models.mobilenet import convert_keras, official_license
+from pomona.models.contract import contract_metadata, write_model
+from pomona.models.keras.file import HDF5_MAGIC, ZIP_MAGIC
+from pomona.models.keras.mobilenet import convert_keras, official_license
+from pomona.models.onnx_classifier import cut_classifier
 
 if TYPE_CHECKING:
-    from typing import Sequence, Tuple, Union
+    from typing import Mapping, Sequence, Tuple, Union
+
+    from pomona._typing import PathLike
 
     Numbers = Union[float, Sequence[float]]
     Size = Union[int, Tuple[int, int]]
@@ -25,52 +26,52 @@ _LARGEST_SIDE = 4096
 
 
 def convert(
-    weights: str | os.PathLike[str],
-    output: str | os.PathLike[str] | None = None,
+    weights: PathLike,
+    output: PathLike | None = None,
     *,
     name: str | None = None,
     input_size: Size | None = None,
     output_tensor: str | None = None,
     mean: Numbers | None = None,
     std: Numbers | None = None,
-    license: str | None = None,  # noqa: A002 - the name that the metadata has
+    license: str | None = None,  # noqa: A002 - the metadata's word
 ) -> str:
-    """Convert a Keras MobileNetV2 or an ONNX classifier to a model of Pomona's.
+    """Convert a Keras MobileNetV2 or an ONNX classifier to a model that Pomona runs.
 
     Parameters
     ----------
     weights : str or os.PathLike
         A ``.h5``, ``.weights.h5`` or ``.keras`` file that holds a MobileNetV2 (alone or inside
-        another model, any alpha, from Keras 2 or 3), or an ``.onnx`` file.
+        another model, with any alpha, from Keras 2 or 3), or an ``.onnx`` file.
     output : str or os.PathLike, optional
-        The file to write. Without it, the model goes to :func:`pomona.models.home`, where it is
-        found by its name.
+        The file to write. By default the model is stored in :func:`pomona.models.home` under its
+        name.
     name : str, optional
         The model's name; by default the stem of ``output``.
     input_size : int or (int, int), optional
-        Side, or height and width, of the images in pixels, where the file leaves them open.
+        Side, or height and width, of the images in pixels, if the file leaves them open.
         By default 224.
     output_tensor : str, optional
         ONNX only: the tensor that holds the features. It is ``[n, d]``, or a map ``[n, d, h, w]``
         that is averaged over its pixels.
     mean, std : float or sequence of float, optional
-        Normalisation of the pixels (0 to 255), one number or one a channel:
-        ``(pixel - mean) / std``. A Keras file's own preprocessing layers are kept; without any,
+        Normalisation of the pixels (0 to 255), one number or one per channel:
+        ``(pixel - mean) / std``. Preprocessing layers in a Keras file are kept; if there are none,
         the default is 127.5 and 127.5 (Keras' ``preprocess_input``). For ONNX, the default is
-        ImageNet's mean and deviation if the input is ``[n, 3, h, w]`` (PyTorch's habit), 127.5 and
-        127.5 if it is ``[n, h, w, 3]``.
+        ImageNet's mean and standard deviation if the input is ``[n, 3, h, w]`` (PyTorch), and
+        127.5 and 127.5 if it is ``[n, h, w, 3]`` (TensorFlow).
     license : str, optional
-        What to note as the licence of the weights.
+        Licence of the weights, for the metadata.
 
     Returns
     -------
     str
-        The absolute path of the model. A file that was there is replaced, but never `weights`.
+        The absolute path of the model. An existing file is replaced, but never `weights`.
 
     Raises
     ------
     ModelError
-        If the file cannot be converted; the message says what was found and what was expected.
+        If the file cannot be converted; the message says what it holds and what was expected.
     FileNotFoundError
         If there is no such file.
     """
@@ -82,18 +83,15 @@ def convert(
         )
     if not source.is_file():
         raise FileNotFoundError(f"there is no weights file {str(source)!r}")
-    target, name = _target(output, name)
+    target = store.output_path(output, name)
     if target.exists() and target.samefile(source):
-        raise ModelError(f"{source} is the file to convert: name another output")
-    checksum = store.sha256_of(source)
+        raise ModelError(f"{source} is the file to convert; choose another output")
+    license_name = license or official_license(source) or UNKNOWN_LICENSE
+    origin = f"{source.name} sha256:{store.sha256_of(source)}"
     write_converted(
         source,
         target,
-        contract_metadata(
-            name,
-            f"{source.name} sha256:{checksum}",
-            license or official_license(source) or UNKNOWN_LICENSE,
-        ),
+        contract_metadata(name or target.stem, origin, license_name),
         input_size=_size(input_size),
         output_tensor=output_tensor,
         mean=_numbers(mean, "mean"),
@@ -105,22 +103,22 @@ def convert(
 def write_converted(
     source: pathlib.Path,
     target: pathlib.Path,
-    metadata: dict[str, str],
+    metadata: Mapping[str, str],
     *,
     input_size: tuple[int, int] | None = None,
     output_tensor: str | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
 ) -> None:
-    """Convert one file to another, telling by its first bytes what it is."""
+    """Convert one file to another; its first bytes decide whether Keras wrote it."""
     with source.open("rb") as file:
         start = file.read(len(HDF5_MAGIC))
     is_keras = start == HDF5_MAGIC or start.startswith(ZIP_MAGIC)
     if not is_keras and source.suffix.lower() != store.MODEL_SUFFIX:
-        found = "it is empty" if not start else f"it begins with {start!r}"
+        content = f"begins with {start!r}" if start else "is empty"
         raise ModelError(
-            f"{source}: {found}; expected a .h5 or .keras file that holds a MobileNetV2, or an "
-            f"{store.MODEL_SUFFIX} file"
+            f"{source}: it {content}; expected a .h5 or .keras file that holds a MobileNetV2, or "
+            f"an {store.MODEL_SUFFIX} file"
         )
     try:
         if is_keras:
@@ -137,22 +135,6 @@ def write_converted(
     write_model(model, target, metadata)
 
 
-def _target(output: str | os.PathLike[str] | None, name: str | None) -> tuple[pathlib.Path, str]:
-    if output is None:
-        if name is None:
-            raise ValueError("give an output file, or a name for the model")
-        path = store.path_of(name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return path, name
-    path = pathlib.Path(output).expanduser().absolute()
-    if path.suffix.lower() != store.MODEL_SUFFIX:
-        raise ModelError(
-            f"the model's file {str(output)!r} has to end in {store.MODEL_SUFFIX}; to keep a model "
-            "by name, give the name and no file"
-        )
-    return path, name or path.stem
-
-
 def _size(size: Size | None) -> tuple[int, int] | None:
     if size is None:
         return None
@@ -166,12 +148,12 @@ def _size(size: Size | None) -> tuple[int, int] | None:
     return height, width
 
 
-def _numbers(numbers: Numbers | None, what: str) -> Sequence[float] | None:
+def _numbers(numbers: Numbers | None, argument: str) -> Sequence[float] | None:
     if numbers is None:
         return None
-    found = [float(numbers)] if isinstance(numbers, (int, float)) else [float(n) for n in numbers]
-    if len(found) not in (1, 3):
-        raise ValueError(f"{what} takes one number or three, not {len(found)}")
-    if what == "std" and not all(number > 0 for number in found):
-        raise ValueError(f"std has to be above 0, not {found}")
-    return found
+    values = [float(n) for n in ([numbers] if isinstance(numbers, (int, float)) else numbers)]
+    if len(values) not in (1, 3):
+        raise ValueError(f"{argument} takes one number or three, not {len(values)}")
+    if argument == "std" and not all(value > 0 for value in values):
+        raise ValueError(f"std must be above 0, not {values}")
+    return values

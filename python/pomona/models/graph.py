@@ -1,391 +1,121 @@
-"""Writes a network as an ONNX file that keeps Pomona's model contract.
-
-A :class:`GraphBuilder` takes the layers one after another. Padding and convolutions are held back
-until their result is needed, so that a batch normalisation that follows is folded into the
-convolution's weights, and explicit padding into its ``pads``.
-"""
+"""Reads and edits ONNX graphs of any origin."""
 
 from __future__ import annotations
 
-import pathlib
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
-
-from pomona._errors import ModelError
-from pomona._output import atomic_file
-from pomona.models.arithmetic import MULTIPLY_ADDS, multiply_adds
+from onnx import helper, numpy_helper
 
 if TYPE_CHECKING:
-    from typing import Any, Mapping, Sequence, Tuple
+    from typing import Any, Dict, Iterable, List, Optional, Tuple
 
-    from numpy.typing import ArrayLike, NDArray
+    from numpy.typing import NDArray
 
-    Pads = Tuple[int, int, int, int]
-    """Top, left, bottom, right, in pixels: the order of ONNX."""
+    Shape = List[Optional[int]]
+    """The sizes of a tensor; None for those that are open."""
 
-INPUT = "images"
-OUTPUT = "features"
-BATCH = "n"
-RESIZE = "bicubic"
+    Step = Tuple[str, List[str], Dict[str, Any]]
+    """An operator, its inputs after the first, and its attributes."""
 
-# Opset 13 and IR 7 are what ONNX 1.8 wrote (2020): every later ONNX Runtime reads them.
-OPSET = 13
-IR_VERSION = 7
-
-NO_PADS: Pads = (0, 0, 0, 0)
+FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE)
 
 
-def contract_metadata(name: str, source: str, license_name: str) -> dict[str, str]:
-    """Return the metadata that every model of Pomona's carries."""
-    return {
-        "pomona.name": name,
-        "pomona.resize": RESIZE,
-        "pomona.source": source,
-        "pomona.license": license_name,
-    }
-
-
-def images_input(height: int, width: int) -> onnx.ValueInfoProto:
-    """Return the contract's input: uint8 ``[n, height, width, 3]``."""
-    return helper.make_tensor_value_info(INPUT, TensorProto.UINT8, [BATCH, height, width, 3])
-
-
-def features_output(dim: int) -> onnx.ValueInfoProto:
-    """Return the contract's output: float32 ``[n, dim]``."""
-    return helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, [BATCH, dim])
-
-
-def write_model(model: onnx.ModelProto, path: pathlib.Path, metadata: Mapping[str, str]) -> None:
-    """Check a model and write it, whole or not at all; note how much it computes.
-
-    Metadata that says so already stays: a network may do the same with other operations.
-
-    Raises
-    ------
-    ModelError
-        If the graph is not valid ONNX.
-    """
-    try:
-        onnx.checker.check_model(model, full_check=True)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise ModelError(f"the converted graph is not valid ONNX: {error}") from error
-    count = None if MULTIPLY_ADDS in metadata else multiply_adds(model)
-    arithmetic = {} if count is None else {MULTIPLY_ADDS: str(count)}
-    helper.set_model_props(model, {**metadata, **arithmetic})
-    with atomic_file(path) as file:
-        file.write(model.SerializeToString(deterministic=True))
-
-
-def same_pads(height: int, width: int, kernel: tuple[int, int], stride: tuple[int, int]) -> Pads:
-    """Return TensorFlow's SAME padding: what is odd goes after, not before."""
-    before, after = [], []
-    for size, extent, step in zip((height, width), kernel, stride):
-        total = max((-(-size // step) - 1) * step + extent - size, 0)
-        before.append(total // 2)
-        after.append(total - total // 2)
-    return before[0], before[1], after[0], after[1]
-
-
-def _sum(one: Pads, other: Pads) -> Pads:
-    return one[0] + other[0], one[1] + other[1], one[2] + other[2], one[3] + other[3]
-
-
-@dataclass(frozen=True)
-class _Convolution:
-    """A convolution that is not written yet."""
-
-    source: str
-    weight: NDArray[np.float64]
-    bias: NDArray[np.float64]
-    stride: tuple[int, int]
-    dilation: tuple[int, int]
-    pads: Pads
-    groups: int
-
-
-@dataclass
-class Value:
-    """A tensor ``[n, channels, height, width]`` of the graph under construction.
-
-    ``name`` is empty while ``convolution`` is held back. ``scale``, a factor for each channel, and
-    then ``pads``, of zeros, are what the next layer still has to apply: a convolution does so for
-    nothing.
-    """
-
-    name: str
-    channels: int
-    height: int
-    width: int
-    scale: NDArray[np.float64] | None = None
-    pads: Pads = NO_PADS
-    convolution: _Convolution | None = None
-
-
-class GraphBuilder:
-    """Builds the graph from the contract's ``images`` to its ``features``.
+class Constants:
+    """The constants of a graph under construction; equal ones are stored once.
 
     Parameters
     ----------
-    height, width : int
-        Size of the images, in pixels.
+    prefix : str
+        Begins the names of constants that have no name of their own.
     """
 
-    def __init__(self, height: int, width: int) -> None:
-        self._height = height
-        self._width = width
-        self._nodes: list[onnx.NodeProto] = []
-        self._initializers: dict[tuple[Any, ...], onnx.TensorProto] = {}
+    def __init__(self, prefix: str) -> None:
+        self._prefix = prefix
+        self._tensors: dict[tuple[Any, ...], onnx.TensorProto] = {}
 
-    def images(self) -> Value:
-        """Return the pixels as float32 ``[n, 3, height, width]``, 0 to 255, RGB."""
-        # Bytes are moved faster than the floats that they become.
-        planes = self._node("Transpose", [INPUT], perm=[0, 3, 1, 2])
-        pixels = self._node("Cast", [planes], to=TensorProto.FLOAT)
-        return Value(pixels, 3, self._height, self._width)
+    @property
+    def tensors(self) -> list[onnx.TensorProto]:
+        """The constants, in the order in which they were added."""
+        return list(self._tensors.values())
 
-    def normalize(self, value: Value, mean: ArrayLike, std: ArrayLike) -> Value:
-        """Return ``(value - mean) / std``, with one number or one a channel."""
-        shifted = self.arithmetic("Sub", value, np.asarray(mean))
-        divisor = np.asarray(std, np.float64).reshape(-1)
-        return replace(shifted, scale=np.broadcast_to(1 / divisor, value.channels))
+    def add(self, values: NDArray[Any], name: str = "") -> str:
+        """Add a constant and return its name; a constant with its own name is never shared."""
+        key = (values.dtype.str, values.shape, values.tobytes(), name)
+        if key not in self._tensors:
+            name = name or f"{self._prefix}_{len(self._tensors)}"
+            self._tensors[key] = numpy_helper.from_array(values, name)
+        return self._tensors[key].name
 
-    def arithmetic(
-        self, operation: str, left: Value | NDArray[Any], right: Value | NDArray[Any]
-    ) -> Value:
-        """Return ``left operation right``, where at most one side is constant.
 
-        ``operation`` is the name of ONNX's operator. A constant holds one number or one a channel.
-        """
-        values = [side for side in (left, right) if isinstance(side, Value)]
-        first = values[0]
-        operands = [
-            self._settled(side) if isinstance(side, Value) else self._per_channel(side, first)
-            for side in (left, right)
-        ]
-        return Value(self._node(operation, operands), first.channels, first.height, first.width)
+def opset_of(model: onnx.ModelProto) -> int:
+    """Return the version of ONNX's own operators that a model is written in."""
+    versions = [entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")]
+    # Files without the field predate opset 2.
+    return max(versions, default=1)
 
-    def pad(self, value: Value, pads: Pads) -> Value:
-        """Return the value with a border of zeros."""
-        return replace(
-            value,
-            name=self._written(value),
-            convolution=None,
-            pads=_sum(value.pads, pads),
-            height=value.height + pads[0] + pads[2],
-            width=value.width + pads[1] + pads[3],
-        )
 
-    def resize_bilinear(self, value: Value, height: int, width: int) -> Value:
-        """Return the value resized as ``tf.image.resize`` does it, without antialiasing."""
-        # The batch is open, so that ONNX takes factors, and floors what they give.
-        factors = np.array([1, 1, height / value.height, width / value.width], np.float32)
-        for axis, sizes in ((2, (value.height, height)), (3, (value.width, width))):
-            if np.floor(np.float32(sizes[0]) * factors[axis]) < sizes[1]:
-                factors[axis] = np.nextafter(factors[axis], np.float32(np.inf))
-        name = self._node(
-            "Resize",
-            [self._settled(value), "", self._constant(factors)],
-            mode="linear",
-            coordinate_transformation_mode="half_pixel",
-        )
-        return Value(name, value.channels, height, width)
+def tensor_shape(value: onnx.ValueInfoProto) -> Shape | None:
+    """Return the shape of a tensor; None if not even its rank is known."""
+    if not value.type.tensor_type.HasField("shape"):
+        return None
+    sizes = value.type.tensor_type.shape.dim
+    return [size.dim_value if size.HasField("dim_value") else None for size in sizes]
 
-    def convolve(
-        self,
-        value: Value,
-        weight: NDArray[Any],
-        bias: NDArray[Any] | None = None,
-        *,
-        stride: tuple[int, int] = (1, 1),
-        dilation: tuple[int, int] = (1, 1),
-        same: bool = True,
-        groups: int = 1,
-    ) -> Value:
-        """Return a convolution.
 
-        Parameters
-        ----------
-        weight : numpy.ndarray
-            ``[filters, channels / groups, kernel height, kernel width]``
-        bias : numpy.ndarray, optional
-            ``[filters]``
-        same : bool
-            TensorFlow's SAME padding, else none (VALID).
-        """
-        filters, per_group = weight.shape[:2]
-        if per_group * groups != value.channels or filters % groups:
-            raise ModelError(
-                f"a convolution of shape {weight.shape} in {groups} group(s) does not fit "
-                f"its input of {value.channels} channels"
-            )
-        extent = tuple((k - 1) * d + 1 for k, d in zip(weight.shape[2:], dilation))
-        extra = same_pads(value.height, value.width, (extent[0], extent[1]), stride)
-        pads = extra if same else NO_PADS
-        height = (value.height + pads[0] + pads[2] - extent[0]) // stride[0] + 1
-        width = (value.width + pads[1] + pads[3] - extent[1]) // stride[1] + 1
-        if height < 1 or width < 1:
-            raise ModelError(
-                f"images of {self._height} x {self._width} pixels are too small for this network"
-            )
-        if groups > 1:
-            self._scaled(value)
-        factor = 1.0 if value.scale is None else value.scale[:, None, None]
-        convolution = _Convolution(
-            source=self._written(value),
-            weight=weight.astype(np.float64) * factor,
-            bias=np.zeros(filters) if bias is None else bias.astype(np.float64),
-            stride=stride,
-            dilation=dilation,
-            pads=_sum(pads, value.pads),
-            groups=groups,
-        )
-        return Value("", filters, height, width, convolution=convolution)
+def type_name(element: int) -> str:
+    """Return the name of an element type, such as ``float``."""
+    return str(onnx.TensorProto.DataType.Name(element)).lower()
 
-    def batch_norm(
-        self,
-        value: Value,
-        gamma: NDArray[Any],
-        beta: NDArray[Any],
-        mean: NDArray[Any],
-        variance: NDArray[Any],
-        *,
-        epsilon: float,
-    ) -> Value:
-        """Return the value normalised by stored statistics, each ``[channels]``.
 
-        Folded into the convolution before it where there is one.
-        """
-        for part in (gamma, beta, mean, variance):
-            if part.shape != (value.channels,):
-                raise ModelError(
-                    f"batch normalisation over {part.shape} does not fit its input of "
-                    f"{value.channels} channels"
-                )
-        scale = gamma.astype(np.float64) / np.sqrt(variance.astype(np.float64) + epsilon)
-        shift = beta.astype(np.float64) - mean.astype(np.float64) * scale
-        if value.convolution is None:
-            return self.arithmetic("Add", self.arithmetic("Mul", value, scale), shift)
-        folded = replace(
-            value.convolution,
-            weight=value.convolution.weight * scale[:, None, None, None],
-            bias=value.convolution.bias * scale + shift,
-        )
-        return Value("", value.channels, value.height, value.width, convolution=folded)
+def inferred_shapes(model: onnx.ModelProto) -> dict[str, Shape]:
+    """Return the shape of each tensor for which ONNX can infer one."""
+    graph = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
+    shapes: dict[str, Shape] = {tensor.name: list(tensor.dims) for tensor in graph.initializer}
+    for value in (*graph.input, *graph.value_info, *graph.output):
+        shape = tensor_shape(value)
+        if shape is not None:
+            shapes[value.name] = shape
+    return shapes
 
-    def relu(self, value: Value, maximum: float | None = None) -> Value:
-        """Return ``max(value, 0)``, and at most ``maximum`` if given."""
-        source = self._settled(value)
-        if maximum is None:
-            name = self._node("Relu", [source])
-        else:
-            bounds = [self._constant(np.float32(0)), self._constant(np.float32(maximum))]
-            name = self._node("Clip", [source, *bounds])
-        return Value(name, value.channels, value.height, value.width)
 
-    def add(self, left: Value, right: Value) -> Value:
-        """Return the sum of two values of one shape."""
-        shapes = [(side.channels, side.height, side.width) for side in (left, right)]
-        if shapes[0] != shapes[1]:
-            raise ModelError(
-                f"a residual connection adds tensors of shapes {shapes[0]} and {shapes[1]}"
-            )
-        return self.arithmetic("Add", left, right)
+def producers(graph: onnx.GraphProto) -> dict[str, onnx.NodeProto]:
+    """Return the node that produces each tensor."""
+    return {name: node for node in graph.node for name in node.output if name}
 
-    def features(self, value: Value) -> onnx.ModelProto:
-        """Finish with global average pooling: ``features`` is float32 ``[n, channels]``."""
-        pooled = self._node("GlobalAveragePool", [self._settled(value)])
-        self._node("Flatten", [pooled], output=OUTPUT, axis=1)
-        return self._model(value.channels)
 
-    def classes(self, value: Value, weight: NDArray[Any], bias: NDArray[Any]) -> onnx.ModelProto:
-        """Finish with a classification layer: ``features`` is float32 ``[n, classes]`` of scores.
+def consumers(graph: onnx.GraphProto) -> dict[str, list[onnx.NodeProto]]:
+    """Return the nodes that read each tensor; an output of the graph counts as one more."""
+    nodes: dict[str, list[onnx.NodeProto]] = {}
+    for node in graph.node:
+        for name in dict.fromkeys(node.input):
+            nodes.setdefault(name, []).append(node)
+    for value in graph.output:
+        nodes.setdefault(value.name, []).append(onnx.NodeProto())
+    return nodes
 
-        ``weight`` is ``[classes, channels]``, ``bias`` is ``[classes]``. Pomona's own models end in
-        features; this lets a test see that a network still tells a cat from an espresso.
-        """
-        pooled = self._node("GlobalAveragePool", [self._settled(value)])
-        flat = self._node("Flatten", [pooled], axis=1)
-        operands = [flat, self._constant(weight), self._constant(bias)]
-        self._node("Gemm", operands, output=OUTPUT, transB=1)
-        return self._model(len(bias))
 
-    def _model(self, dim: int) -> onnx.ModelProto:
-        graph = helper.make_graph(
-            self._nodes,
-            "pomona",
-            [images_input(self._height, self._width)],
-            [features_output(dim)],
-            list(self._initializers.values()),
-        )
-        return helper.make_model(
-            graph,
-            opset_imports=[helper.make_opsetid("", OPSET)],
-            ir_version=IR_VERSION,
-            producer_name="pomona",
-        )
+def attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:
+    """Return the value of a node's attribute, or `default` if the node does not have it."""
+    for candidate in node.attribute:
+        if candidate.name == name:
+            return helper.get_attribute_value(candidate)
+    return default
 
-    def _written(self, value: Value) -> str:
-        """Write the convolution that is held back, if one is; return the tensor's name."""
-        if value.convolution is not None:
-            parts = value.convolution
-            value.name = self._node(
-                "Conv",
-                [parts.source, self._constant(parts.weight), self._constant(parts.bias)],
-                kernel_shape=list(parts.weight.shape[2:]),
-                strides=list(parts.stride),
-                dilations=list(parts.dilation),
-                pads=list(parts.pads),
-                group=parts.groups,
-            )
-            value.convolution = None
-        return value.name
 
-    def _scaled(self, value: Value) -> str:
-        """Write the scale that is held back, if one is; return the tensor's name."""
-        name = self._written(value)
-        if value.scale is not None:
-            value.name = name = self._node("Mul", [name, self._per_channel(value.scale, value)])
-            value.scale = None
-        return name
+def chain(source: str, steps: list[Step], target: str, prefix: str) -> list[onnx.NodeProto]:
+    """Return nodes that lead from one tensor to another; the names between begin with `prefix`."""
+    nodes = []
+    for index, (operator, constants, attributes) in enumerate(steps):
+        output = target if index == len(steps) - 1 else f"{prefix}_{index}"
+        node = helper.make_node(operator, [source, *constants], [output], output, **attributes)
+        nodes.append(node)
+        source = output
+    return nodes
 
-    def _settled(self, value: Value) -> str:
-        """Write all that is held back of a value; return the name of its tensor."""
-        name = self._scaled(value)
-        if value.pads != NO_PADS:
-            top, left, bottom, right = value.pads
-            border = np.array([0, 0, top, left, 0, 0, bottom, right], np.int64)
-            value.name = name = self._node("Pad", [name, self._constant(border)])
-            value.pads = NO_PADS
-        return name
 
-    def _node(
-        self, operator: str, inputs: Sequence[str], output: str = "", **attributes: Any
-    ) -> str:
-        name = f"{operator}_{len(self._nodes)}"
-        produced = output or name
-        self._nodes.append(
-            helper.make_node(operator, list(inputs), [produced], name=name, **attributes)
-        )
-        return produced
-
-    def _per_channel(self, numbers: NDArray[Any], value: Value) -> str:
-        flat = np.asarray(numbers, np.float64).reshape(-1)
-        if flat.size not in (1, value.channels):
-            raise ModelError(
-                f"a constant of shape {numbers.shape} does not fit {value.channels} channels"
-            )
-        return self._constant(flat.reshape(1, -1, 1, 1))
-
-    def _constant(self, numbers: NDArray[Any] | np.generic) -> str:
-        array = np.asarray(numbers)
-        if array.dtype == np.float64:
-            array = array.astype(np.float32)
-        key = (array.dtype.str, array.shape, array.tobytes())
-        if key not in self._initializers:
-            name = f"constant_{len(self._initializers)}"
-            self._initializers[key] = numpy_helper.from_array(array, name)
-        return self._initializers[key].name
+def replace(items: Any, others: Iterable[Any]) -> None:
+    """Replace the items of a repeated protobuf field."""
+    others = list(others)
+    del items[:]
+    items.extend(others)

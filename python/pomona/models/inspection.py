@@ -1,4 +1,4 @@
-"""Tells what a model file is."""
+"""Reads model files and describes them."""
 
 from __future__ import annotations
 
@@ -11,23 +11,16 @@ import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from pomona._errors import ModelError
-from pomona.models.graph import INPUT, OUTPUT
+from pomona.models import contract
 from pomona.models.store import resolve, sha256_of
 
 if TYPE_CHECKING:
     from typing import Any
 
-#: Where a model that is not float32 notes what it is, and how it came about.
-PRECISION = "pomona.precision"
-CALIBRATION = "pomona.calibration"
-QUANTIZED_FROM = "pomona.quantized_from"
-#: The parameters of the model it came from: int8 has scales besides, and zeros.
-PARAMETERS = "pomona.parameters"
-FLOAT32 = "float32"
-INT8 = "int8"
+    from pomona._typing import PathLike
 
 
-def info(model: str | os.PathLike[str]) -> dict[str, Any]:
+def info(model: PathLike) -> dict[str, Any]:
     """Describe a model.
 
     Parameters
@@ -40,8 +33,8 @@ def info(model: str | os.PathLike[str]) -> dict[str, Any]:
     dict
         ``name``, ``path``, ``sha256``, ``input_size`` (height, width), ``dim``, ``resize``,
         ``source``, ``license``, ``parameters`` (their number), ``file_size`` (bytes) and
-        ``precision`` (``float32`` or ``int8``), of plain types, so that ``json.dumps`` takes it.
-        An int8 model of Pomona's also has ``calibration`` and ``quantized_from``.
+        ``precision`` (``float32`` or ``int8``), all of types that ``json.dumps`` accepts. An int8
+        model made by Pomona also has ``calibration`` and ``quantized_from``.
 
     Raises
     ------
@@ -49,43 +42,39 @@ def info(model: str | os.PathLike[str]) -> dict[str, Any]:
         If there is no such model or it breaks the model contract.
     """
     path = pathlib.Path(resolve(model))
-    graph_model = load_onnx(path)
-    metadata = {entry.key: entry.value for entry in graph_model.metadata_props}
-    graph = graph_model.graph
-    constants = {tensor.name for tensor in graph.initializer}
-    images = [value for value in graph.input if value.name not in constants]
+    proto = load_onnx(path)
     try:
-        height, width = _sizes(images, INPUT, onnx.TensorProto.UINT8, 4)[1:3]
-        dim = _sizes(list(graph.output), OUTPUT, onnx.TensorProto.FLOAT, 2)[1]
+        height, width, dim = contract.sizes_of(proto)
     except ModelError as error:
-        raise ModelError(f"{path} is not a model of Pomona's: {error}") from error
+        raise ModelError(f"{path} does not keep Pomona's model contract: {error}") from error
+    metadata = contract.metadata_of(proto)
     return {
-        "name": metadata.get("pomona.name", path.stem),
+        "name": metadata.get(contract.NAME, path.stem),
         "path": str(path),
         "sha256": sha256_of(path),
         "input_size": [height, width],
         "dim": dim,
-        "resize": metadata.get("pomona.resize", "unknown"),
-        "source": metadata.get("pomona.source", "unknown"),
-        "license": metadata.get("pomona.license", "unknown"),
-        "parameters": int(metadata.get(PARAMETERS, 0)) or _parameters(graph),
+        "resize": metadata.get(contract.RESIZE, "unknown"),
+        "source": metadata.get(contract.SOURCE, "unknown"),
+        "license": metadata.get(contract.LICENSE, "unknown"),
+        "parameters": int(metadata.get(contract.PARAMETERS, 0)) or _parameters(proto.graph),
         "file_size": path.stat().st_size,
-        "precision": metadata.get(PRECISION, FLOAT32),
+        "precision": metadata.get(contract.PRECISION, contract.FLOAT32),
         **{
             key.rpartition(".")[-1]: metadata[key]
-            for key in (CALIBRATION, QUANTIZED_FROM)
+            for key in (contract.CALIBRATION, contract.QUANTIZED_FROM)
             if key in metadata
         },
     }
 
 
-def load_onnx(path: str | os.PathLike[str]) -> onnx.ModelProto:
+def load_onnx(path: PathLike) -> onnx.ModelProto:
     """Read an ONNX file.
 
     Raises
     ------
     ModelError
-        If it is not one, or a file that it refers to is missing.
+        If it is not an ONNX file, or a file that it refers to is missing.
     """
     try:
         model = onnx.load(os.fspath(path))
@@ -96,32 +85,8 @@ def load_onnx(path: str | os.PathLike[str]) -> onnx.ModelProto:
     return model
 
 
-def tensor_shape(value: onnx.ValueInfoProto) -> list[int | None] | None:
-    """Return a tensor's sizes, None for those that are open; None if the rank is unknown."""
-    kind = value.type.tensor_type
-    if not kind.HasField("shape"):
-        return None
-    return [dim.dim_value if dim.HasField("dim_value") else None for dim in kind.shape.dim]
-
-
-def _sizes(values: list[onnx.ValueInfoProto], name: str, element: int, rank: int) -> list[int]:
-    """Return the fixed sizes of the one tensor that the contract wants; 0 for the open first."""
-    kind = onnx.TensorProto.DataType.Name(element).lower()
-    found = [value.name for value in values]
-    if found != [name]:
-        raise ModelError(f"it has {', '.join(found) or 'nothing'} where {name!r} is expected")
-    shape = tensor_shape(values[0])
-    if values[0].type.tensor_type.elem_type != element or shape is None or len(shape) != rank:
-        raise ModelError(f"{name!r} is not {kind} of rank {rank}")
-    if shape[0] is not None or None in shape[1:]:
-        raise ModelError(
-            f"{name!r} has the shape {shape}; only its first size may and must be open"
-        )
-    return [size or 0 for size in shape]
-
-
 def _parameters(graph: onnx.GraphProto) -> int:
-    """Count what the layers have learnt: tensors of weights, not bounds, indices or shapes."""
+    """Count the learnt parameters: tensors of weights, not bounds, indices or shapes."""
     kinds = onnx.TensorProto
     weights = (kinds.FLOAT, kinds.FLOAT16, kinds.DOUBLE, kinds.INT8, kinds.UINT8)
     counts = [

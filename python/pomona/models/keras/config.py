@@ -1,4 +1,4 @@
-"""Unfolds the configuration of a Keras model: nested models become one graph of layer calls."""
+"""Reads the configuration of a Keras model, with its nested models, as one graph of layer calls."""
 
 from __future__ import annotations
 
@@ -8,24 +8,46 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pomona._errors import ModelError
-from pomona.models.keras_file import is_model, layer_name, layers_of
 
 if TYPE_CHECKING:
-    from typing import Any, List, Union
+    from typing import Any, Dict, List, Tuple, Union
 
     from numpy.typing import NDArray
 
-    from pomona.models.keras_file import Config, LayerPath
+    Config = Dict[str, Any]
+    LayerPath = Tuple[str, ...]
+    """A layer's name, after the names of the models it is nested in."""
 
     Argument = Union["Call", NDArray[Any]]
     Outputs = List["Call"]
+    Results = Dict[Tuple[str, int], Outputs]
+    """What each call of each layer makes, by the layer's name and the call's number."""
 
 INPUT_LAYER = "InputLayer"
 
 
+def is_model(layer: Config) -> bool:
+    """Tell whether a layer is a model that has layers itself."""
+    return isinstance(layer["config"], list) or "layers" in layer["config"]
+
+
+def layers_of(model: Config) -> list[Config]:
+    """Return the configurations of a model's layers."""
+    layers = model["config"]
+    # Keras before 2.2.3 wrote a Sequential's layers without a dictionary around them.
+    return list(layers if isinstance(layers, list) else layers["layers"])
+
+
+def layer_name(layer: Config) -> str:
+    """Return the name in a layer's configuration; empty if it has none."""
+    config = layer["config"]
+    named = config if isinstance(config, dict) and "name" in config else layer
+    return str(named.get("name", ""))
+
+
 @dataclass(eq=False)
 class Call:
-    """One use of a layer that is not a model itself.
+    """A use of a layer that is not itself a model.
 
     Attributes
     ----------
@@ -36,7 +58,7 @@ class Call:
     config : dict
         The layer's own configuration.
     arguments : list of Call or numpy.ndarray
-        What it is called with, in order: results of other calls, and constants.
+        Results of other calls, and constants, in order.
     """
 
     path: LayerPath
@@ -51,13 +73,13 @@ class Call:
 
     @property
     def sources(self) -> list[Call]:
-        """The calls whose results this one takes."""
+        """The calls whose results are arguments of this one."""
         return [argument for argument in self.arguments if isinstance(argument, Call)]
 
 
 @dataclass(frozen=True)
 class _Reference:
-    """A tensor by the layer that makes it: which of its calls, which of that call's results."""
+    """A tensor: the layer that makes it, which call of the layer, which result of the call."""
 
     layer: str
     call: int
@@ -83,16 +105,16 @@ class ModelCalls:
         self._run(model, (), None)
 
     def consumers(self, call: Call) -> list[Call]:
-        """Return the calls that take the result of one."""
+        """Return the calls that take the result of a call."""
         return [other for other in self.calls if call in other.sources]
 
     def ancestors(self, call: Call) -> list[Call]:
-        """Return the calls that one depends on and itself, each after those it depends on."""
-        needed = {id(call)}
+        """Return a call and all calls it depends on, each after those it depends on."""
+        needed = {call}
         for other in reversed(self.calls):
-            if id(other) in needed:
-                needed.update(id(source) for source in other.sources)
-        return [other for other in self.calls if id(other) in needed]
+            if other in needed:
+                needed.update(other.sources)
+        return [other for other in self.calls if other in needed]
 
     def _run(self, model: Config, path: LayerPath, inputs: Outputs | None) -> Outputs:
         if not is_model(model):
@@ -100,14 +122,14 @@ class ModelCalls:
                 f"the file holds a {model.get('class_name')!r}, which does not list its layers; "
                 "expected a Functional or Sequential model (save its backbone on its own)"
             )
-        if isinstance(model["config"], list) or "input_layers" not in model["config"]:
-            return self._run_sequential(model, path, inputs)
-        return self._run_functional(model, path, inputs)
+        is_functional = "input_layers" in model["config"]
+        run = self._run_functional if is_functional else self._run_sequential
+        return run(model, path, inputs)
 
     def _run_sequential(self, model: Config, path: LayerPath, inputs: Outputs | None) -> Outputs:
         layers = layers_of(model)
         if inputs is None and layers and layers[0]["class_name"] != INPUT_LAYER:
-            # Keras 2 leaves the input layer out and gives its shape to the first layer.
+            # Keras 2 omits the input layer and gives its shape to the first layer.
             shape = _built_shape(model)
             inputs = [self._call({"class_name": INPUT_LAYER, "config": shape}, path, [])]
         current: Outputs = inputs or []
@@ -120,12 +142,11 @@ class ModelCalls:
     def _run_functional(self, model: Config, path: LayerPath, inputs: Outputs | None) -> Outputs:
         config = model["config"]
         layers = {layer_name(layer): layer for layer in layers_of(model)}
-        results: dict[str, list[tuple[int, Outputs]]] = {name: [] for name in layers}
-        given = _references(config["input_layers"])
-        for index, reference in enumerate(given):
+        results: Results = {}
+        for index, reference in enumerate(_references(config["input_layers"])):
             layer = layers[reference.layer]
-            made = [self._call(layer, path, [])] if inputs is None else [inputs[index]]
-            results[reference.layer].append((0, made))
+            source = self._call(layer, path, []) if inputs is None else inputs[index]
+            results[reference.layer, 0] = [source]
 
         waiting = [
             (name, number, node)
@@ -135,13 +156,12 @@ class ModelCalls:
         while waiting:
             postponed = []
             for name, number, node in waiting:
-                arguments = _arguments(node)
-                needed = [argument for argument in arguments if isinstance(argument, _Reference)]
-                if any(_result(results, reference) is None for reference in needed):
+                needed = _arguments(node)
+                arguments = [a for a in (_value(results, n) for n in needed) if a is not None]
+                if len(arguments) < len(needed):
                     postponed.append((name, number, node))
-                    continue
-                values = [self._value(results, argument) for argument in arguments]
-                results[name].append((number, self._apply(layers[name], path, values)))
+                else:
+                    results[name, number] = self._apply(layers[name], path, arguments)
             if len(postponed) == len(waiting):
                 raise ModelError(
                     f"layer {'/'.join((*path, postponed[0][0]))!r} is called with a tensor "
@@ -152,16 +172,6 @@ class ModelCalls:
             _result(results, reference) for reference in _references(config["output_layers"])
         ]
         return [output for output in outputs if output is not None]
-
-    def _value(
-        self, results: dict[str, list[tuple[int, Outputs]]], argument: _Reference | NDArray[Any]
-    ) -> Argument:
-        if not isinstance(argument, _Reference):
-            return argument
-        value = _result(results, argument)
-        if value is None:
-            raise ModelError(f"layer {argument.layer!r} has no call {argument.call}")
-        return value
 
     def _apply(self, layer: Config, path: LayerPath, arguments: list[Argument]) -> Outputs:
         if not is_model(layer):
@@ -184,20 +194,22 @@ def _built_shape(model: Config) -> Config:
     return {"name": "input", "batch_shape": shape}
 
 
-def _result(results: dict[str, list[tuple[int, Outputs]]], reference: _Reference) -> Call | None:
-    made = results.get(reference.layer, [])
-    for number, outputs in made:
-        if number == reference.call and reference.tensor < len(outputs):
-            return outputs[reference.tensor]
-    # Keras 2 counts the calls of a nested model from 1: 0 is the one that built it.
-    for number, outputs in made:
-        if number == reference.call - 1 and reference.tensor < len(outputs):
+def _value(results: Results, argument: _Reference | NDArray[Any]) -> Argument | None:
+    return _result(results, argument) if isinstance(argument, _Reference) else argument
+
+
+def _result(results: Results, reference: _Reference) -> Call | None:
+    """Return the call that makes a tensor; None if it has not been made yet."""
+    # Keras 2 counts the calls of a nested model from 1: call 0 built it.
+    for number in (reference.call, reference.call - 1):
+        outputs = results.get((reference.layer, number), [])
+        if reference.tensor < len(outputs):
             return outputs[reference.tensor]
     return None
 
 
 def _references(listed: Any) -> list[_Reference]:
-    """Read ``input_layers`` or ``output_layers``: one reference, a list or a dictionary of them."""
+    """Read ``input_layers`` or ``output_layers``: a reference, or a list or dictionary of them."""
     if isinstance(listed, dict):
         listed = list(listed.values())
     if listed and isinstance(listed[0], str):
@@ -206,49 +218,47 @@ def _references(listed: Any) -> list[_Reference]:
 
 
 def _arguments(node: Any) -> list[_Reference | NDArray[Any]]:
-    """Read what one call is given: tensors and numbers, in order.
+    """Read the arguments of a call: tensors and numbers, in order.
 
-    Keras 3 writes ``{"args": …, "kwargs": …}``; Keras 2 writes ``[layer, call, tensor, kwargs]``,
-    once for each tensor or, for operations such as ``x / 2``, by itself.
+    Keras 3 writes ``{"args": …, "kwargs": …}``. Keras 2 writes a list with
+    ``[layer, call, tensor, kwargs]`` for each tensor, or only one of these for operations such as
+    ``x / 2``.
     """
     if isinstance(node, dict):
         return _flatten([node.get("args", []), node.get("kwargs", {})])
     entries = [node] if node and isinstance(node[0], str) else node
-    found: list[_Reference | NDArray[Any]] = []
+    arguments: list[_Reference | NDArray[Any]] = []
     for entry in entries:
         if entry[0] == "_CONSTANT_VALUE":
-            found.append(np.asarray(entry[2], dtype=np.float64))
+            arguments.append(np.asarray(entry[2], dtype=np.float64))
         else:
-            found.append(_Reference(entry[0], entry[1], entry[2]))
+            arguments.append(_Reference(entry[0], entry[1], entry[2]))
         for value in (entry[3] if len(entry) > 3 else {}).values():
             if isinstance(value, list) and len(value) == 3 and isinstance(value[0], str):
-                found.append(_Reference(value[0], value[1], value[2]))
+                arguments.append(_Reference(value[0], value[1], value[2]))
             else:
-                found.extend(_flatten(value))
-    return found
+                arguments.extend(_flatten(value))
+    return arguments
 
 
 def _flatten(value: Any) -> list[_Reference | NDArray[Any]]:
-    """Collect the tensors and numbers of nested arguments; flags, names and None are not data."""
-    if isinstance(value, bool) or value is None or isinstance(value, str):
-        return []
-    if isinstance(value, (int, float)):
+    """Collect the tensors and numbers of nested arguments, without flags, names and None."""
+    if _is_number(value):
         return [np.asarray(value, dtype=np.float64)]
     if isinstance(value, list):
-        if value and all(_is_number(item) for item in value):
-            return [np.asarray(value, dtype=np.float64)]
-        return [found for item in value for found in _flatten(item)]
+        return [argument for item in value for argument in _flatten(item)]
     if isinstance(value, dict):
         kind = value.get("class_name")
         if kind == "__keras_tensor__":
             return [_Reference(*value["config"]["keras_history"])]
         if kind in ("__tensor__", "__numpy__"):
             return [np.asarray(value["config"]["value"], dtype=np.float64)]
-        return [found for item in value.values() for found in _flatten(item)]
+        return [argument for item in value.values() for argument in _flatten(item)]
     return []
 
 
 def _is_number(value: Any) -> bool:
+    """Tell whether a value is a number or a nested list of numbers."""
     if isinstance(value, list):
         return bool(value) and all(_is_number(item) for item in value)
     return isinstance(value, (int, float)) and not isinstance(value, bool)

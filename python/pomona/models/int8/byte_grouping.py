@@ -1,8 +1,8 @@
-"""The first convolution, arranged so that ONNX Runtime's fastest code takes the pixels as they are.
+"""Rearranges the first convolution for ONNX Runtime's fastest kernel, which halves its time.
 
-That code wants channels by the four, and pixels have three. A row of pixels is a row of bytes, and
-they can be taken by the four as well: the convolution gets a few weights of 0, for bytes that are
-none of its business, gives two neighbouring pixels at once, and takes half the time.
+That kernel needs groups of four channels, and pixels have three. But a row of pixels is a row of
+bytes, which can be grouped by four as well. The convolution then gets weights of 0 for the bytes
+that are not its own, and computes two neighbouring pixels at once.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-#: Pixels that the convolution gives at once.
+#: Pixels that the convolution computes at once.
 OUTPUTS = 2
 
-#: Bytes that are taken for a pixel.
+#: Bytes in a group.
 _UNIT = 4
-#: It has to go by so many pixels, with a kernel no wider: a wide one would be mostly zeros.
+#: The only stride that is rearranged, and the widest kernel: a wider one would be mostly zeros.
 _STRIDE = 2
 _WIDEST = 3
 
 
 @dataclass(frozen=True)
 class Grouping:
-    """A convolution over bytes: what becomes of its weights, input and output."""
+    """A convolution over groups of bytes: its weights, and the shapes of its input and output."""
 
     #: int8 ``[filters of both pixels, 4, kernel height, kernel width in fours]``.
     weights: NDArray[np.int8]
@@ -41,7 +41,7 @@ class Grouping:
 def group_bytes(
     weights: NDArray[np.int8], height: int, width: int, strides: list[int], pads: list[int]
 ) -> Grouping | None:
-    """Arrange a convolution over the bytes of rows.
+    """Rearrange a convolution over groups of four bytes of a row.
 
     Parameters
     ----------
@@ -50,12 +50,12 @@ def group_bytes(
     height, width : int
         Size of the images, in pixels.
     strides, pads : list of int
-        As ONNX has them: down and across; top, left, bottom, right.
+        In the order of ONNX: down, across; top, left, bottom, right.
 
     Returns
     -------
     Grouping or None
-        None if the bytes of a row do not come out even, or it would not be faster.
+        None if the bytes of a row do not divide into groups, or it would not be faster.
     """
     filters, channels, rows, columns = weights.shape
     top, left, bottom, right = pads
@@ -67,7 +67,7 @@ def group_bytes(
     if row % _UNIT or step % _UNIT or out_width % OUTPUTS:
         return None
     before = -(-left * channels // _UNIT)
-    # From the first byte that the first pixel takes to the last that its neighbour does.
+    # From the first byte of the first pixel to the last byte of its neighbour.
     last = (_STRIDE * (OUTPUTS - 1) + columns - left) * channels - 1
     units = before + last // _UNIT + 1
     after = (out_width // OUTPUTS - 1) * (step // _UNIT) + units - row // _UNIT - before

@@ -1,8 +1,8 @@
-"""Reads the tensors of a PyTorch file of the old kind (before 1.6), without PyTorch.
+"""Reads the tensors of a PyTorch file in the format before 1.6, without PyTorch.
 
-Such a file is a row of pickles (magic number, protocol, system, the object, the storages' keys)
-followed by the raw storages. Only the few names that a state dict needs are unpickled, so that
-the file can't run code.
+Such a file is a sequence of pickles (magic number, protocol, system, the object, the storages'
+keys), followed by the raw storages. The unpickler accepts only the few names that a state dict
+needs, so the file cannot run code.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ import numpy as np
 from pomona._errors import ModelError
 
 if TYPE_CHECKING:
-    import os
     from typing import IO, Any
 
     from numpy.typing import NDArray
+
+    from pomona._typing import PathLike
 
 MAGIC_NUMBER = 0x1950A86A20F9469CFC6C
 PROTOCOL = 1001
@@ -34,16 +35,8 @@ _DTYPES = {
     "IntStorage": np.dtype("<i4"),
 }
 
-
-# What unpickling raises on bytes that are not, or no longer, a pickle.
-_DAMAGE = (
-    pickle.UnpicklingError,
-    EOFError,
-    AttributeError,
-    LookupError,
-    TypeError,
-    ValueError,
-)
+# The errors of unpickling bytes that are not a pickle, or a damaged one.
+_DAMAGE = (pickle.UnpicklingError, EOFError, AttributeError, LookupError, TypeError, ValueError)
 
 
 @dataclass(frozen=True)
@@ -69,7 +62,7 @@ def _rebuild_tensor(
 
 
 class _Unpickler(pickle.Unpickler):
-    """Knows ordered dictionaries, tensors and storages, and nothing else."""
+    """Accepts ordered dictionaries, tensors and storages, and nothing else."""
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) == ("collections", "OrderedDict"):
@@ -83,22 +76,22 @@ class _Unpickler(pickle.Unpickler):
     def persistent_load(self, pid: Any) -> _Storage:
         kind, dtype, key, _location, _count, view = pid
         if kind != "storage" or view is not None:
-            raise ModelError("the file's storages are of an unknown kind")
+            raise ModelError("the file has storages of an unknown kind")
         return _Storage(key, dtype)
 
 
-def read_state_dict(path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:
+def read_state_dict(path: PathLike) -> dict[str, NDArray[Any]]:
     """Return the named tensors of a state dict.
 
     Raises
     ------
     ModelError
-        If the file is not of this kind, is damaged or holds anything but tensors.
+        If the file has another format, is damaged or holds anything but tensors.
     """
     try:
         with pathlib.Path(path).open("rb") as file:
             if _unpickle(file) != MAGIC_NUMBER or _unpickle(file) != PROTOCOL:
-                raise ModelError("the file is not a PyTorch file of the kind before 1.6")
+                raise ModelError("the file is not a PyTorch file in the format before 1.6")
             system = _unpickle(file)
             if not system.get("little_endian", True):
                 raise ModelError("the file was written on a big-endian machine")
@@ -127,12 +120,12 @@ def _read_storage(file: IO[bytes], dtype: np.dtype[Any]) -> NDArray[Any]:
 def _read(file: IO[bytes], size: int) -> bytes:
     data = file.read(size)
     if len(data) != size:
-        raise EOFError(f"expected {size} more bytes, found {len(data)}")
+        raise EOFError(f"expected {size} more bytes, got {len(data)}")
     return data
 
 
 def _view(tensor: _Tensor, storage: NDArray[Any]) -> NDArray[Any]:
-    """Lay a tensor over its storage; strides are honoured and stay inside of it."""
+    """Copy a tensor out of its storage, by its strides, which must not leave the storage."""
     last = tensor.offset + sum((n - 1) * s for n, s in zip(tensor.shape, tensor.strides))
     if tensor.offset < 0 or min(tensor.strides, default=0) < 0 or last >= len(storage):
         raise ValueError("a tensor reaches outside of its storage")

@@ -163,7 +163,7 @@ def test_a_uint8_input_gets_the_pixels_as_they_are(pixels: np.ndarray, tmp_path:
         path = models.convert(source, tmp_path / "m.onnx", output_tensor="flat")
         expected = network.expected(pixels, 0, 1)
         np.testing.assert_allclose(_features(path, pixels), expected, rtol=1e-4)
-        with pytest.raises(ModelError, match="leave out mean and std"):
+        with pytest.raises(ModelError, match="omit mean and std"):
             models.convert(source, tmp_path / "m.onnx", output_tensor="flat", mean=0)
 
 
@@ -230,7 +230,7 @@ def test_a_network_that_normalises_itself_is_not_guessed_at(
     pixels: np.ndarray, tmp_path: Path
 ) -> None:
     source = Network(before=("Sub", "Mul")).save(tmp_path / "c.onnx")
-    with pytest.raises(ModelError, match=r"computes on its input itself \(Sub 'Sub'\)"):
+    with pytest.raises(ModelError, match=r"normalises its input itself \(Sub 'Sub'\)"):
         models.convert(source, tmp_path / "m.onnx", output_tensor="flat")
     models.convert(source, tmp_path / "m.onnx", output_tensor="flat", mean=0, std=1)
 
@@ -305,14 +305,14 @@ def test_a_classifier_is_never_replaced_by_its_own_features(tmp_path: Path) -> N
     whole = source.read_bytes()
     (tmp_path / "link.onnx").symlink_to(source)
     for output in (source, tmp_path / "link.onnx"):
-        with pytest.raises(ModelError, match="is the file to convert: name another output"):
+        with pytest.raises(ModelError, match="is the file to convert; choose another output"):
             models.convert(source, output, output_tensor="flat")
     assert source.read_bytes() == whole
 
 
 def test_the_output_has_to_be_an_onnx_file(tmp_path: Path) -> None:
     source = Network().save(tmp_path / "c.onnx")
-    with pytest.raises(ModelError, match=r"has to end in \.onnx"):
+    with pytest.raises(ModelError, match=r"does not end in \.onnx"):
         models.convert(source, tmp_path / "m.h5", output_tensor="flat")
     with pytest.raises(ValueError, match="give an output file, or a name"):
         models.convert(source, output_tensor="flat")

@@ -1,0 +1,1 @@
+"""Makes the int8 version of a model, calibrated on photos."""

@@ -1,0 +1,1 @@
+"""Keras files of a MobileNetV2, read without Keras."""

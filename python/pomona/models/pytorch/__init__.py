@@ -1,0 +1,1 @@
+"""EfficientNet-Lite0 from PyTorch weights, read without PyTorch."""
