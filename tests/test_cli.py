@@ -408,7 +408,7 @@ def test_model_info_tells_what_a_model_expects_and_gives(
     assert main(["model", "info", str(tiny_model)]) == 0
     text = capsys.readouterr().out
     assert "images      8 x 8 pixels, resized bicubic" in text
-    assert "features    16 a photo" in text
+    assert "features    16 per photo" in text
     assert models.store.sha256_of(tiny_model) in text
 
 

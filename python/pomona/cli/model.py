@@ -256,7 +256,7 @@ def _describe_model(facts: dict[str, Any]) -> str:
         "file": f"{facts['path']} ({size(facts['file_size'])})",
         "sha256": facts["sha256"],
         "images": f"{height} x {width} pixels, resized {facts['resize']}",
-        "features": f"{facts['dim']:,} a photo",
+        "features": f"{facts['dim']:,} per photo",
         "parameters": f"{facts['parameters']:,}",
         "source": facts["source"],
         "license": facts["license"],
