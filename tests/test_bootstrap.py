@@ -302,7 +302,10 @@ def test_a_model_that_does_not_work_leaves_the_one_before(
         (["s3://orchard/a", "--modle", "x"], "unknown option --modle"),
         (["s3://orchard/a", "--model", "mobilenet_v2"], "not the S3 URI of a model"),
         (["s3://barren/wheelhouse/emr-6.4.0"], "bucket barren does not exist"),
-        (["s3://orchard/wheelhouse/emr-6.4"], "s3://orchard/wheelhouse/emr-6.4/SHA256SUMS does not exist"),
+        (
+            ["s3://orchard/wheelhouse/emr-6.4"],
+            "s3://orchard/wheelhouse/emr-6.4/SHA256SUMS does not exist",
+        ),
     ],
 )
 def test_a_wrong_address_is_named(node: Node, arguments: list[str], happened: str):
