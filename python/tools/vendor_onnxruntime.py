@@ -1,4 +1,4 @@
-"""Downloads ONNX Runtime to `python/pomona/lib`, and makes it work with Amazon Linux 2's glibc 2.26.
+"""Downloads ONNX Runtime to `python/pomona/lib`, and lets it load with glibc 2.26 (Amazon Linux 2).
 
 Usage: python vendor_onnxruntime.py
 
