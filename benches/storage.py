@@ -100,8 +100,8 @@ def measure(photos: Path, rounds: int, count: int) -> list[str]:
         f"{plural(rounds, 'interleaved round')}, but only one round for `binaryFile` and the bad "
         f"day. The bad day delays requests by {1000 * ROUGH['delay']:.0f} ms plus random "
         f"{1000 * ROUGH['jitter']:.0f} ms on average, and {BAD_SHARE:.0%} of its reads are "
-        "refused, reset or cut off. The server runs on the same cores. Memory: in addition to that of an "
-        f"idle worker; {LARGE_ROWS} reads of a photo of {LARGE_MB} MB and "
+        "refused, reset or cut off. The server runs on the same cores. Memory: in addition to that "
+        f"of an idle worker; {LARGE_ROWS} reads of a photo of {LARGE_MB} MB and "
         f"{megapixels(LARGE_SIZE)} megapixels by {CORES} workers, with at most "
         f"{memory['at_once']:.0f} concurrent reads.",
     ]
