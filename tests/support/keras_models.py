@@ -1,14 +1,14 @@
-"""Build MobileNetV2s with Keras, save them in every way Keras knows, note what they compute.
+"""Builds MobileNetV2 models with Keras, and saves them in every format with their features.
 
 Usage: python tests/support/keras_models.py FLAVOR PIXELS OUTPUT
 
 FLAVOR is the module to import: keras (3), tf_keras (2) or tensorflow.keras (2 or 3). PIXELS is a
-folder of HEIGHTxWIDTH.npy (uint8, [n, height, width, 3]). OUTPUT gets the files, NAME.npy (the
-features that Keras computes) and cases.json. A process of its own, because TensorFlow warns and
-stays; runs on Python 3.7 and TensorFlow 2.11 as well.
+folder of HEIGHTxWIDTH.npy (uint8, [n, height, width, 3]). The files go to OUTPUT, with NAME.npy
+(the features that Keras computes) and cases.json. Runs in its own process, because TensorFlow
+prints warnings and cannot be unloaded; also runs on Python 3.7 with TensorFlow 2.11.
 
-The weights are random, but batch normalisation has the statistics of the photos, so that features
-are of the size that a trained network's are.
+The weights are random, but batch normalisation has the statistics of the photos, so that the
+features have realistic magnitudes.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ CALIBRATION_PHOTOS = 16
 
 
 class Workshop:
-    """Builds and saves the models of one flavour of Keras."""
+    """Builds and saves the models with one flavour of Keras."""
 
     def __init__(self, flavor: str, pixels: Path, output: Path) -> None:
         self.keras = importlib.import_module(flavor)
@@ -39,7 +39,7 @@ class Workshop:
         return np.load(self.pixels / "{}x{}.npy".format(*size)).astype(np.float32)
 
     def backbone(self, size: tuple[int, int], alpha: float, prepared: np.ndarray, **options):
-        """Return a MobileNetV2 with batch-norm statistics of the prepared photos."""
+        """Return a MobileNetV2 with the batch-norm statistics of the prepared photos."""
         options.setdefault("include_top", False)
         options.setdefault("input_shape", (*size, 3))
         model = self.keras.applications.MobileNetV2(alpha=alpha, weights=None, **options)
@@ -57,7 +57,7 @@ class Workshop:
         return model
 
     def features(self, model, prepared: np.ndarray) -> np.ndarray:
-        """Return the average of the backbone's last map."""
+        """Return the spatial average of the backbone's last feature map."""
         last = model.get_layer("out_relu").output
         maps = self.keras.Model(model.inputs, last).predict(prepared, verbose=0)
         return maps.mean(axis=(1, 2))
@@ -71,7 +71,7 @@ class Workshop:
         endings: tuple[str, ...],
         **convert: object,
     ) -> None:
-        """Save a model under a name with each ending; ``weights`` endings hold no configuration."""
+        """Save a model with each file ending. Files with ``weights`` have no configuration."""
         np.save(str(self.output / (case + ".npy")), features)
         for ending in endings:
             name = ending if ending.startswith("mobilenet_v2") else case + ending
@@ -106,7 +106,7 @@ class Workshop:
         size = (96, 96)
         prepared = preprocess(self.photos(size))
         model = self.backbone(size, 0.35, prepared, include_top=True, classes=11)
-        # Keras 3 wants every file of weights to end in .weights.h5.
+        # Keras 3 requires that the names of weights files end in .weights.h5.
         keras_2 = self.keras.__version__.startswith("2")
         bare = OFFICIAL.format("0.35", 96, "") if keras_2 else ".weights.h5"
         features = self.features(model, prepared)
@@ -114,7 +114,7 @@ class Workshop:
         self.save("with_top_weights", model, size, features, (bare,), input_size=96)
 
     def nested(self, preprocess) -> None:
-        """As the transfer learning tutorials build it: augmentation, preprocessing, backbone."""
+        """As in tutorials on transfer learning: augmentation, preprocessing, backbone."""
         size = (96, 96)
         prepared = preprocess(self.photos(size))
         base = self.backbone(size, 0.35, prepared)
@@ -149,7 +149,7 @@ class Workshop:
         self.save("sequential", model, size, self.features(base, prepared), (".h5", ".keras"))
 
     def unfolded(self, preprocess) -> None:
-        """A head built on the backbone's own tensors: one flat model, no preprocessing."""
+        """A head on the backbone's own tensors: one flat model, without preprocessing."""
         size = (128, 128)
         prepared = preprocess(self.photos(size))
         base = self.backbone(size, 0.5, prepared)
@@ -171,7 +171,7 @@ class Workshop:
         self.save("normalized", model, size, self.features(base, prepared), (".h5", ".keras"))
 
     def open_size(self, preprocess) -> None:
-        """Height and width left open, and pixels scaled outside of the model."""
+        """Without a fixed height and width, and with pixels scaled outside of the model."""
         size = (128, 128)
         prepared = self.photos(size) / 255.0
         model = self.backbone(size, 0.35, prepared, input_shape=(None, None, 3), pooling="avg")
@@ -180,7 +180,7 @@ class Workshop:
         self.save("open_size", model, size, features, (".h5", ".keras"), **options)
 
     def rectangular(self) -> None:
-        """Odd sides, where padding is not what it is at even ones."""
+        """An odd height, which changes the padding."""
         size = (97, 130)
         prepared = self.photos(size) * 2.0 / 255.0 - 1.0
         base = self.backbone(size, 0.35, prepared)
@@ -190,7 +190,7 @@ class Workshop:
         self.save("rectangular", model, size, self.features(base, prepared), (".h5", ".keras"))
 
     def resized(self) -> None:
-        """A model that resizes the photos itself, to a size of its own."""
+        """A model that resizes the photos itself, to another size."""
         size = (96, 96)
         layer = self.layers.Resizing(128, 128)
         prepared = np.asarray(layer(self.photos(size))) / 127.5 - 1.0
@@ -201,7 +201,7 @@ class Workshop:
         self.save("resized", model, size, self.features(base, prepared), (".h5", ".keras"))
 
     def shared(self, preprocess) -> None:
-        """Two photos through one backbone, as networks that compare photos have it."""
+        """Two photos through one backbone, as in networks that compare photos."""
         size = (96, 96)
         prepared = preprocess(self.photos(size))
         base = self.backbone(size, 0.35, prepared, pooling="avg")
