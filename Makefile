@@ -47,7 +47,7 @@ TESTED_WHEELHOUSES := $(foreach release,6.4.0 7.14.0,$(call wheelhouse_of,$(rele
 
 # What the commands for a cluster are told; DRY_RUN=1 prints their calls of AWS and makes none.
 RELEASE ?= emr-$(EMR:emr-%=%)
-emr = PYTHONPATH=python/tools python3 -m emr $(1) $(foreach name,BUCKET KEY SUBNET MY_IP REGION RELEASE INSTANCE \
+emr = PYTHONPATH=python/tools:python python3 -m emr $(1) $(foreach name,BUCKET KEY SUBNET MY_IP REGION RELEASE INSTANCE \
 	WORKERS TASKS IDLE MODEL OUTPUT ARGS DRY_RUN ALLOW_REGION EVERY \
 	$(if $(filter file,$(origin IMAGES)),,IMAGES),$(if $($(name)),'$(name)=$(subst ','\'',$($(name)))'))
 

@@ -1,4 +1,4 @@
-"""What the contenders share: their arguments, the photos and the clock. Runs on Python 3.7."""
+"""Arguments, photos and timing of the contenders. Runs on Python 3.7."""
 
 import argparse
 import json
@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 CALL = 320
-"""Photos in one call of a contender: ten of the reference's batches, as a Spark task's worth."""
+"""Photos per call of a contender: ten batches of the reference, or about one Spark task."""
 
 WARM_UP = 64
 
@@ -23,12 +23,12 @@ def arguments(description):
 
 
 def cores():
-    """Return how many cores this process is pinned to; some libraries would start more threads."""
+    """Return the number of cores this process is pinned to, which some libraries do not respect."""
     return len(os.sched_getaffinity(0))
 
 
 def photos_in(folder):
-    """Return the bytes of all JPEG files below `folder`, in the order of their paths."""
+    """Return the content of all JPEG files below `folder`, in the order of their paths."""
     return [path.read_bytes() for path in paths_in(folder)]
 
 
@@ -37,12 +37,12 @@ def paths_in(folder):
 
 
 def call_of(photos, start):
-    """Return the photos of the call that begins at `start`, going round and round."""
+    """Return the photos of the call that begins at `start`, wrapping around at the end."""
     return [photos[(start + i) % len(photos)] for i in range(CALL)]
 
 
 def measure(featurize, photos, seconds):
-    """Call `featurize` with lists of photos for `seconds` and print what it did, as JSON."""
+    """Call `featurize` with lists of photos for `seconds`, and print the result as JSON."""
     featurize(photos[:WARM_UP])
     count, start, cpu_start = 0, time.perf_counter(), time.process_time()
     while time.perf_counter() - start < seconds:
@@ -53,7 +53,7 @@ def measure(featurize, photos, seconds):
 
 
 def report(count, wall, cpu, peak_mb, **more):
-    """Print what a contender did, for `harness.run` to read."""
+    """Print the result of a contender for `harness.run`."""
     result = {
         "images_per_second": count / wall,
         "images_per_cpu_second": count / cpu,
@@ -63,6 +63,6 @@ def report(count, wall, cpu, peak_mb, **more):
 
 
 def status_mb(field, process="self"):
-    """Return a memory field of /proc/PID/status (VmRSS: resident, VmHWM: its peak), in MiB."""
+    """Return a field of /proc/PID/status in MiB: VmRSS is resident memory, VmHWM its peak."""
     status = Path("/proc", str(process), "status").read_text()
     return int(re.search(rf"^{field}:\s+(\d+) kB$", status, re.MULTILINE).group(1)) / 1024

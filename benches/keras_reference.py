@@ -1,4 +1,4 @@
-"""The reference notebook's way: Pillow and Keras' MobileNetV2, in batches of 32."""
+"""The approach of the reference notebook: Pillow and Keras' MobileNetV2, in batches of 32."""
 
 import io
 import os

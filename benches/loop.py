@@ -1,8 +1,8 @@
-"""Pomona in a plain loop over files, on the cores that Spark gets: what Spark's job is held to.
+"""Pomona in a plain loop over files, on as many cores as Spark: the baseline of the job on Spark.
 
 Usage: loop.py MODEL PHOTOS
 
-The clock has the start of the model's sessions and the reading of the files, as in Spark's job.
+The time includes starting the model's sessions and reading the files, as for the job on Spark.
 """
 
 import sys

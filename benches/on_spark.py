@@ -1,4 +1,4 @@
-"""Whole jobs on Spark: Pomona beside the reference notebook's, and beside a plain loop."""
+"""Complete jobs on Spark: Pomona compared with the reference notebook and with a plain loop."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ PYTHON = ROOT / ".venv/py37/bin/python"
 CORES = 2
 GROWTH = (1, 4, 16)
 STARTS = "5"
-"""Fresh workers whose first row is waited for."""
+"""Number of fresh workers to measure until their first row."""
 
 
 @dataclass(frozen=True)
 class Contender:
-    """One way to features on disk, or in memory."""
+    """One way to compute features, to disk or to memory."""
 
     title: str
     python: Path
     script: str
     model: Path
-    way: tuple[str, ...] = ()
+    mode: tuple[str, ...] = ()
 
 
 POMONA, INT8, KERAS, LOOP = "pomona", "int8", "keras", "loop"
@@ -47,7 +47,7 @@ CONTENDERS = {
         "Pomona's `featurize_udf`", PYTHON, "spark_featurize.py", MODEL, ("content",)
     ),
     INT8: Contender(
-        "Pomona's `featurize_paths_udf`, int8",
+        "Pomona's `featurize_udf` with paths, int8",
         PYTHON,
         "spark_featurize.py",
         INT8_MODEL,
@@ -64,16 +64,16 @@ CONTENDERS = {
     ),
 }
 RATIOS = [(POMONA, KERAS, 2.8), (INT8, KERAS, 7.0), (POMONA, LOOP, 0.8)]
-"""What the first has to reach, as a multiple of the second's images a second."""
+"""Minimum speed of the first contender, as a multiple of the second's images/s."""
 FIRST_ROW_SECONDS = 0.5
 
 WORKER_MB = 300
 LINEAR = 0.9
-"""Cost is linear if no size is slower than this share of the images a second of any other."""
+"""Cost counts as linear if the slowest size reaches this share of the fastest one's images/s."""
 
 
 Round = dict[str, dict[str, float]]
-"""What each contender did."""
+"""The result of each contender."""
 
 
 def measure(photos: Path, rounds: int, job_photos: int, growth_photos: int) -> list[str]:
@@ -107,30 +107,30 @@ def measure(photos: Path, rounds: int, job_photos: int, growth_photos: int) -> l
         *start_table(starts),
         "",
         f"{count:,} photos (copies of a few hundred) to Parquet in a fresh application on {CORES} "
-        "cores, its start excluded; medians of "
+        "cores, not counting its start; medians of "
         f"{plural(rounds, 'interleaved round')}. The loop writes nothing. Growth: `write_features` "
-        "in one application that has done a job before; net is without what a job costs by itself, "
-        f"the {fixed_cost(growth, 'seconds'):.2f} s that one of {CORES} photos takes.",
+        "in one application that has run a job before; net excludes the fixed cost of a job, the "
+        f"{fixed_cost(growth, 'seconds'):.2f} s of a job with {CORES} photos.",
         *busy(share),
     ]
 
 
 def copies(photos: Path, count: int, target: Path) -> Path:
-    """Copy `count` photos, those of `photos` over and over, into folders named as theirs are."""
+    """Copy `count` photos into folders of the same names, repeating `photos` as often as needed."""
     originals = sorted(photos.rglob("*.jpg"))
     for index in range(count):
-        again, which = divmod(index, len(originals))
-        original = originals[which]
+        repetition, position = divmod(index, len(originals))
+        original = originals[position]
         folder = target / original.parent.name
         folder.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(original, folder / f"{again:03}_{original.name}")
+        shutil.copyfile(original, folder / f"{repetition:03}_{original.name}")
     return target
 
 
 def measure_round(photos: Path) -> Round:
     results = {}
     for key, contender in CONTENDERS.items():
-        arguments = (contender.model, photos, *contender.way)
+        arguments = (contender.model, photos, *contender.mode)
         result = results[key] = run(command(contender.python, contender.script, *arguments), CORES)
         print(
             f"{contender.title:62}{result['images_per_second']:7.1f} images/s"
@@ -144,19 +144,19 @@ def ratio_table(
     rounds: list[Round], growth: dict[str, Any], starts: list[dict[str, Any]]
 ) -> list[str]:
     lines = [
-        "| Pomona on Spark compared with | must | measured | by processor time | |",
+        "| Pomona on Spark compared with | target | measured | by CPU time | |",
         "| --- | --- | --- | --- | --- |",
     ]
-    for ours, theirs, must in RATIOS:
-        by_clock, by_cpu = (
+    for ours, theirs, target in RATIOS:
+        by_wall, by_cpu = (
             median(r[ours][unit] / r[theirs][unit] for r in rounds)
             for unit in ("images_per_second", "images_per_cpu_second")
         )
-        holds = verdict(by_clock >= must)
+        holds = verdict(by_wall >= target)
         title = CONTENDERS[theirs].title
         if ours != POMONA:
-            title = f"{CONTENDERS[ours].title}, beside {title}"
-        lines.append(f"| {title} | >= {must}x | {by_clock:.2f}x | {by_cpu:.2f}x | {holds} |")
+            title = f"{CONTENDERS[ours].title}, compared with {title}"
+        lines.append(f"| {title} | >= {target}x | {by_wall:.2f}x | {by_cpu:.2f}x | {holds} |")
     peak = max(growth["peak_mb"], *(r[POMONA]["peak_mb"] for r in rounds))
     holds = verdict(peak <= WORKER_MB)
     lines.append(
@@ -165,30 +165,28 @@ def ratio_table(
     slowest = max(start["first_row"] for start in starts)
     holds = verdict(slowest <= FIRST_ROW_SECONDS)
     lines.append(
-        "| first batch of a fresh Python worker to its first row, slowest of "
+        "| fresh Python worker, from its first batch to its first row, slowest of "
         f"{len(starts)} | <= {FIRST_ROW_SECONDS} s | {slowest:.2f} s | | {holds} |"
     )
     factors = ", ".join(f"{factor}x" for factor in GROWTH)
     for rates, note in (gross_rates, ""), (net_rates, ", net"):
-        by_clock, by_cpu = (
+        by_wall, by_cpu = (
             min(rates(growth, unit)) / max(rates(growth, unit))
             for unit in ("seconds", "cpu_seconds")
         )
-        what, holds = (
-            f"slowest of {factors} photos to the fastest{note}",
-            verdict(by_clock >= LINEAR),
-        )
-        lines.append(f"| {what} | >= {LINEAR}x | {by_clock:.2f}x | {by_cpu:.2f}x | {holds} |")
+        title = f"images/s of {factors} photos, slowest to fastest{note}"
+        holds = verdict(by_wall >= LINEAR)
+        lines.append(f"| {title} | >= {LINEAR}x | {by_wall:.2f}x | {by_cpu:.2f}x | {holds} |")
     return lines
 
 
 def gross_rates(growth: dict[str, Any], unit: str) -> list[float]:
-    """Return each job's images a second."""
+    """Return each job's images/s."""
     return [job["photos"] / job[unit] for job in growth["jobs"]]
 
 
 def net_rates(growth: dict[str, Any], unit: str) -> list[float]:
-    """Return each job's images a second without what a job costs by itself."""
+    """Return each job's images/s, not counting the fixed cost of a job."""
     fixed = fixed_cost(growth, unit)
     return [job["photos"] / (job[unit] - fixed) for job in growth["jobs"]]
 
@@ -207,19 +205,19 @@ def contender_table(rounds: list[Round]) -> list[str]:
 
 
 def loss_table(rounds: list[Round], breakdowns: list[dict[str, float]]) -> list[str]:
-    """Tell what fills the time between the loop's and the job's."""
+    """Break down the difference between the times of the loop and of the job."""
     loop, job = (median(r[key]["seconds"] for r in rounds) for key in (LOOP, POMONA))
     parts = {part: median(b[part] for b in breakdowns) for part in breakdowns[0]}
     rest = job - loop - sum(parts.values())
     rows = {
         "the plain loop": loop,
         **parts,
-        "the rest: Java beside the model, one core idle at the end, chance": rest,
+        "other: the JVM running next to the model, an idle core at the end, noise": rest,
     }
     return [
         "| Where the job's time goes | seconds | share |",
         "| --- | --- | --- |",
-        *(f"| {what} | {seconds:.2f} | {seconds / job:.1%} |" for what, seconds in rows.items()),
+        *(f"| {part} | {seconds:.2f} | {seconds / job:.1%} |" for part, seconds in rows.items()),
         f"| the whole job on Spark | {job:.2f} | 100% |",
     ]
 
@@ -233,7 +231,7 @@ def growth_table(growth: dict[str, Any]) -> list[str]:
 
 
 def start_table(starts: list[dict[str, Any]]) -> list[str]:
-    lines = ["| What a fresh Python worker does first | seconds |", "| --- | --- |"]
+    lines = ["| Start of a fresh Python worker | seconds |", "| --- | --- |"]
     for part in starts[0]["parts"]:
         seconds = median(start["parts"][part] for start in starts)
         lines.append(f"| {part} | {seconds:.3f} |")

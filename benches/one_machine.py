@@ -1,4 +1,4 @@
-"""One process on one machine: Pomona beside what it is to replace, on one core and on two."""
+"""One process on one machine: Pomona compared with its alternatives, on one core and on two."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SESSION = ["cargo", "bench", "--quiet", "--locked", "--bench", "session"]
 
 @dataclass(frozen=True)
 class Contender:
-    """One way to features, and the core counts that it is measured on."""
+    """One way to compute features, and the numbers of cores to measure it on."""
 
     title: str
     command: list[str]
@@ -36,11 +36,11 @@ class Contender:
 
 @dataclass(frozen=True)
 class Ratio:
-    """What Pomona has to reach, as a multiple of a contender's images a second."""
+    """Minimum speed of Pomona, as a multiple of a contender's images/s."""
 
     contender: str
     cores: int
-    must: float
+    target: float
 
 
 POMONA, KERAS, NEW_KERAS, PILLOW, SESSION_ALONE = "pomona", "keras", "keras3", "pillow", "session"
@@ -56,12 +56,11 @@ RATIOS = [
 ]
 PEAK_MB = 250
 GROWTH_MB = 10
-"""Memory is steady if the second half of a soak stays within this of the first half's peak."""
+"""Memory counts as stable if its peak in the second half of a soak exceeds the first's by less."""
 
 
 def contenders(photos: Path) -> dict[str, Contender]:
-    """Return all contenders, each with its command but for the seconds."""
-
+    """Return all contenders. Their commands lack the last argument, the seconds."""
     return {
         POMONA: Contender("Pomona", command(sys.executable, "featurizer.py", MODEL, photos)),
         SESSION_ALONE: Contender(
@@ -99,13 +98,13 @@ def measure(photos: Path, rounds: int, seconds: float, soak_photos: int) -> list
         "",
         *contender_table(contenders(photos), results),
         "",
-        f"Medians of {plural(rounds, 'interleaved round')} of {seconds:g} s a process.",
+        f"Medians of {plural(rounds, 'interleaved round')} of {seconds:g} s per process.",
         *busy(share),
     ]
 
 
 Round = dict[tuple[str, int], dict[str, float]]
-"""What each contender did on each number of cores."""
+"""The result of each contender on each number of cores."""
 
 
 def measure_round(contenders: dict[str, Contender], seconds: float) -> Round:
@@ -126,24 +125,24 @@ def measure_round(contenders: dict[str, Contender], seconds: float) -> Round:
 def ratio_table(rounds: list[Round], soak: dict[str, Any]) -> list[str]:
     titles = {key: contender.title for key, contender in contenders(Path()).items()}
     lines = [
-        "| Pomona compared with | must | measured | by processor time | |",
+        "| Pomona compared with | target | measured | by CPU time | |",
         "| --- | --- | --- | --- | --- |",
     ]
     for ratio in RATIOS:
-        what = f"{titles[ratio.contender]}, {plural(ratio.cores, 'core')}"
-        by_clock = median_ratio(rounds, ratio, "images_per_second")
+        title = f"{titles[ratio.contender]}, {plural(ratio.cores, 'core')}"
+        by_wall = median_ratio(rounds, ratio, "images_per_second")
         by_cpu = median_ratio(rounds, ratio, "images_per_cpu_second")
-        holds = verdict(by_clock >= ratio.must)
-        lines.append(f"| {what} | >= {ratio.must}x | {by_clock:.2f}x | {by_cpu:.2f}x | {holds} |")
+        holds = verdict(by_wall >= ratio.target)
+        lines.append(f"| {title} | >= {ratio.target}x | {by_wall:.2f}x | {by_cpu:.2f}x | {holds} |")
     peak = max(soak["peak_mb"], *(r[POMONA, 2]["peak_mb"] for r in rounds))
     holds = verdict(peak <= PEAK_MB)
     lines.append(f"| peak memory, 2 threads | <= {PEAK_MB} MB | {peak:.0f} MB | | {holds} |")
     resident = soak["resident_mb"]
     middle = len(resident) // 2
     growth = max(resident[middle:]) - max(resident[:middle])
-    what = f"growth over the second half of {soak['count']:,} photos"
+    title = f"memory growth in the second half of {soak['count']:,} photos"
     holds = verdict(growth <= GROWTH_MB)
-    lines.append(f"| {what} | <= {GROWTH_MB} MB | {growth:+.1f} MB | | {holds} |")
+    lines.append(f"| {title} | <= {GROWTH_MB} MB | {growth:+.1f} MB | | {holds} |")
     return lines
 
 

@@ -1,4 +1,4 @@
-"""`pomona.bench` as a contender: models on one thread and on two, beside the processor's peak.
+"""`pomona.bench` as a contender: models on one thread and on two, compared with the peak.
 
 Usage: peak.py PHOTOS SECONDS MODEL...
 """

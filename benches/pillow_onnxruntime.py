@@ -1,4 +1,4 @@
-"""What anyone can write in twenty lines: Pillow, numpy and the same ONNX Runtime."""
+"""A simple alternative in twenty lines: Pillow, numpy and the same ONNX Runtime."""
 
 import io
 

@@ -1,4 +1,4 @@
-"""Search on one machine: the nearest photos of one, and the near-duplicates of a whole set."""
+"""Search on one machine: the nearest neighbours of a photo, and near-duplicates in a large set."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ QUERY_MS, DUPLICATES_SECONDS = 100, 300
 
 def measure(photos: int) -> list[str]:
     """Measure everything and return it as lines of Markdown."""
-    done = run(command(sys.executable, "similarity.py", str(photos), str(DIM)), CORES)
-    query, slowest = 1000 * done["query"], 1000 * done["slowest_query"]
-    duplicates = done["duplicates"]
+    result = run(command(sys.executable, "similarity.py", str(photos), str(DIM)), CORES)
+    query, slowest = 1000 * result["query"], 1000 * result["slowest_query"]
+    duplicates = result["duplicates"]
     return [
-        f"| `pomona similar`, {photos:,} x {DIM:,} features | must | measured | |",
+        f"| `pomona similar`, {photos:,} x {DIM:,} features | target | measured | |",
         "| --- | --- | --- | --- |",
-        f"| nearest photos of one: median (slowest) | <= {QUERY_MS} ms | {query:.0f} ms "
+        f"| nearest neighbours of a photo: median (slowest) | <= {QUERY_MS} ms | {query:.0f} ms "
         f"({slowest:.0f} ms) | {verdict(query <= QUERY_MS)} |",
-        f"| near-duplicates of all | <= {DUPLICATES_SECONDS} s | {duplicates:.0f} s | "
+        f"| all near-duplicates | <= {DUPLICATES_SECONDS} s | {duplicates:.0f} s | "
         f"{verdict(duplicates <= DUPLICATES_SECONDS)} |",
         "",
-        f"Features in memory ({done['index_mb']:.0f} MB), invented, each with one near-twin that "
-        f"must be found; {CORES} cores.",
+        f"Synthetic features in memory ({result['index_mb']:.0f} MB), each with one near-duplicate "
+        f"that the search must find; {CORES} cores.",
     ]

@@ -1,9 +1,9 @@
-"""Search and near-duplicates over many photos: how long they take, and how much memory.
+"""Time and memory of the search for nearest neighbours and near-duplicates among many photos.
 
 Usage: similarity.py PHOTOS DIM
 
-The features are invented: a cloud for each of 141 classes, each photo with one near-twin, so the
-twins found tell whether the search is right.
+The features are synthetic: one cluster for each of 141 classes, and for each photo one
+near-duplicate, its twin, which the search must find.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pomona.similar import Index, duplicates
 CLASSES = 141
 K = 10
 QUERIES = 50
-# Far below the distances within a cloud.
+# Far below the distances within a cluster.
 TWIN = 0.01
 TWIN_DISTANCE = 0.001
 
@@ -53,13 +53,13 @@ def search(photos: int, dim: int) -> dict[str, float]:
 
 
 def blocks(photos: int, dim: int) -> Iterator[Vectors]:
-    """Invent photos, block by block; number 2n + 1 is the twin of number 2n."""
-    middles = np.abs(np.random.default_rng(0).standard_normal((CLASSES, dim), np.float32))
+    """Generate photos block by block. Photo 2n + 1 is the twin of photo 2n."""
+    centres = np.abs(np.random.default_rng(0).standard_normal((CLASSES, dim), np.float32))
     for start in range(0, photos, BLOCK_ROWS):
         random = np.random.default_rng(start + 1)
         number = np.arange(start, min(start + BLOCK_ROWS, photos))
-        own = random.standard_normal((len(number) // 2 + 1, dim), np.float32)
-        matrix = middles[number // 2 % CLASSES] + 0.5 * own[(number - start) // 2]
+        noise = random.standard_normal((len(number) // 2 + 1, dim), np.float32)
+        matrix = centres[number // 2 % CLASSES] + 0.5 * noise[(number - start) // 2]
         matrix += TWIN * random.standard_normal(matrix.shape, np.float32)
         yield Vectors([str(each) for each in number], [""] * len(number), matrix)
 

@@ -1,8 +1,8 @@
-"""Whether memory stays where it is: many photos through one Featurizer of two threads.
+"""Memory of one Featurizer with two threads over many photos.
 
 Usage: soak.py MODEL PHOTOS COUNT
 
-Prints the resident memory ten times on the way, and at the end all of it as JSON.
+Prints the resident memory ten times, and all values as JSON at the end.
 """
 
 import argparse

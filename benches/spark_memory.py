@@ -1,9 +1,10 @@
-"""How much memory a Python worker takes to read large photos, many at a time.
+"""Memory of a Python worker that reads large photos concurrently.
 
 Usage: spark_memory.py MODEL SMALL LARGE ROWS READS BYTES SETTINGS
 
-A job on the photo SMALL starts the workers and their sessions: what they hold then is idle. Then
-each worker reads LARGE over and over, ROWS times in all, READS at a time, BYTES in flight at most.
+A job on the photo SMALL starts the workers and their sessions; their memory after it is the
+baseline. Then the workers read LARGE, ROWS times in total, with READS concurrent reads each and at
+most BYTES in flight.
 """
 
 import json
@@ -15,8 +16,8 @@ from spark_common import application, workers
 
 from pomona.spark import featurize_udf
 
-FORGET_THE_PEAK = "5"
-"""To /proc/PID/clear_refs: VmHWM starts again from what is resident."""
+RESET_PEAK = "5"
+"""Written to /proc/PID/clear_refs, resets VmHWM to the current resident memory."""
 
 
 def main():
@@ -33,7 +34,7 @@ def main():
     job(small, cores())
     idle = {pid: status_mb("VmRSS", pid) for pid in workers()}
     for pid in idle:
-        Path("/proc", str(pid), "clear_refs").write_text(FORGET_THE_PEAK)
+        Path("/proc", str(pid), "clear_refs").write_text(RESET_PEAK)
     job(large, int(rows))
     peaks = {pid: status_mb("VmHWM", pid) for pid in workers()}
     grown = [peaks[pid] - resident for pid, resident in idle.items()]

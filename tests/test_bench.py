@@ -148,7 +148,7 @@ def test_the_default_is_the_built_in_model_that_is_there_and_its_int8_version(
 
 
 def test_a_folder_without_photos_is_refused_by_name(tiny_model: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=f"^{tmp_path} holds no photos$"):
+    with pytest.raises(ValueError, match=f"^{tmp_path} has no photos$"):
         quick(tiny_model, images=tmp_path)
 
 
@@ -179,8 +179,8 @@ def test_the_table_names_the_processor_the_peak_and_every_result(
     monkeypatch.setattr(bench, "int8_instructions", lambda: instructions)
     assert run("--model", tiny_model, "--threads", 1, 2) == 0
     text = capsys.readouterr().out
-    assert f" for this process; int8 instructions: {told}\n" in text
-    assert f"billion float32 multiply-adds a second, {_native.vectors()}\n" in text
+    assert f" available; int8 instructions: {told}\n" in text
+    assert f"billion float32 multiply-adds per second, {_native.vectors()}\n" in text
     assert "photos     8, rendered, 100 x 100 pixels\n" in text
     rows = [line.split()[:2] for line in text.splitlines() if line.startswith("tiny ")]
     assert rows == [["tiny", "1"], ["tiny", "2"]]

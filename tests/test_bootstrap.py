@@ -275,7 +275,7 @@ def test_a_second_run_finds_all_in_place(installed6: Node, emr6: str):
     before = installed6.venv.resolve()
     run = installed6.run(emr6)
     assert (run.returncode, run.stderr) == (0, "")
-    assert "is as it should be: 16 features" in run.stdout
+    assert "is already installed: model tiny gives 16 features" in run.stdout
     assert "installing" not in run.stdout
     assert installed6.venv.resolve() == before
 
@@ -295,14 +295,17 @@ def test_a_model_that_does_not_work_leaves_the_one_before(
 @pytest.mark.parametrize(
     ("arguments", "happened"),
     [
-        ([], "'' is not the S3 address of a wheelhouse"),
-        (["/mnt/wheelhouse"], "'/mnt/wheelhouse' is not the S3 address"),
-        (["s3://orchard"], "'s3://orchard' is not the S3 address"),
-        (["s3://orchard/a", "s3://orchard/b"], "there are two wheelhouses"),
-        (["s3://orchard/a", "--modle", "x"], "there is no option --modle"),
-        (["s3://orchard/a", "--model", "mobilenet_v2"], "not the S3 address of a model"),
-        (["s3://barren/wheelhouse/emr-6.4.0"], "there is no bucket barren"),
-        (["s3://orchard/wheelhouse/emr-6.4"], "there is no s3://orchard/wheelhouse/emr-6.4/SHA"),
+        ([], "'' is not the S3 URI of a wheelhouse"),
+        (["/mnt/wheelhouse"], "'/mnt/wheelhouse' is not the S3 URI"),
+        (["s3://orchard"], "'s3://orchard' is not the S3 URI"),
+        (["s3://orchard/a", "s3://orchard/b"], "two wheelhouses were given"),
+        (["s3://orchard/a", "--modle", "x"], "unknown option --modle"),
+        (["s3://orchard/a", "--model", "mobilenet_v2"], "not the S3 URI of a model"),
+        (["s3://barren/wheelhouse/emr-6.4.0"], "bucket barren does not exist"),
+        (
+            ["s3://orchard/wheelhouse/emr-6.4"],
+            "s3://orchard/wheelhouse/emr-6.4/SHA256SUMS does not exist",
+        ),
     ],
 )
 def test_a_wrong_address_is_named(node: Node, arguments: list[str], happened: str):
@@ -313,7 +316,7 @@ def test_a_node_without_rights_is_told_which(node: Node, aws: LocalAws, emr6: st
     node.environment.update(aws.environment(aws.new_user("node")))
     with aws.rights_enforced():
         message = node.refuses(emr6)
-    assert f"this node may not read {emr6}" in message
+    assert f"this node is not allowed to read {emr6}" in message
     assert "s3:GetObject" in message
 
 
@@ -327,13 +330,13 @@ def test_a_node_without_credentials_is_told_to_have_an_instance_profile(node: No
 def test_a_subnet_without_a_way_to_s3_is_named(node: Node, emr6: str):
     node.environment["AWS_ENDPOINT_URL"] = f"http://127.0.0.1:{free_port()}"
     message = node.refuses(emr6)
-    assert "S3 cannot be reached" in message
+    assert "this node cannot reach S3" in message
     assert "gateway endpoint" in message
 
 
 def test_a_node_without_the_aws_cli_says_so(node: Node, emr6: str):
     (node.programs / "aws").unlink()
-    assert "no AWS CLI" in node.refuses(emr6)
+    assert "this node has no AWS CLI" in node.refuses(emr6)
 
 
 def test_a_node_without_python_says_so(node: Node, emr6: str):
@@ -421,7 +424,7 @@ def test_a_disk_that_is_too_small_is_seen_before_anything_is_fetched(
     small = Small(tmp_path / tmp_path.name, disk_bytes=10**18)
     small.finish()
     message = node.refuses(upload(aws, small.folder))
-    assert message.startswith("looking for room")
+    assert message.startswith("checking the free space")
     assert "is full: 953674316406 MiB needed, " in message
     assert "--ebs-root-volume-size" in message
 
@@ -455,7 +458,7 @@ def test_only_making_the_target_takes_sudo(node: Node, tmp_path: Path):
     log = tmp_path / "log"
     node.program("mkdir", f'case "$*" in *pomona) exit 1;; esac; exec {shutil.which("mkdir")} "$@"')
     node.program("sudo", f'printf "%s\\n" "$*" >>{log}; shift; exec "$@"')
-    assert "no bucket barren" in node.refuses("s3://barren/wheelhouse")
+    assert "bucket barren does not exist" in node.refuses("s3://barren/wheelhouse")
     (asked,) = log.read_text().splitlines()
     assert asked.startswith("-n install -d -o ")
     assert asked.endswith(f" {node.target}")
@@ -466,7 +469,7 @@ def test_a_target_with_other_things_in_it_is_left_alone(node: Node, emr6: str):
     precious.mkdir(parents=True)
     run = node.run(emr6)
     assert run.returncode == 1
-    assert f"{node.target} holds other things" in run.stderr
+    assert f"{node.target} has other files in it" in run.stderr
     assert precious.exists()
 
 
@@ -482,5 +485,5 @@ def test_a_run_that_is_told_to_stop_clears_up(node: Node, emr6: str, tmp_path: P
     run.wait_for(lambda: any(node.target.glob("work.*/wheels/*")), "fetch a wheel")
     os.kill(run.pid, 15)
     assert run.end() == 1
-    assert "What happened: it was told to stop." in run.output
+    assert "What happened: it was terminated." in run.output
     assert node.leftovers() == []

@@ -116,8 +116,8 @@ def test_a_command_that_is_not_complete_shows_help_and_is_a_usage_error(
         (["featurize", "-o", "x"], "IMAGES"),
         (["featurize", "x", "-o", "y", "--threads", "0"], "whole number above 0"),
         (["featurize", "x", "-o", "y", "--max-pixels", "many"], "whole number above 0"),
-        (["run", "--images", "x", "--output", "y", "--variance", "95"], "above 0 and up to 1"),
-        (["run", "--images", "x", "--output", "y", "--variance", "nan"], "above 0 and up to 1"),
+        (["run", "--images", "x", "--output", "y", "--variance", "95"], "above 0 and at most 1"),
+        (["run", "--images", "x", "--output", "y", "--variance", "nan"], "above 0 and at most 1"),
         (
             ["run", "--images", "x", "--output", "y", "--variance", "0.9", "--components", "3"],
             "not allowed with",
@@ -160,7 +160,7 @@ def test_featurize_lists_the_first_failures_and_counts_the_rest(
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "8 photos failed:"
     assert lines[1] == f"  {folder}/0\\n.jpg: empty: 0 bytes"
-    assert lines[6] == "  and 3 more; the column `error` has them all"
+    assert lines[6] == "  and 3 more; all are in the column `error`"
     assert "24 photos, 3 labels, 8 errors" in lines[7]
 
 
@@ -213,8 +213,8 @@ def test_options_reach_the_decoder(folder: Path, output: Path, tiny_model: Path)
     ("images", "output_name", "message"),
     [
         ("nowhere", "out.parquet", "nowhere: No such file or directory"),
-        ("photos", "nowhere/out.parquet", "nowhere: there is no such folder"),
-        ("photos", "photos", "photos: is a folder; name a file in it"),
+        ("photos", "nowhere/out.parquet", "nowhere: folder does not exist"),
+        ("photos", "photos", "photos: is a folder; give the name of a file"),
         ("empty", "out.parquet", "no photos in "),
     ],
 )
@@ -255,7 +255,7 @@ def test_an_error_that_nobody_foresaw_is_one_line_too(
     monkeypatch.delenv("POMONA_DEBUG", raising=False)
     assert main(["featurize", "x", "-o", "y"]) == 1
     assert capsys.readouterr().err == (
-        "pomona: ZeroDivisionError: first line second line (--debug shows where)\n"
+        "pomona: ZeroDivisionError: first line second line (--debug shows the traceback)\n"
     )
 
 
@@ -562,10 +562,10 @@ def test_a_run_on_spark_ends_with_a_summary() -> None:
         "2 photos failed:",
         "  a.jpg: empty: 0 bytes",
         "  b.jpg: cut",
-        "14 photos with an error from an earlier run tried again: 12 with features now",
+        "14 photos with an error in an earlier run retried: 12 now have features",
         "some features were made by Pomona 0.1.0",
         "1 photo vanished before being read",
-        "photos read one after another, by Spark: only Spark reads hdfs://",
+        "Spark read the photos one by one: only Spark reads hdfs://",
         "6,560 photos, 2 errors; 60 featurized now, 178.2 images/s",
         "PCA: 344 of 1,280 components explain 95.01% of the variance",
         "seconds: list 1.3, features 36.0",

@@ -18,7 +18,7 @@ from typing import Any, Iterator, NamedTuple
 
 import pytest
 
-from cloud import ACCOUNT, REGION, ROOT, Answer, Call, Cloud, emr, printed, refusal
+from cloud import ACCOUNT, REGION, ROOT, TOOL_PATH, Answer, Call, Cloud, emr, printed, refusal
 from pomona import plan
 
 MODEL = "MODEL=tests/data/tiny.onnx"
@@ -263,7 +263,7 @@ def test_another_instance_gets_the_settings_of_the_plan():
     (text,) = re.findall(r"emr.json <<END\n(.*?)\nEND\n", script, re.DOTALL)
     (spark,) = [x for x in json.loads(text) if x["Classification"] == "spark-defaults"]
     assert spark["Properties"].items() >= plan.spark_settings("c5.2xlarge").items()
-    assert re.search(r"# The cluster. About \$\d\.\d\d an hour \(EC2's prices of 20", script)
+    assert re.search(r"# The cluster. About \$\d\.\d\d per hour \(EC2's prices of 20", script)
 
 
 def test_notebooks_are_kept_in_the_bucket(started: Done, server: Cloud):
@@ -379,7 +379,7 @@ def test_a_second_one_starts_nothing_and_lets_only_the_new_address_in(
         for address in rule["IpRanges"]
     ]
     assert ssh == ["203.0.113.8/32"]
-    assert "runs already" in again.output
+    assert "is already running" in again.output
     assert re.search(r"ssh .* hadoop@", again.output)
 
 
@@ -403,7 +403,7 @@ def test_a_cluster_that_does_not_start_is_told_with_its_reason_and_its_log(
     assert "BOOTSTRAP_FAILURE" in failed.errors
     assert message in failed.errors
     assert f"s3://fruits-run/logs/{running}/" in failed.errors
-    assert "costs nothing any more" in failed.errors
+    assert "is terminated and costs nothing" in failed.errors
     assert "COSTS MONEY" not in failed.errors
     assert "| POMONA BOOTSTRAP FAILED on ip-10-0-0-1" in failed.output
     assert "BOOTSTRAPPING" in failed.output
@@ -459,25 +459,25 @@ def test_roles_that_are_not_known_everywhere_yet_are_waited_for(refused: Done):
 def test_a_failure_half_way_says_what_was_made_and_what_it_costs(refused: Done):
     assert refused.code == 1
     assert (
-        "EMR refused the cluster (ValidationException: Instance type 'm5.xlarge'" in refused.errors
+        "EMR rejected the cluster (ValidationException: Instance type 'm5.xlarge'" in refused.errors
     )
-    assert "so none runs" in refused.errors
-    made = refused.errors.partition("There is now:")[2]
-    assert "bucket orchard: S3 takes money for what is in it" in made
+    assert "so none is running" in refused.errors
+    made = refused.errors.partition("Created or running now:")[2]
+    assert "bucket orchard: its content costs money" in made
     assert "role pomona-orchard-nodes: free" in made
     assert "role pomona-orchard-emr: free" in made
     assert "(pomona-orchard-primary): free" in made
     assert "COSTS MONEY" not in refused.errors
-    assert "perhaps" not in refused.errors
+    assert "possibly" not in refused.errors
 
 
 def test_an_answer_that_is_lost_leaves_perhaps_a_cluster(cloud: Cloud, account: Account):
     cloud.rules.append(refusing("RunJobFlow", Answer(500, b'{"__type": "InternalFailure"}')))
     done = run(cloud, "up", *account.words("lost"), AWS_MAX_ATTEMPTS="1")
     assert done.code == 1
-    assert "Whether a cluster was started is not known" in done.errors
-    assert "perhaps a cluster pomona-lost, which would cost money: make emr-down" in done.errors
-    assert "Nothing was made or started that costs money" not in done.errors
+    assert "A cluster may have been started" in done.errors
+    assert "possibly a cluster pomona-lost, which would cost money: make emr-down" in done.errors
+    assert "Nothing that costs money was created or started" not in done.errors
 
 
 def test_spot_nodes_are_for_tasks_only_and_the_driver_is_not_on_them(refused: Done, started: Done):
@@ -516,7 +516,7 @@ def dry(verb: str, *words: str, **environment: str) -> str:
     done = subprocess.run(
         [sys.executable, "-m", "emr", verb, *words, "DRY_RUN=1"],
         cwd=ROOT,
-        env={"PYTHONPATH": str(ROOT / "python" / "tools"), "HOME": "/home/me", **environment},
+        env={"PYTHONPATH": TOOL_PATH, "HOME": "/home/me", **environment},
         stdout=subprocess.PIPE,
         check=True,
     )
@@ -586,7 +586,7 @@ def test_make_passes_on_quotes_and_refuses_what_cannot_be_before_it_builds():
     words = [*FULL, "MODEL=./weights.h5"]
     refused = subprocess.run(["make", "emr-up", *words, "RELEASE=emr-6.99.0"], **options)
     assert refused.returncode == 2
-    assert "MODEL=./weights.h5 is neither a pulled model's name nor an .onnx" in refused.stderr
+    assert "MODEL=./weights.h5 is neither the name of a pulled model nor an .onnx" in refused.stderr
     assert not refused.stdout
     quoted = ["BUCKET=fruits-paris", "ARGS=--label 'a fig' --by \"it's\"", "DRY_RUN=1"]
     done = subprocess.run(["make", "emr-run", *quoted], **options)
@@ -672,17 +672,17 @@ def test_a_job_that_fails_shows_the_drivers_log_and_fails_too(cloud: Cloud, runn
 def test_a_job_without_photos_or_model_is_not_submitted(cloud: Cloud, running: str):
     nowhere = run(cloud, "run", "BUCKET=fruits-run", MODEL, "IMAGES=s3://fruits-run/None")
     assert nowhere.code == 1
-    assert "there are no photos in s3://fruits-run/None" in nowhere.errors
+    assert "s3://fruits-run/None has no photos" in nowhere.errors
     other = run(cloud, "run", "BUCKET=fruits-run", "MODEL=another")
     assert other.code == 1
-    assert "there is no model s3://fruits-run/models/another.onnx" in other.errors
+    assert "the model s3://fruits-run/models/another.onnx does not exist" in other.errors
     assert not nowhere.called("AddJobFlowSteps") + other.called("AddJobFlowSteps")
 
 
 def test_a_job_without_a_cluster_says_how_to_start_one(cloud: Cloud):
     done = run(cloud, "run", "BUCKET=nobodys-fruits", MODEL)
     assert done.code == 1
-    assert "no cluster pomona-nobodys-fruits runs in eu-west-3: start one with" in done.errors
+    assert "no cluster pomona-nobodys-fruits is running in eu-west-3: start one with" in done.errors
 
 
 # emr-down
@@ -694,12 +694,12 @@ def test_the_cluster_ends_and_what_still_costs_money_is_said(cloud: Cloud, runni
     assert done.code == 0, done.errors
     state = cloud.aws("emr", "describe-cluster", "--cluster-id", running)
     assert state["Cluster"]["Status"]["State"] == "TERMINATED"
-    assert re.search(r"money for what is in s3://fruits-run: Total Objects: \d+", done.output)
-    assert f"Elastic IP {address['PublicIp']} is used by nothing" in done.output
+    assert re.search(r"content of s3://fruits-run costs money: Total Objects: \d+", done.output)
+    assert f"Elastic IP {address['PublicIp']} is unused and costs money" in done.output
     assert "aws s3 rb s3://fruits-run --force" in done.output
     again = run(cloud, "down", "BUCKET=fruits-run")
     assert again.code == 0
-    assert "there is none to end" in again.output
+    assert "No cluster pomona-fruits-run is running" in again.output
     assert not again.called("TerminateJobFlows")
     cloud.aws("ec2", "release-address", "--allocation-id", address["AllocationId"])
 
@@ -718,12 +718,12 @@ def test_who_cannot_end_anything_is_not_told_that_nothing_costs_money(cloud: Clo
     done = run(cloud, "down", "BUCKET=fruits-run", **nobody)
     assert done.code == 1
     assert "run `aws configure`" in done.errors
-    assert "Nothing was ended: a cluster that runs goes on costing money." in done.errors
+    assert "Nothing was terminated: a running cluster still costs money." in done.errors
 
 
 def test_the_way_to_remove_the_rest_works(refused: Done, cloud: Cloud):
     done = run(cloud, "down", "BUCKET=orchard")
-    removal = done.output.partition("To remove the photos")[2]
+    removal = done.output.partition("To delete the photos")[2]
     script = "\n".join(line for line in removal.splitlines() if line.startswith("  "))
     ended = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", script],
@@ -747,10 +747,10 @@ def test_the_way_to_remove_the_rest_works(refused: Done, cloud: Cloud):
 @pytest.mark.parametrize(
     ("word", "said"),
     [
-        ("BUCKET=Fruits", "S3 allows no upper case in a bucket's name; take BUCKET=fruits"),
-        ("BUCKET=s3://fruits", "give the bare name"),
+        ("BUCKET=Fruits", "bucket names have no upper-case letters; use BUCKET=fruits"),
+        ("BUCKET=s3://fruits", "give the name only"),
         ("BUCKET=my.fruits", "no dots"),
-        ("BUCKET=", "BUCKET must be given, such as BUCKET=fruits-paris"),
+        ("BUCKET=", "BUCKET must be given, for example BUCKET=fruits-paris"),
         ("KEY=", "KEY must be given"),
         ("REGION=us-east-1", "not in the European Union"),
         ("REGION=eu-west-2", "not in the European Union"),
@@ -758,18 +758,18 @@ def test_the_way_to_remove_the_rest_works(refused: Done, cloud: Cloud):
         ("MY_IP=0.0.0.0", "not the address of one machine"),
         ("MY_IP=0.0.0.0/0", "is not an IPv4 address"),
         ("MY_IP=me", "is not an IPv4 address"),
-        ("SUBNET=vpc-123", "is not a subnet's id"),
-        ("RELEASE=6.4.0", "is not a release's label, such as emr-6.4.0"),
+        ("SUBNET=vpc-123", "is not a subnet id"),
+        ("RELEASE=6.4.0", "is not a release label such as emr-6.4.0"),
         ("WORKERS=0", "must be a whole number from 1 to 1,000"),
         ("TASKS=two", "must be a whole number from 0 to 1,000"),
         ("IDLE=30", "must be a whole number from 60 to 604,800"),
         ("IMAGES=s3://others/Test", "is not in s3://fruits-paris"),
-        ("IMAGES=s3://fruits-paris//Test", "has a doubled slash"),
+        ("IMAGES=s3://fruits-paris//Test", "has a double slash"),
         ("OUTPUT=s3://others/out", "is not in s3://fruits-paris"),
-        ("ARGS=--variance '0.9", "is no list of options: No closing quotation"),
+        ("ARGS=--variance '0.9", "cannot be split into options: No closing quotation"),
         ("EVERY=often", "is not a number of seconds"),
         ("MODEL=./weights.h5", "pomona model convert ./weights.h5 -o NAME.onnx"),
-        ("MODEL=./my,model.onnx", "cannot be named so on the nodes: rename the file"),
+        ("MODEL=./my,model.onnx", "is not a valid file name on the nodes: rename the file"),
         ("WORKER=2", "is not one of BUCKET=…"),
     ],
 )
@@ -778,7 +778,7 @@ def test_what_cannot_be_is_refused_before_aws_is_asked(word: str, said: str):
     others = [other for other in FULL if not other.startswith(f"{name}=")]
     done = subprocess.run(
         [sys.executable, "-m", "emr", "up", *others, word],
-        env={"PYTHONPATH": str(ROOT / "python" / "tools"), "PATH": "/nowhere"},
+        env={"PYTHONPATH": TOOL_PATH, "PATH": "/nowhere"},
         capture_output=True,
         text=True,
         check=False,
@@ -786,6 +786,24 @@ def test_what_cannot_be_is_refused_before_aws_is_asked(word: str, said: str):
     assert done.returncode == 2
     assert said in done.stderr
     assert not done.stdout
+
+
+def test_neither_numpy_nor_the_extension_is_needed():
+    script = (
+        "import sys; sys.modules['numpy'] = sys.modules['pomona._native'] = None\n"
+        "from emr.__main__ import main; sys.exit(main(sys.argv[1:]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, "up", *FULL, "DRY_RUN=1"],
+        env={"PYTHONPATH": TOOL_PATH, "HOME": "/home/me", "PATH": "/nowhere"},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "spark.executor.memory" in done.stdout
+    assert "/home/me/.cache/pomona/mobilenet_v2.onnx" in done.stdout
 
 
 def test_a_mistake_of_the_tools_own_tells_what_runs_too(
@@ -800,7 +818,7 @@ def test_a_mistake_of_the_tools_own_tells_what_runs_too(
     monkeypatch.setitem(tool.VERBS, "run", broken)
     with pytest.raises(ZeroDivisionError):
         tool.main(["run", "BUCKET=fruits-paris"])
-    assert capsys.readouterr().err.splitlines()[-2:] == ["There is now:", "  a cluster"]
+    assert capsys.readouterr().err.splitlines()[-2:] == ["Created or running now:", "  a cluster"]
 
 
 def test_a_region_outside_the_eu_is_allowed_to_who_insists():
@@ -819,8 +837,8 @@ def test_a_region_outside_the_eu_is_allowed_to_who_insists():
     [
         ("WHEELHOUSE=/nowhere", "make wheelhouse EMR=6.4.0"),
         ("MODEL=nothing", "pomona model pull nothing"),
-        ("INSTANCE=m1.tiny", "there is no instance 'm1.tiny' in the table"),
-        ("IMAGES=/nowhere", "is not a folder of this machine"),
+        ("INSTANCE=m1.tiny", "unknown instance type 'm1.tiny'"),
+        ("IMAGES=/nowhere", "is not a folder on this machine"),
     ],
 )
 def test_what_is_not_here_is_named(cloud: Cloud, account: Account, word: str, said: str):
@@ -836,13 +854,13 @@ def failing_up(cloud: Cloud, *words: str, **environment: str) -> str:
     assert not done.called("RunJobFlow")
     writing = re.compile(r"(create|put|attach|authorize|add|sync|cp)\b")
     assert not [command for command in done.commands if writing.match(command[2])]
-    assert "Nothing was made or started that costs money." in done.errors
+    assert "Nothing that costs money was created or started." in done.errors
     return done.errors
 
 
 def test_no_aws_cli(cloud: Cloud, account: Account):
     said = failing_up(cloud, *account.words("another"), PATH="/nowhere")
-    assert "the AWS CLI is not on this machine: install it" in said
+    assert "the AWS CLI is not installed: install it" in said
 
 
 def test_no_credentials(cloud: Cloud, account: Account):
@@ -862,7 +880,7 @@ def test_a_user_who_may_not(cloud: Cloud, account: Account):
     message = "User: arn:aws:iam::1:user/me is not authorized to perform: this"
     cloud.rules.append(refusing("ListReleaseLabels", refusal("AccessDeniedException", message)))
     said = failing_up(cloud, *account.words("another"))
-    assert "your AWS user may not do ListReleaseLabels" in said
+    assert "your AWS user is not allowed to call ListReleaseLabels" in said
     assert message in said
 
 
@@ -882,13 +900,13 @@ def test_a_release_that_aws_has_withdrawn(cloud: Cloud, account: Account):
 
 def test_a_key_pair_that_is_missing(cloud: Cloud, account: Account):
     said = failing_up(cloud, *account.words("another"), "KEY=lost")
-    assert f"there is no key pair lost in {REGION}" in said
+    assert f"{REGION} has no key pair lost" in said
     assert "aws ec2 create-key-pair --key-name lost" in said
 
 
 def test_a_subnet_that_is_missing(cloud: Cloud, account: Account):
     said = failing_up(cloud, *account.words("another", "subnet-0123456789abcdef0"))
-    assert f"there is no subnet subnet-0123456789abcdef0 in {REGION}" in said
+    assert f"{REGION} has no subnet subnet-0123456789abcdef0" in said
 
 
 def test_a_subnet_without_a_way_to_s3(cloud: Cloud, account: Account):
@@ -941,4 +959,4 @@ def test_a_bucket_that_is_open_to_the_public(cloud: Cloud, account: Account):
     blocked = ("--public-access-block-configuration", "BlockPublicAcls=false,IgnorePublicAcls=true")
     cloud.aws("s3api", "put-public-access-block", "--bucket", "open", *blocked)
     said = failing_up(cloud, *account.words("open"))
-    assert "the bucket open is open to the public, or may be opened" in said
+    assert "the bucket open allows public access" in said

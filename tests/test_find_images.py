@@ -83,7 +83,7 @@ def test_a_root_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 def test_an_empty_root_is_refused_and_not_taken_for_the_whole_disk() -> None:
     """What `pomona featurize "$PHOTOS"` asks for where there is no such variable."""
-    with pytest.raises(ValueError, match="empty path"):
+    with pytest.raises(ValueError, match="path of the photos is empty"):
         next(find_images("photos", ""))
 
 

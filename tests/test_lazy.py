@@ -44,3 +44,12 @@ def test_every_public_name_can_be_imported_and_is_listed():
 def test_a_name_that_does_not_exist_is_an_attribute_error():
     with pytest.raises(AttributeError, match="module 'pomona' has no attribute 'zebra'"):
         pomona.zebra  # noqa: B018
+
+
+def test_the_plan_command_runs_without_numpy():
+    script = BLOCK_NUMPY + (
+        "from pomona.cli import main\n"
+        "assert main(['plan', '--photos', '1000', '--throughput', '55']) == 0\n"
+        "assert main(['model', 'list']) == 0"
+    )
+    assert "1,000 photos on 2 workers" in run(script)

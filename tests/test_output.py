@@ -64,7 +64,7 @@ def test_a_name_as_long_as_names_can_be_is_fine(tmp_path: Path) -> None:
 
 
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"no such folder.*nowhere"):
+    with pytest.raises(FileNotFoundError, match=r"folder does not exist.*nowhere"):
         check_writable(tmp_path / "nowhere" / "out")
 
 
@@ -74,7 +74,7 @@ def test_a_folder_that_takes_no_files_is_told_by_the_name_asked_for() -> None:
 
 
 def test_a_folder_is_not_replaced(tmp_path: Path) -> None:
-    with pytest.raises(IsADirectoryError, match="is a folder; name a file in it"):
+    with pytest.raises(IsADirectoryError, match="is a folder; give the name of a file"):
         check_writable(tmp_path)
 
 

@@ -116,7 +116,7 @@ def test_a_worker_more_is_faster_and_an_hour_of_it_dearer(
             instance=name,
             workers=number,
             release=RELEASE,
-            reads_at_once=at_once,
+            concurrency=at_once,
         )
         for number in (workers, workers + 1)
     ]
@@ -152,7 +152,7 @@ def test_photos_read_many_at_once_are_never_slower(
             instance=name,
             workers=workers,
             release=RELEASE,
-            reads_at_once=number,
+            concurrency=number,
         )
         for number in (1, 32)
     ]
@@ -178,7 +178,7 @@ def test_spot_workers_are_all_but_one_and_keep_emrs_fee() -> None:
 
 
 def test_the_reference_runs_reading_is_within_what_is_told() -> None:
-    found = plan.estimate(REFERENCE_PHOTOS, throughput=KERAS_ON_A_CORE_HERE, reads_at_once=1)
+    found = plan.estimate(REFERENCE_PHOTOS, throughput=KERAS_ON_A_CORE_HERE, concurrency=1)
     minutes = [found.reading_seconds.low / 60, found.reading_seconds.high / 60]
     assert minutes[0] < REFERENCE_READING <= minutes[1] == pytest.approx(5.0, abs=0.05)
 
@@ -216,9 +216,9 @@ def test_every_cluster_for_a_deadline_is_in_time_and_the_cheapest_of_its_kind(
 
 
 def test_an_impossible_deadline_names_the_least_time() -> None:
-    with pytest.raises(ValueError, match="the least is") as refused:
+    with pytest.raises(ValueError, match="the fastest takes") as refused:
         plan.within(5, 100_000, throughput=100)
-    (least,) = re.findall(r"the least is ([\d.]+)", str(refused.value))
+    (least,) = re.findall(r"the fastest takes ([\d.]+)", str(refused.value))
     assert plan.within(float(least) + 0.1, 100_000, throughput=100)
 
 
@@ -236,19 +236,37 @@ def test_kinds_that_a_release_does_not_list_are_not_offered() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"images": 0}, "images must be above 0, not 0"),
+        ({"photos": 0}, "photos must be above 0, not 0"),
         ({"workers": 0}, "workers must be above 0, not 0"),
         ({"throughput": -1}, "throughput must be above 0, not -1"),
-        ({"reads_at_once": 0}, "reads_at_once must be above 0, not 0"),
-        ({"instance": "m5.tiny"}, r"no instance 'm5.tiny' in the table; known: m5.xlarge, "),
-        ({"region": "us-east-1"}, "no prices of m5.xlarge in 'us-east-1'; known: eu-west-3"),
+        ({"concurrency": 0}, "concurrency must be above 0, not 0"),
+        ({"instance": "m5.tiny"}, "unknown instance type 'm5.tiny'; known: m5.xlarge, "),
+        (
+            {"region": "us-east-1"},
+            "no price of m5.xlarge in 'us-east-1' is known, only in eu-west-3",
+        ),
         ({"release": "6"}, "'6' is not an EMR release such as emr-6.4.0"),
-        ({"instance": "c6i.xlarge"}, "from release emr-6.6.0 on, not with emr-6.4.0"),
+        (
+            {"instance": "c6i.xlarge"},
+            "c6i.xlarge needs EMR release emr-6.6.0 or later, not emr-6.4.0",
+        ),
     ],
 )
 def test_a_mistake_says_what_is_known(options: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        plan.estimate(**{"images": 1000, "throughput": 100.0, **options})
+        plan.estimate(**{"photos": 1000, "throughput": 100.0, **options})
+
+
+def test_old_names_of_arguments_warn() -> None:
+    with pytest.warns(
+        DeprecationWarning, match=r"estimate\(images=…\) is deprecated: use photos=…"
+    ):
+        old = plan.estimate(images=1000, throughput=100.0)
+    assert old == plan.estimate(1000, throughput=100.0)
+    with pytest.warns(DeprecationWarning, match="use concurrency="):
+        plan.within(60, 1000, throughput=100.0, reads_at_once=1)
+    with pytest.raises(TypeError, match="got both 'photos' and its old name 'images'"):
+        plan.estimate(photos=1, images=1, throughput=100.0)
 
 
 # The command
@@ -261,10 +279,16 @@ def run(*args: object) -> int:
 def test_the_output_says_what_is_assumed_unverified_and_left_out(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert run("--images", 22688, "--throughput", 55) == 0
+    assert run("--photos", 22688, "--throughput", 55) == 0
     text = capsys.readouterr().out
     assert text.startswith("22,688 photos on 2 workers, and a primary node: m5.xlarge, eu-west-3")
-    for said in ("assumed; billed", "EMR: UNVERIFIED", "given", "not in it: disks", "2025-03-02"):
+    for said in (
+        "assumed; billed",
+        "EMR: UNVERIFIED",
+        "given",
+        "not included: disks",
+        "2025-03-02",
+    ):
         assert said in text
     assert "  --conf spark.executor.memory=5g \\\n" in text
     pasted = text[text.index("  --conf") :].split("\nor for")[0]
@@ -277,48 +301,64 @@ def test_the_throughput_is_measured_here_unless_given(
     tiny_model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(bench, "measure", partial(bench.measure, seconds=0.01))
-    assert run("--images", 1000, "--model", tiny_model) == 0
+    assert run("--photos", 1000, "--model", tiny_model) == 0
     text = capsys.readouterr().out
     assert "measured on this machine" in text
-    assert "those of tiny on a core of this machine" in text
+    assert "that of tiny on a core of this machine" in text
 
 
 def test_without_a_model_the_output_says_how_to_go_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("POMONA_HOME", str(tmp_path))
-    assert run("--images", 1000) == 1
+    assert run("--photos", 1000) == 1
     message = capsys.readouterr().err
     assert "pomona model pull mobilenet_v2" in message
-    assert message.endswith("Or give the photos a second of a core: --throughput\n")
+    assert message.endswith("Or give the photos per second of a core with --throughput.\n")
 
 
 def test_a_deadline_picks_the_cheapest_cluster(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("--images", 100000, "--throughput", 100, "--deadline", 20, "--json") == 0
+    assert run("--photos", 100000, "--throughput", 100, "--deadline", 20, "--json") == 0
     found = json.loads(capsys.readouterr().out)
     assert found["estimate"] == found["in_time"][0]
     assert found["estimate"]["total_seconds"]["high"] <= 20 * 60
-    assert run("--images", 100000, "--throughput", 100, "--deadline", 20) == 0
-    assert "deadline 20 min: in time." in capsys.readouterr().out
+    assert run("--photos", 100000, "--throughput", 100, "--deadline", 20) == 0
+    assert "deadline 20 min: met." in capsys.readouterr().out
 
 
 def test_a_cluster_that_is_asked_for_is_held_against_the_deadline(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    asked = ("--images", 100000, "--throughput", 100, "--deadline", 20)
+    asked = ("--photos", 100000, "--throughput", 100, "--deadline", 20)
     assert run(*asked, "--workers", 1) == 0
     text = capsys.readouterr().out
     assert "on 1 worker," in text
-    assert "deadline 20 min: may be late." in text
+    assert "deadline 20 min: may be missed." in text
     assert run(*asked, "--instance", "m5.2xlarge", "--json") == 0
     assert json.loads(capsys.readouterr().out)["estimate"]["instance"] == "m5.2xlarge"
 
 
+def test_old_names_of_options_warn_and_are_hidden(capsys: pytest.CaptureFixture[str]) -> None:
+    run("--photos", 1000, "--throughput", 100, "--concurrency", 8)
+    new = capsys.readouterr()
+    assert run("--images", 1000, "--throughput", 100, "--reads-at-once", 8) == 0
+    old = capsys.readouterr()
+    assert (old.out, new.err) == (new.out, "")
+    assert old.err.splitlines() == [
+        "pomona: --images is deprecated: use --photos",
+        "pomona: --reads-at-once is deprecated: use --concurrency",
+    ]
+    run("--help")
+    text = capsys.readouterr().out
+    assert "--images" not in text
+    assert "--reads-at-once" not in text
+
+
 def test_json_has_these_keys_and_no_others(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("--images", 1000, "--throughput", 100, "--json") == 0
+    assert run("--photos", 1000, "--throughput", 100, "--json") == 0
     found = json.loads(capsys.readouterr().out)
     assert list(found) == [
-        "images", "region", "release", "throughput", "reads_at_once", "estimate", "prices",
+        "photos", "region", "release", "throughput", "concurrency", "estimate", "prices",
         "settings", "configurations", "deadline_minutes", "in_time",
     ]  # fmt: skip
     assert list(found["estimate"]) == [
@@ -332,17 +372,17 @@ def test_json_has_these_keys_and_no_others(capsys: pytest.CaptureFixture[str]) -
 @pytest.mark.parametrize(
     ("args", "code", "message"),
     [
-        ([], 2, "--images"),
-        (["--images", "0"], 2, "'0' is not a whole number above 0"),
-        (["--images", "9", "--workers", "0"], 2, "'0' is not a whole number above 0"),
-        (["--images", "9", "--throughput", "1", "--model", "m"], 2, "not allowed with"),
-        (["--images", "9", "--instance", "m9"], 1, "there is no instance 'm9' in the table"),
-        (["--images", "9", "--throughput", "9", "--deadline", "1"], 1, "the least is"),
+        ([], 2, "--photos"),
+        (["--photos", "0"], 2, "'0' is not a whole number above 0"),
+        (["--photos", "9", "--workers", "0"], 2, "'0' is not a whole number above 0"),
+        (["--photos", "9", "--throughput", "1", "--model", "m"], 2, "not allowed with"),
+        (["--photos", "9", "--instance", "m9"], 1, "unknown instance type 'm9'"),
+        (["--photos", "9", "--throughput", "9", "--deadline", "1"], 1, "the fastest takes"),
         (
-            ["--images", "3000000", "--throughput", "9", "--deadline", "90", "--instance",
-             "m5.xlarge", "--reads-at-once", "1"],
+            ["--photos", "3000000", "--throughput", "9", "--deadline", "90", "--instance",
+             "m5.xlarge", "--concurrency", "1"],
             1,
-            "no cluster of up to 50 m5.xlarge is done in 90 minutes; the cheapest that is has",
+            "no cluster of up to 50 m5.xlarge finishes in 90 minutes; the cheapest that does has",
         ),
     ],
 )  # fmt: skip

@@ -64,7 +64,7 @@ class Relayed:
         return http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
 
     def trouble(self, **trouble: float | str) -> None:
-        self._control("PUT", relay.control(relay.Trouble(**trouble)))
+        self._control("PUT", relay.control(relay.Faults(**trouble)))
 
     def counts(self) -> dict[str, float]:
         return self._control("GET", relay.CONTROL)

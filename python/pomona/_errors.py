@@ -1,4 +1,4 @@
-"""The exceptions of the package; the extension raises them as well."""
+"""The exceptions of the package, which the extension raises too."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ if TYPE_CHECKING:
     ErrorKind = Literal["image", "storage", "gone", "memory", "missing"]
 
 
-#: Columns that say why a photo has no features; null where it has some: the reason, the `kind` of
-#: the `ImageError`, and the version of Pomona that decided it. No column names the decoder, because
-#: a version has one of each format: its `Cargo.lock` pins them and the wheel links them in.
+#: Columns that explain why a photo has no features, null for photos that have them: the reason,
+#: the `kind` of the `ImageError`, and the version of Pomona that set it. The version identifies the
+#: decoder, because every version has exactly one for each format, linked into the wheel.
 ERROR_COLUMNS = ("error", "error_kind", "error_version")
 
 
 class ImageError(ValueError):
-    """An image that has no features.
+    """An image that could not be featurized.
 
     Attributes
     ----------
     index : int
-        The image's place in its batch, from 0.
+        The image's index in its batch, from 0.
     reason : str
-        What is wrong with it.
+        The cause.
     kind : {"image", "storage", "gone", "memory", "missing"}
-        What decided it: ``"image"``, its bytes, and another try with the same version ends alike;
-        ``"storage"``, which did not give them; ``"gone"``, the image was deleted after it had been
-        listed; ``"memory"``, there was not enough at the time; ``"missing"``, there was None where
-        bytes or a path belong.
+        The category of the cause. ``"image"``: the bytes cannot be decoded, and a retry with the
+        same version fails again. ``"storage"``: the storage did not return the bytes. ``"gone"``:
+        the image was deleted after it was listed. ``"memory"``: there was not enough memory.
+        ``"missing"``: None instead of bytes or a path.
     """
 
     index: int
@@ -47,4 +47,4 @@ class ImageError(ValueError):
 
 
 class ModelError(ValueError):
-    """A model that is not there, can't be read, or breaks the model contract."""
+    """A model that does not exist, cannot be read, or breaks the model contract."""

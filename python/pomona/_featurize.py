@@ -1,10 +1,10 @@
-"""`pomona.featurize`: one call, and the model stays loaded for the next."""
+"""`pomona.featurize`, which keeps models loaded between calls."""
 
 from __future__ import annotations
 
 import os
 from functools import lru_cache
-from typing import TYPE_CHECKING, Iterable, Union
+from typing import TYPE_CHECKING, Iterable
 
 from pomona._native import Featurizer
 
@@ -12,41 +12,41 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    Model = Union[str, "os.PathLike[str]"]
+    from pomona._typing import PathLike
 
-# A notebook compares two or three models; each holds a session per thread.
-_KEPT = 4
+# Enough for a notebook that compares models. Each keeps a session per thread in memory.
+_CACHED_MODELS = 4
 
 
 def featurize(
     batch_of_bytes: Iterable[bytes | None],
     *,
-    model: Model = "mobilenet_v2",
+    model: PathLike = "mobilenet_v2",
     threads: int = 1,
 ) -> NDArray[np.float32]:
-    """Compute the features of encoded images.
+    """Compute feature vectors of encoded images.
 
     Parameters
     ----------
     batch_of_bytes : iterable of bytes
         Encoded images: JPEG, PNG, WebP, GIF, BMP or TIFF.
     model : str or path, default "mobilenet_v2"
-        A pulled model's name or the path of a model file.
+        The name of a pulled model, or the path of a model file.
     threads : int, default 1
-        Threads to use, each with a session of its own.
+        Number of threads. Each has its own session.
 
     Returns
     -------
     numpy.ndarray
-        float32 of shape (n, d), C order: a row per image.
+        float32 of shape (n, d), in C order: one row per image.
 
     Raises
     ------
     ImageError
-        At the first image that can't be read, with its ``index`` and ``reason``. To go on without
-        it, use :meth:`Featurizer.try_featurize`.
+        At the first image that cannot be decoded, with its ``index`` and ``reason``. To skip such
+        images, use :meth:`Featurizer.try_featurize`.
     ModelError
-        If the model is not there or breaks the model contract.
+        If the model does not exist or breaks the model contract.
 
     Examples
     --------
@@ -58,7 +58,7 @@ def featurize(
     return _featurizer(os.fspath(model), threads, os.getpid()).featurize(batch_of_bytes)
 
 
-@lru_cache(maxsize=_KEPT)
+@lru_cache(maxsize=_CACHED_MODELS)
 def _featurizer(model: str, threads: int, _process: int) -> Featurizer:
-    """Keep a Featurizer for each process: a forked child may find its parent's in mid-batch."""
+    # Keyed by process, because a forked child could inherit a Featurizer in the middle of a batch.
     return Featurizer(model, threads=threads)

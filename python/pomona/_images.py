@@ -1,4 +1,4 @@
-"""Which files are photos, and where in a folder tree they are."""
+"""Finds photos in folder trees."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Iterator
 
 if TYPE_CHECKING:
-    PathLike = str | os.PathLike[str]
+    from pomona._typing import PathLike
 
-#: Endings of the formats that decode; compared in lower case.
+#: Extensions of the formats that Pomona decodes, in lower case.
 IMAGE_EXTENSIONS = (
     ".jpg",
     ".jpeg",
@@ -26,7 +26,7 @@ IMAGE_EXTENSIONS = (
 
 
 def is_image(path: PathLike) -> bool:
-    """Tell by a file's name whether it is a photo.
+    """Return whether a file is a photo, judging by its extension.
 
     Examples
     --------
@@ -37,7 +37,7 @@ def is_image(path: PathLike) -> bool:
 
 
 def label_of(path: PathLike) -> str:
-    """Give the label of a photo: the name of the folder it is in.
+    """Return the label of a photo: the name of its folder.
 
     Examples
     --------
@@ -45,15 +45,15 @@ def label_of(path: PathLike) -> str:
     'Apple Braeburn'
     """
     folder = Path(path).parent
-    # "photo.jpg" and "../photo.jpg" do not name their folder.
+    # The folder's name is not part of "photo.jpg" and "../photo.jpg".
     return (folder.resolve() if folder.name in ("", "..") else folder).name
 
 
 def utf8_text(name: str) -> str:
     r"""Make a file name valid Unicode: bytes that are not UTF-8 become ``\xNN``.
 
-    Parquet holds only valid UTF-8, and a name that stays readable and different from its
-    neighbours is worth more than a question mark.
+    Parquet stores only valid UTF-8. Escapes keep names readable and distinct, which replacement
+    characters would not.
 
     Examples
     --------
@@ -64,7 +64,7 @@ def utf8_text(name: str) -> str:
 
 
 def one_line(text: str) -> str:
-    r"""Make text fit for one line of a terminal: control characters become escapes.
+    r"""Fit text into one line of a terminal: control characters become escapes.
 
     Examples
     --------
@@ -78,11 +78,11 @@ def one_line(text: str) -> str:
 
 @dataclass
 class Tally:
-    """What a walk met, besides the photos it yielded."""
+    """Counts of what a walk over folders found."""
 
-    #: Photos, going by their names.
+    #: Photos, judging by their extensions.
     images: int = 0
-    #: Files that are no photos, and hidden files and folders.
+    #: Files that are not photos, and hidden files and folders.
     others: int = 0
     #: Folders that could not be listed, with the reason.
     unreadable: list[tuple[str, str]] = field(default_factory=list)
@@ -91,34 +91,34 @@ class Tally:
 def find_images(*roots: PathLike, tally: Tally | None = None) -> Iterator[str]:
     """Find the photos in folders, in the order of their paths.
 
-    Folders are listed one at a time, so memory holds the names of one folder and of those above
-    it. Links to folders are followed, and each real folder is read once, which ends loops. Names
-    that start with a dot are skipped: thumbnails, checkpoints, and the ``._photo.jpg`` that macOS
-    leaves in archives. Whatever has a photo's name is yielded, also what cannot be read as one
-    (a dangling link, a pipe, a folder): whoever reads it gets to report it.
+    Folders are listed one at a time, so memory holds the names in one folder and in its parents.
+    Links to folders are followed, and every real folder is read once, so that loops end. Names that
+    start with a dot are skipped: thumbnails, checkpoints, and the ``._photo.jpg`` files that macOS
+    leaves in archives. Everything with the extension of a photo is yielded, even if it cannot be
+    read as one (a dangling link, a pipe, a folder), so that the reader can report it.
 
     Parameters
     ----------
     *roots
-        Folders or files. A file named here is yielded whatever its name.
+        Folders or files. A file given here is yielded whatever its extension.
     tally
-        Counts what was met.
+        Updated with counts.
 
     Yields
     ------
     str
-        A path that starts with the root as it was given.
+        A path that starts with its root.
 
     Raises
     ------
     OSError
         A root does not exist or cannot be reached.
     ValueError
-        A root is empty text, such as a shell makes of a variable that is not set.
+        A root is an empty string, as an unset shell variable gives.
     """
     tally = Tally() if tally is None else tally
     if "" in map(os.fsdecode, roots):
-        raise ValueError("an empty path to photos: name a folder, or . for this one")
+        raise ValueError("the path of the photos is empty: name a folder, or . for the current one")
     seen: set[tuple[int, int]] = set()
     for root in roots:
         path = os.fsdecode(root)
@@ -131,7 +131,7 @@ def find_images(*roots: PathLike, tally: Tally | None = None) -> Iterator[str]:
 
 
 def _walk(root: str, seen: set[tuple[int, int]], tally: Tally) -> Iterator[str]:
-    # A stack of listings, not recursion: folders may be nested deeper than Python's calls.
+    # An explicit stack, because folders may be nested deeper than Python's recursion limit.
     stack = [(root, iter(_listing(root, seen, tally)))]
     while stack:
         folder, names = stack[-1]
@@ -154,7 +154,7 @@ def _walk(root: str, seen: set[tuple[int, int]], tally: Tally) -> Iterator[str]:
 
 
 def _listing(folder: str, seen: set[tuple[int, int]], tally: Tally) -> list[str]:
-    """List a folder, sub-folders ending in a slash so that sorting names sorts whole paths."""
+    """List a folder. Sub-folders end in a slash, so that sorting names sorts whole paths."""
     try:
         with os.scandir(folder or "/") as entries:
             status = Path(folder or "/").stat()
@@ -172,5 +172,5 @@ def _listing(folder: str, seen: set[tuple[int, int]], tally: Tally) -> list[str]
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link that leads to itself
+    except OSError:  # a link that points to itself
         return False

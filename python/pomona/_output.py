@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Atomic writing of files."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Iterator
 
 if TYPE_CHECKING:
-    PathLike = str | os.PathLike[str]
+    from pomona._typing import PathLike
 
 
 @contextmanager
 def atomic_file(path: PathLike) -> Iterator[BinaryIO]:
-    """Write a file under a temporary name and give it its own name when it is complete.
+    """Write a file under a temporary name, and rename it when it is complete.
 
-    Whoever opens `path` finds the old file or the whole new one. When the block raises, the
-    temporary file is removed and `path` is as it was; after a power cut or SIGKILL a hidden
-    ``.pomona-….partial`` may remain beside it.
+    A reader of `path` sees either the old file or the complete new one. If the block raises, the
+    temporary file is removed and `path` is unchanged. After a power failure or SIGKILL, a hidden
+    ``.pomona-….partial`` file may remain in the folder.
 
     Parameters
     ----------
     path
-        The file to write. A symbolic link is followed, so the link stays.
+        The file to write. If it is a symbolic link, the file it points to is replaced.
 
     Yields
     ------
@@ -35,7 +35,7 @@ def atomic_file(path: PathLike) -> Iterator[BinaryIO]:
     Raises
     ------
     OSError
-        The folder cannot be written, the disk is full, or `path` is a folder, a device or a pipe.
+        The folder is not writable, the disk is full, or `path` is a folder, a device or a pipe.
 
     Examples
     --------
@@ -48,7 +48,7 @@ def atomic_file(path: PathLike) -> Iterator[BinaryIO]:
     >>> folder.cleanup()
     """
     target = check_writable(path)
-    # A name of its own, not the target's with an ending: that may be as long as names can be.
+    # Not derived from the target's name, which may already have the maximum length.
     partial = target.with_name(f".pomona-{uuid.uuid4().hex}.partial")
     try:
         with partial.open("xb") as file:
@@ -57,7 +57,7 @@ def atomic_file(path: PathLike) -> Iterator[BinaryIO]:
     except BaseException as error:
         with suppress(OSError):
             partial.unlink()
-        # Writing through a handle fails without a name, and nobody knows the temporary one.
+        # Errors of a file object have no name, and the temporary one means nothing to the user.
         if isinstance(error, OSError) and error.filename in (None, str(partial)):
             error.filename = str(path)
         raise
@@ -69,59 +69,59 @@ def publish(partial: PathLike, path: PathLike) -> None:
     Parameters
     ----------
     partial
-        The complete file, closed, in the same folder as `path`.
+        The complete, closed file, in the same folder as `path`.
     path
-        Its final name; a file of that name is replaced.
+        The final name. An existing file is replaced.
 
     Raises
     ------
     OSError
-        The file could not be written to disk or renamed.
+        The file could not be synced to disk or renamed.
     """
     target = check_writable(path)
     _sync(Path(partial))
     Path(partial).replace(target)
-    # Some network and FUSE file systems cannot sync a folder; the rename is still atomic there.
+    # Some network and FUSE file systems cannot sync a folder. The rename is atomic even there.
     with suppress(OSError):
         _sync(target.parent)
 
 
 def check_writable(path: PathLike) -> Path:
-    """Check that `path` names a file to create or to replace, before work is spent on it.
+    """Check that `path` can be created or replaced, before work is spent on its content.
 
     Returns
     -------
     Path
-        The file itself: absolute, symbolic links followed.
+        The absolute path, with symbolic links resolved.
 
     Raises
     ------
     OSError
-        There is no such folder, it cannot be written, or the path names something that is not a
-        regular file: replacing ``/dev/null`` or a folder is never what was meant.
+        The folder does not exist or is not writable, or `path` is not a regular file: replacing a
+        folder or ``/dev/null`` would be a mistake.
     ValueError
-        The path is empty text.
+        The path is an empty string.
     """
     if not os.fspath(path):
         raise ValueError("the name of the file to write is empty")
     target = Path(os.path.realpath(path))
     if not target.parent.is_dir():
-        raise FileNotFoundError(errno.ENOENT, "there is no such folder", str(target.parent))
+        raise FileNotFoundError(errno.ENOENT, "folder does not exist", str(target.parent))
     if not os.access(target.parent, os.W_OK | os.X_OK):
-        raise PermissionError(errno.EACCES, "the folder cannot be written to", str(target.parent))
+        raise PermissionError(errno.EACCES, "folder is not writable", str(target.parent))
     try:
         mode = target.stat().st_mode
     except FileNotFoundError:
         return target
     if stat.S_ISDIR(mode):
-        raise IsADirectoryError(errno.EISDIR, "is a folder; name a file in it", str(path))
+        raise IsADirectoryError(errno.EISDIR, "is a folder; give the name of a file", str(path))
     if not stat.S_ISREG(mode):
-        raise OSError(errno.EINVAL, "is a device or a pipe; name a file to write", str(path))
+        raise OSError(errno.EINVAL, "is a device or a pipe; give the name of a file", str(path))
     return target
 
 
 def _sync(path: Path) -> None:
-    """Make a file's content, or a folder's list of names, survive a power cut."""
+    """Make a file's content, or a folder's entries, survive a power failure."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""The one progress line: how much is done, how fast, what went wrong, how long to go."""
+"""A progress line: amount, rate, errors and remaining time."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import TextIO
 
-#: Seconds between two redraws on a terminal: five a second is as fast as a reader can follow.
+#: Seconds between redraws on a terminal. Nobody can read more than five updates per second.
 REDRAW_SECONDS = 0.2
-#: Seconds between two lines in a log, where every line stays.
+#: Seconds between lines in a log.
 LOG_SECONDS = 10.0
 
 _BAR_WIDTH = 20
@@ -23,22 +23,22 @@ _MIB = 1024 * 1024
 class Progress:
     """A progress line on standard error.
 
-    On a terminal one line is redrawn in place, at most five times a second. Elsewhere (a log file,
-    a pipe, a notebook's driver log) a whole line is printed every ten seconds, and a last one at
-    the end. A stream that is closed or broken ends the display and never the work.
+    On a terminal, one line is redrawn in place, at most five times per second. Elsewhere (a log
+    file, a pipe, a notebook's driver log) a line is printed every ten seconds, and one at the end.
+    If the stream is closed or broken, the display ends and the work continues.
 
     Parameters
     ----------
     description
-        What is being done, e.g. ``"Featurizing"``.
+        Name of the work, such as ``"Featurizing"``.
     total
-        Units of work in all; None when that is not known. The attribute may be set later.
+        Units of work in total, or None if unknown. The attribute may be set later.
     unit
-        What is counted. ``"bytes"`` is shown in MiB.
+        Name of the units. ``"bytes"`` are shown in MiB.
     stream
-        Where to draw; None is ``sys.stderr`` as it is when the block is entered.
+        Where to print; by default ``sys.stderr``, looked up when the block starts.
     initial
-        Units done before this run (a resumed download): shown as done, not counted in the rate.
+        Units done before this run (a resumed download). They are shown but not part of the rate.
 
     Examples
     --------
@@ -93,14 +93,15 @@ class Progress:
         self._stream = None
 
     def update(self, n: int = 1, **counts: int) -> None:
-        """Add work done, and redraw if it is time.
+        """Add work done, and redraw the line if it is due.
 
         Parameters
         ----------
         n
-            Units done since the last call; 0 only refreshes the line.
+            Units done since the last call. 0 only refreshes the line.
         **counts
-            What to add to other counters shown behind the rate, by their plurals: ``errors=3``.
+            Increments of other counters, by their plural names: ``errors=3``. They are shown after
+            the rate.
         """
         self.done += n
         for name, count in counts.items():
@@ -116,10 +117,10 @@ class Progress:
         try:
             if self._terminal:
                 # The last column stays empty: some terminals wrap as soon as it is written.
-                room = _columns(self._stream) - 1
+                width = _columns(self._stream) - 1
                 line = self._line(now - self._started, last, bar=True)
-                if len(line) > room:
-                    line = self._line(now - self._started, last)[:room]
+                if len(line) > width:
+                    line = self._line(now - self._started, last)[:width]
                 line, self._drawn = line.ljust(self._drawn), len(line)
                 text = "\r" + line + ("\n" if last else "")
             else:
@@ -162,7 +163,7 @@ class Progress:
 
 
 def _columns(stream: TextIO) -> int:
-    """Ask the terminal behind a stream for its columns; 80 where it does not say."""
+    """Return the width of a stream's terminal, or 80 if it is unknown."""
     try:
         return os.get_terminal_size(stream.fileno()).columns or 80
     except (OSError, ValueError):
@@ -170,7 +171,7 @@ def _columns(stream: TextIO) -> int:
 
 
 def _duration(seconds: float) -> str:
-    """Write seconds as a clock shows them.
+    """Format seconds as h:mm:ss or m:ss.
 
     Examples
     --------

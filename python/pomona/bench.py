@@ -1,7 +1,8 @@
-"""How fast this machine turns photos into features, and how near that is to what it can do.
+"""Throughput of models on this machine, compared with its peak arithmetic rate.
 
-The limit is measured too: float32 multiply-adds from registers, on as many threads. What neighbours
-on the same machine take away shows in the clock but hardly in processor time, so both are told.
+The peak is measured with float32 multiply-adds on registers, on the same number of threads. Other
+load on the machine lowers rates by wall time but hardly affects rates by CPU time, so results have
+both.
 """
 
 from __future__ import annotations
@@ -15,79 +16,76 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Callable, Sequence
 
-from pomona import _native
 from pomona._errors import ImageError
 from pomona._images import find_images
-from pomona.models.multiply_adds import MULTIPLY_ADDS, multiply_adds
 from pomona.models.store import BUILT_IN_NAMES, names
 from pomona.processor import int8_instructions, processor
 
 if TYPE_CHECKING:
-    from typing import Union
-
-    PathLike = Union[str, "os.PathLike[str]"]
+    from pomona import Featurizer
+    from pomona._typing import PathLike
 
 DEFAULT_SECONDS = 2.0
 
-#: Fruit rendered by `tests/support/photos.py`, JPEGs of 100 x 100 pixels like those of Fruits-360.
+#: Rendered by `tests/support/photos.py`: JPEGs of 100 x 100 pixels, like those of Fruits-360.
 BUILT_IN_PHOTOS = Path(__file__).with_name("data") / "photos"
 
-#: Models take turns this often, so that what disturbs one disturbs all.
+#: Models alternate over this many rounds, so that a disturbance affects all of them.
 _ROUNDS = 5
-#: Long enough for the clock, short enough to be a small part of the bench.
+#: Long enough to time, and a small part of the whole bench.
 _PEAK_SECONDS = 0.05
-#: Photos of a folder that are used, from all over it: 10 MB each would fit into memory.
+#: Photos to use, spread evenly over a folder. At 10 MB each they still fit into memory.
 _MAX_PHOTOS = 64
 
 
 @dataclass(frozen=True)
 class Peak:
-    """What the processor can do, on so many threads."""
+    """The processor's peak arithmetic rate on a number of threads."""
 
     threads: int
-    #: Float32 multiply-adds a second, by processor time.
+    #: Float32 multiply-adds per second, by CPU time.
     multiply_adds_per_second: float
 
 
 @dataclass(frozen=True)
 class Result:
-    """How fast a model was on so many threads, from the bytes of photos to their features."""
+    """Throughput of a model on a number of threads, from encoded photos to features."""
 
     model: str
     path: str
     threads: int
-    #: By the clock: the median of the rounds, the slowest and the fastest.
+    #: By wall time: the median of the rounds, the slowest and the fastest.
     images_per_second: float
     lowest: float
     highest: float
-    #: The median by processor time: what the clock would say if nothing else ran.
+    #: The median by CPU time: the rate on a machine without other load.
     images_per_second_undisturbed: float
-    #: Times as fast as the first model on as many threads, by processor time.
+    #: Speed relative to the first model on the same number of threads, by CPU time.
     times_first_model: float
-    #: What the model computes for an image; None if its file does not say and onnx is not there.
+    #: Multiply-adds per image; None if the file does not record them and onnx is not installed.
     multiply_adds: int | None
-    #: Of the float32 peak, by processor time; an int8 model may pass 1.
+    #: Share of the float32 peak, by CPU time. It can exceed 1 for an int8 model.
     share_of_peak: float | None
 
 
 @dataclass(frozen=True)
 class Bench:
-    """All that was measured."""
+    """The results of a bench and the conditions it ran under."""
 
     processor: str
-    #: Processors that this process may use.
+    #: CPUs that this process may use.
     processors: int
-    #: The vectors of the peak: AVX-512, AVX2 or SSE2.
+    #: The instruction set of the peak: AVX-512, AVX2 or SSE2.
     vectors: str
-    #: AVX-512 VNNI or AVX-VNNI; None where int8 has no instructions of its own, and hardly pays.
+    #: AVX-512 VNNI or AVX-VNNI; None if the processor has neither, where int8 brings little.
     int8_instructions: str | None
-    #: The folder of the photos, and how many were used.
+    #: The folder of the photos, and how many of them were used.
     photos: str
     photo_count: int
     rounds: int
-    #: For each model and number of threads.
+    #: Time for each model and number of threads.
     seconds: float
-    #: The smallest share of their processors that the threads had: less than 1 on a busy machine.
+    #: The smallest share of CPU time that threads got: less than 1 on a busy machine.
     processor_share: float
     peaks: list[Peak]
     results: list[Result]
@@ -105,28 +103,29 @@ def measure(
     Parameters
     ----------
     models : sequence of str or path, optional
-        Names or files. By default the built-in model that is there, and those whose names start
-        with its name: its int8 version.
+        Names or files. By default the built-in model that has been pulled, and its int8 version.
     threads : sequence of int, optional
-        Numbers of threads; by default 1, 2, 4 and so on to the processors that this process may
-        use.
+        Numbers of threads; by default 1, 2, 4 and so on, up to the number of CPUs that this process
+        may use.
     seconds : float, default 2
-        For each model and number of threads.
+        Time for each model and number of threads.
     images : path, optional
-        A folder of photos; by default those that the package carries.
+        A folder of photos; by default the photos in the package.
 
     Returns
     -------
     Bench
-        A result for each number of threads and model.
+        One result for each number of threads and model.
 
     Raises
     ------
     ModelError
-        If a model is not there or breaks the model contract.
+        If a model does not exist or breaks the model contract.
     ValueError
-        If the folder holds no photos, or one that can't be read.
+        If the folder has no photos, or one of them cannot be decoded.
     """
+    from pomona import _native
+
     folder = os.fspath(images if images is not None else BUILT_IN_PHOTOS)
     photos = _read(folder)
     processors = len(os.sched_getaffinity(0))
@@ -136,18 +135,17 @@ def measure(
             _Run(_native.Featurizer(model, threads=number), photos, seconds / _ROUNDS)
             for model in models or default_models()
         ]
-        work = _Clock()
+        arithmetic = _Rates()
         for _ in range(_ROUNDS):
-            work.time(partial(_native.multiply_adds, number, _PEAK_SECONDS))
+            arithmetic.time(partial(_native.multiply_adds, number, _PEAK_SECONDS))
             for run in runs:
                 run.round()
-        at_work = min(number, processors)
-        # The highest: nothing makes a processor faster than it is.
-        peak = Peak(number, at_work * max(work.by_processor))
+        cores = min(number, processors)
+        # The maximum, because disturbances only ever slow the processor down.
+        peak = Peak(number, cores * max(arithmetic.by_cpu))
         peaks.append(peak)
-        results += [run.result(peak, at_work, first=runs[0]) for run in runs]
-        clocks = [work, *(run.clock for run in runs)]
-        shares += [clock.processors / at_work for clock in clocks]
+        results += [run.result(peak, cores, first=runs[0]) for run in runs]
+        shares += [rates.cpus_used / cores for rates in (arithmetic, *(run.rates for run in runs))]
     return Bench(
         processor=processor(),
         processors=processors,
@@ -164,45 +162,43 @@ def measure(
 
 
 def default_models() -> list[str]:
-    """Name the built-in model that is there, and its int8 version if that is there too."""
+    """Return the built-in model that has been pulled, and its int8 version if it exists."""
     present = names()
     first = next((name for name in BUILT_IN_NAMES if name in present), BUILT_IN_NAMES[0])
     return [first, *(name for name in present if name != first and name.startswith(first))]
 
 
-class _Clock:
-    """Rates of rounds: things a second, by the clock and by the time on processors."""
+class _Rates:
+    """Units of work per second in each round, by wall time and by CPU time."""
 
     def __init__(self) -> None:
-        self.by_clock: list[float] = []
-        self.by_processor: list[float] = []
-        self._clock = self._processor = 0.0
+        self.by_wall: list[float] = []
+        self.by_cpu: list[float] = []
+        self._wall = self._cpu = 0.0
 
     def time(self, work: Callable[[], int]) -> None:
-        """Time work that returns the number of things it did."""
-        clock, processor = time.perf_counter(), time.process_time()
-        done = work()
-        clock, processor = time.perf_counter() - clock, time.process_time() - processor
-        self.by_clock.append(done / clock)
-        self.by_processor.append(done / processor)
-        self._clock += clock
-        self._processor += processor
+        """Time a round; `work` returns how many units it did."""
+        wall, cpu = time.perf_counter(), time.process_time()
+        units = work()
+        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+        self.by_wall.append(units / wall)
+        self.by_cpu.append(units / cpu)
+        self._wall += wall
+        self._cpu += cpu
 
     @property
-    def processors(self) -> float:
-        """Processors that were at work, on average."""
-        return self._processor / self._clock
+    def cpus_used(self) -> float:
+        """CPU time divided by wall time, over all rounds."""
+        return self._cpu / self._wall
 
 
 class _Run:
-    """One model on so many threads."""
+    """One model on a number of threads."""
 
-    def __init__(
-        self, featurizer: _native.Featurizer, photos: dict[str, bytes], seconds: float
-    ) -> None:
-        self.clock = _Clock()
+    def __init__(self, featurizer: Featurizer, photos: dict[str, bytes], seconds: float) -> None:
+        self.rates = _Rates()
         self._featurizer = featurizer
-        # The first call starts the sessions; a photo for each thread, so that all of them start.
+        # The first call creates a session for each thread, so every thread needs photos.
         batch = list(islice(cycle(photos.values()), max(len(photos), 4 * featurizer.threads)))
         try:
             featurizer.featurize(batch)
@@ -214,21 +210,21 @@ class _Run:
         self._batch = list(islice(cycle(batch), max(len(batch), round(passes * len(batch)))))
 
     def round(self) -> None:
-        self.clock.time(lambda: len(self._featurizer.featurize(self._batch)))
+        self.rates.time(lambda: len(self._featurizer.featurize(self._batch)))
 
-    def result(self, peak: Peak, processors: int, first: _Run) -> Result:
-        featurizer, clock = self._featurizer, self.clock
-        undisturbed = median(clock.by_processor) * processors
+    def result(self, peak: Peak, cores: int, first: _Run) -> Result:
+        featurizer, rates = self._featurizer, self.rates
+        undisturbed = median(rates.by_cpu) * cores
         count = _multiply_adds(featurizer)
         return Result(
             model=featurizer.model_name,
             path=featurizer.model_path,
             threads=featurizer.threads,
-            images_per_second=median(clock.by_clock),
-            lowest=min(clock.by_clock),
-            highest=max(clock.by_clock),
+            images_per_second=median(rates.by_wall),
+            lowest=min(rates.by_wall),
+            highest=max(rates.by_wall),
             images_per_second_undisturbed=undisturbed,
-            times_first_model=median(clock.by_processor) / median(first.clock.by_processor),
+            times_first_model=median(rates.by_cpu) / median(first.rates.by_cpu),
             multiply_adds=count,
             share_of_peak=count and undisturbed * count / peak.multiply_adds_per_second,
         )
@@ -240,18 +236,20 @@ def _doubling(processors: int) -> list[int]:
 
 
 def _read(folder: str) -> dict[str, bytes]:
-    found = list(find_images(folder))
-    if not found:
-        raise ValueError(f"{folder} holds no photos")
-    step = -(-len(found) // _MAX_PHOTOS)
-    return {path: Path(path).read_bytes() for path in found[::step]}
+    paths = list(find_images(folder))
+    if not paths:
+        raise ValueError(f"{folder} has no photos")
+    step = -(-len(paths) // _MAX_PHOTOS)
+    return {path: Path(path).read_bytes() for path in paths[::step]}
 
 
-def _multiply_adds(featurizer: _native.Featurizer) -> int | None:
-    noted = featurizer.metadata.get(MULTIPLY_ADDS, "")
-    if noted.isdecimal():
-        return int(noted)
-    try:  # a file of an older version, or of somebody else's making
+def _multiply_adds(featurizer: Featurizer) -> int | None:
+    from pomona.models.multiply_adds import MULTIPLY_ADDS, multiply_adds
+
+    recorded = featurizer.metadata.get(MULTIPLY_ADDS, "")
+    if recorded.isdecimal():
+        return int(recorded)
+    try:  # converted by an older version, or by another tool
         from pomona.models.inspection import load_onnx
     except ImportError:
         return None

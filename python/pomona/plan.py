@@ -1,10 +1,10 @@
-"""How long a job takes on an EMR cluster, what it costs, and how Spark is to be set there.
+"""Estimates of the time and cost of a job on an EMR cluster, and Spark settings for its nodes.
 
-No AWS call: prices and instances are those of `data/prices.json`, each with its source. The time is
-that of a model whose every number is below, with where it came from. Of the reference run (22,688
-photos on two m5.xlarge: 5.0 minutes reading one by one, 2.9 featurizing with Keras) it tells 4.1 of
-reading (3.1 to 5.0), and 2.0 of featurizing if those cores had the 55 photos a second that Keras
-has on this project's bench machine: older cores are slower, so measure on a node.
+Nothing here calls AWS: prices and instances come from `data/prices.json`, with their sources. The
+time comes from a model whose constants are below, with their origin. For the reference run (22,688
+photos on two m5.xlarge: 5.0 minutes to read them one by one, 2.9 to featurize them with Keras) it
+predicts 4.1 minutes of reading (3.1 to 5.0), and 2.0 of featurizing at the 55 photos per second and
+core that Keras reaches on this project's bench machine. Older cores are slower: measure on a node.
 """
 
 from __future__ import annotations
@@ -15,85 +15,86 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from pomona._deprecated import renamed_arguments
+
 DEFAULT_INSTANCE = "m5.xlarge"
 DEFAULT_WORKERS = 2
 DEFAULT_REGION = "eu-west-3"
 DEFAULT_RELEASE = "emr-6.4.0"
 
-#: What one task waits for one small object of S3: fastest and slowest of the reference system.
+#: Latency of a small object on S3 for one task: fastest and slowest in the reference run.
 READ_SECONDS = (0.066, 0.106)
-#: Photos that a task reads at once, as `pomona run` does. Spark's `binaryFile` reads one after
-#: another.
-READS_AT_ONCE = 32
+#: Photos that a task of `pomona run` reads concurrently. Spark's `binaryFile` reads one at a time.
+CONCURRENCY = 32
 
-#: From the request to the first step, billed: an assumption; EMR takes some 5 to 15 minutes.
+#: From the request to the first step, billed. An assumption: EMR takes 5 to 15 minutes.
 PROVISIONING_SECONDS = 600.0
-#: YARN's containers, the first Python workers, listing the photos: an assumption.
+#: To start YARN's containers and the Python workers, and to list the photos. An assumption.
 STARTING_SECONDS = 60.0
-#: The PCA (11 s for 6,600 photos on two cores here) and writing what comes of it: an assumption.
+#: To fit the PCA (11 s for 6,600 photos on two cores) and write the projection. An assumption.
 FINISHING_SECONDS = 30.0
 
-#: What Spark leaves of a plain loop's photos a second, without what a job costs by itself: 22.55 s
-#: of 22.55 + 0.64 reading + 0.66 Arrow + 1.99 writing, by the README's bench.
+#: Throughput on Spark as a share of a plain loop's, not counting a job's fixed time: 22.55 s of
+#: 22.55 + 0.64 reading + 0.66 Arrow + 1.99 writing, from the bench in the README.
 SPARK_SHARE = 0.87
 
-#: EC2 and EMR bill by the second, and at least this long.
-_LEAST_BILLED_SECONDS = 60.0
-#: More than a job of this kind needs, and than a new account's quota allows.
+#: EC2 and EMR bill by the second, with this minimum.
+_MIN_BILLED_SECONDS = 60.0
+#: More than such a job needs, and more than a new account's quota allows.
 MAX_WORKERS = 50
 
 _HOUR = 3600.0
 _MINUTE = 60.0
 _MIB_PER_GIB = 1024
 
-#: Cores of an executor: EMR's best practices advise 4 or 5, and divide a node into whole ones.
+#: EMR's best practices advise 4 or 5 cores per executor; 4 divides every node without a remainder.
 _EXECUTOR_CORES = 4
-#: Python workers, Arrow and ONNX Runtime live here: under 200 MB a task for small photos, by the
-#: README's bench; the rest is for large ones.
+#: For Python workers, Arrow and ONNX Runtime: under 200 MB per task for small photos, according to
+#: the bench in the README. The rest is headroom for large photos.
 _OVERHEAD_GIB_PER_CORE = 1
-#: The driver's heap, and on nodes with less than 2 GiB a vCPU for YARN.
+#: The driver's heap. The small one is for nodes that give YARN less than 2 GiB per vCPU.
 _DRIVER_GIB, _SMALL_DRIVER_GIB, _SMALL_YARN_MB_PER_VCPU = 2, 1, 2 * _MIB_PER_GIB
-#: EMR's own overhead of a container (aws-emr-best-practices), and the least that Spark adds.
-_OVERHEAD_SHARE, _LEAST_OVERHEAD_MB = 0.1875, 384
-#: YARN hands out memory in steps (yarn.scheduler.minimum-allocation-mb).
+#: Memory overhead of a container on EMR (aws-emr-best-practices), and Spark's minimum.
+_OVERHEAD_SHARE, _MIN_OVERHEAD_MB = 0.1875, 384
+#: YARN allocates memory in multiples of this (yarn.scheduler.minimum-allocation-mb).
 _YARN_STEP_MB = 32
 
 
 @dataclass(frozen=True)
 class Price:
-    """Dollars an hour for one instance."""
+    """Price of one instance for an hour, in US dollars."""
 
     usd: float
-    #: Where it is from, and of which day.
+    #: The source of the price, and its date.
     source: str
     date: str
-    #: Whether it was read there; else it is a proportion, an assumption or from memory.
+    #: Whether the price was read from the source; if not, it is derived, assumed or from memory.
     read: bool
 
 
 @dataclass(frozen=True)
 class Instance:
-    """A kind of node."""
+    """An instance type."""
 
     name: str
-    #: Hyperthreads: two are one core.
+    #: Hyperthreads, two per core.
     vcpus: int
     cores: int
     memory_gib: int
-    #: What EMR gives to YARN.
+    #: Memory that EMR gives to YARN.
     yarn_mb: int
-    #: Whether every such processor has AVX-512 VNNI, which int8 models want.
+    #: Whether every node of this type has AVX-512 VNNI, which makes int8 models fast.
     vnni: bool
-    #: The first EMR release that lists it, such as "6.6.0"; None for all of 6 and 7.
+    #: The first EMR release that supports it, such as "6.6.0"; None for all of 6.x and 7.x.
     emr_since: str | None
     emr: Price
-    #: By region.
+    #: Price of the instance itself, by region.
     ec2: dict[str, Price]
 
 
 @dataclass(frozen=True)
 class Range:
-    """What is expected, between the least and the most."""
+    """An expected value and its bounds."""
 
     low: float
     expected: float
@@ -102,11 +103,11 @@ class Range:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A job on a cluster. Its times differ by what S3 takes for a photo."""
+    """Time and cost of a job on a cluster. The ranges come from the latency of S3."""
 
     instance: str
     workers: int
-    #: Workers at spot prices: all but one, which holds the driver.
+    #: Workers at spot prices: all but the one that runs the driver.
     spot_workers: int
     vcpus: int
     provisioning_seconds: float
@@ -115,48 +116,48 @@ class Estimate:
     featurizing_seconds: float
     finishing_seconds: float
     total_seconds: Range
-    #: Dollars: EC2 and EMR, for the workers and a primary node of the same kind.
+    #: US dollars, for EC2 and EMR: the workers and a primary node of the same type.
     cost: Range
 
 
 def instances() -> dict[str, Instance]:
-    """Return the instances of the table, by name.
+    """Return the instance types that have prices, by name.
 
     Returns
     -------
     dict
-        The general and the compute kinds of three generations, four to sixteen vCPUs.
+        General-purpose and compute-optimized types of three generations, 4 to 16 vCPUs.
     """
     return dict(_table()[0])
 
 
 def spark_settings(instance: str) -> dict[str, str]:
-    """Return the settings of Spark that fit the memory that YARN has on an instance.
+    """Return Spark settings that fit the memory of YARN on an instance type.
 
-    A node's executors and one driver fit together, since the driver of a cluster-mode or Livy
-    application takes its memory from one of the workers; and on the others there is no room for
-    one more executor, which would put more tasks on a node than it has vCPUs.
+    A node has room for its executors and one driver, because the driver of a cluster-mode or Livy
+    application runs on one of the workers. The other workers have no room for one more executor,
+    which would give a node more tasks than vCPUs.
 
     Parameters
     ----------
     instance : str
-        Such as "m5.xlarge".
+        An instance type, such as "m5.xlarge".
 
     Returns
     -------
     dict
-        Names and values for spark-defaults or ``--conf``.
+        Settings for spark-defaults or ``--conf``.
 
     Raises
     ------
     ValueError
-        If the instance is not in the table; the message lists those that are.
+        If the table does not have the instance type; the message lists those that it has.
     """
-    found = _instance(instance)
-    executors = found.vcpus // _EXECUTOR_CORES
-    small = found.yarn_mb < found.vcpus * _SMALL_YARN_MB_PER_VCPU
+    node = _instance(instance)
+    executors = node.vcpus // _EXECUTOR_CORES
+    small = node.yarn_mb < node.vcpus * _SMALL_YARN_MB_PER_VCPU
     driver = _SMALL_DRIVER_GIB if small else _DRIVER_GIB
-    left_mb = found.yarn_mb - driver_container_mb(driver)
+    left_mb = node.yarn_mb - driver_container_mb(driver)
     total = left_mb // executors // _MIB_PER_GIB
     overhead = min(_EXECUTOR_CORES * _OVERHEAD_GIB_PER_CORE, -(-total // 2))
     return {
@@ -164,9 +165,9 @@ def spark_settings(instance: str) -> dict[str, str]:
         "spark.executor.cores": str(_EXECUTOR_CORES),
         "spark.executor.memory": f"{total - overhead}g",
         "spark.executor.memoryOverhead": f"{overhead}g",
-        # Spark sets it to the executor's cores: each of four tasks would start four threads.
+        # Spark's default is the executor's number of cores: 4 tasks would start 4 threads each.
         "spark.executorEnv.OMP_NUM_THREADS": "1",
-        # Without it, Spark 3.1 gives every step after an exchange 200 tasks.
+        # Otherwise Spark 3.1 runs 200 tasks after every shuffle.
         "spark.sql.adaptive.enabled": "true",
         "spark.sql.execution.arrow.maxRecordsPerBatch": "256",
         "spark.sql.execution.arrow.pyspark.enabled": "true",
@@ -174,14 +175,15 @@ def spark_settings(instance: str) -> dict[str, str]:
 
 
 def driver_container_mb(gib: int) -> int:
-    """Return what YARN takes for a driver with a heap of so many GiB."""
+    """Return the memory that YARN allocates for a driver with a heap of `gib` GiB."""
     heap = gib * _MIB_PER_GIB
-    container = heap + max(_LEAST_OVERHEAD_MB, int(heap * _OVERHEAD_SHARE))
+    container = heap + max(_MIN_OVERHEAD_MB, int(heap * _OVERHEAD_SHARE))
     return -(-container // _YARN_STEP_MB) * _YARN_STEP_MB
 
 
+@renamed_arguments(images="photos", reads_at_once="concurrency")
 def estimate(
-    images: int,
+    photos: int,
     *,
     throughput: float,
     instance: str = DEFAULT_INSTANCE,
@@ -189,28 +191,33 @@ def estimate(
     spot: bool = False,
     region: str = DEFAULT_REGION,
     release: str = DEFAULT_RELEASE,
-    reads_at_once: int = READS_AT_ONCE,
+    concurrency: int = CONCURRENCY,
 ) -> Estimate:
-    """Tell how long a job takes on a cluster and what it costs.
+    """Estimate the time and cost of a job on a cluster.
 
-    Two hyperthreads are taken as one core: the models keep a core's multiply-add units busy alone.
-    Where tasks read one photo after another, reading and featurizing add up; where they read many
-    at once, only the reading that lasts longer than the featurizing is seen.
+    Two hyperthreads count as one core, because one is enough to keep its multiply-add units busy.
+    If tasks read photos one by one, the times for reading and featurizing add up. If they read
+    concurrently, only the part of reading that takes longer than featurizing adds to the total.
 
     Parameters
     ----------
-    images : int
-        Photos, of some 10 kB each: larger ones take longer to read than is said here.
+    photos : int
+        Number of photos, of about 10 kB each. Larger photos take longer to read than estimated.
     throughput : float
-        Photos a second of one core of the cluster, from bytes to features, without Spark.
-    instance, workers
-        The kind of node, and how many beside the primary node.
+        Photos per second of one core of the cluster, from encoded photos to features, without
+        Spark.
+    instance : str, default "m5.xlarge"
+        The instance type of the nodes.
+    workers : int, default 2
+        Number of nodes in addition to the primary node.
     spot : bool, default False
         Whether all workers but one are spot instances.
-    region, release
-        Of AWS, and of EMR.
-    reads_at_once : int, default 32
-        Photos that a task reads at once.
+    region : str, default "eu-west-3"
+        The AWS region.
+    release : str, default "emr-6.4.0"
+        The EMR release.
+    concurrency : int, default 32
+        Photos that a task reads concurrently.
 
     Returns
     -------
@@ -220,30 +227,30 @@ def estimate(
     Raises
     ------
     ValueError
-        If there is nothing to do or nobody to do it, or the instance, its price in the region, or
-        its support by the release is not in the table.
+        If a number is not above 0, the table does not have the instance type or its price in the
+        region, or the release does not support it.
     """
     for name, value in (
-        ("images", images),
+        ("photos", photos),
         ("workers", workers),
         ("throughput", throughput),
-        ("reads_at_once", reads_at_once),
+        ("concurrency", concurrency),
     ):
         if value <= 0:
             raise ValueError(f"{name} must be above 0, not {value:g}")
     node = _instance(instance)
     _check_release(node, release)
-    featurizing = images / (workers * node.cores * throughput * SPARK_SHARE)
+    featurizing = photos / (workers * node.cores * throughput * SPARK_SHARE)
     fastest, slowest = (
-        images * seconds / (workers * node.vcpus * reads_at_once) for seconds in READ_SECONDS
+        photos * seconds / (workers * node.vcpus * concurrency) for seconds in READ_SECONDS
     )
-    hidden = featurizing if reads_at_once > 1 else 0.0
+    hidden = featurizing if concurrency > 1 else 0.0
     reading = [max(0.0, r - hidden) for r in (fastest, (fastest + slowest) / 2, slowest)]
     fixed = PROVISIONING_SECONDS + STARTING_SECONDS + featurizing + FINISHING_SECONDS
     total = [fixed + seconds for seconds in reading]
     spot_workers = workers - 1 if spot else 0
-    an_hour = _an_hour(node, region, on_demand=1 + workers - spot_workers, spot=spot_workers)
-    billed = (max(_LEAST_BILLED_SECONDS, seconds) for seconds in total)
+    hourly = _hourly_cost(node, region, on_demand=1 + workers - spot_workers, spot=spot_workers)
+    billed = (max(_MIN_BILLED_SECONDS, seconds) for seconds in total)
     return Estimate(
         instance=node.name,
         workers=workers,
@@ -255,27 +262,28 @@ def estimate(
         featurizing_seconds=featurizing,
         finishing_seconds=FINISHING_SECONDS,
         total_seconds=Range(*total),
-        cost=Range(*(seconds / _HOUR * an_hour for seconds in billed)),
+        cost=Range(*(seconds / _HOUR * hourly for seconds in billed)),
     )
 
 
+@renamed_arguments(images="photos", reads_at_once="concurrency")
 def within(
     deadline: float,
-    images: int,
+    photos: int,
     *,
     throughput: float,
     spot: bool = False,
     region: str = DEFAULT_REGION,
     release: str = DEFAULT_RELEASE,
-    reads_at_once: int = READS_AT_ONCE,
+    concurrency: int = CONCURRENCY,
 ) -> list[Estimate]:
-    """Find the cheapest cluster of each kind that is done in time, even with a slow S3.
+    """Find the cheapest cluster of each instance type that meets a deadline, even if S3 is slow.
 
     Parameters
     ----------
     deadline : float
-        Minutes from the request for a cluster to the results.
-    images, throughput, spot, region, release, reads_at_once
+        Minutes from the request for the cluster to the results.
+    photos, throughput, spot, region, release, concurrency
         As for :func:`estimate`.
 
     Returns
@@ -286,85 +294,81 @@ def within(
     Raises
     ------
     ValueError
-        If no cluster of up to 50 workers is: the message says how long the fastest takes.
+        If no cluster of up to 50 workers does; the message has the time of the fastest.
     """
-    kinds = [node.name for node in instances().values() if _is_listed(node, release)]
-    clusters = [
-        [
-            estimate(
-                images,
-                throughput=throughput,
-                instance=kind,
-                workers=workers,
-                spot=spot,
-                region=region,
-                release=release,
-                reads_at_once=reads_at_once,
-            )
-            for workers in range(1, MAX_WORKERS + 1)
-        ]
-        for kind in kinds
-    ]
-    in_time = (
-        [one for one in same if one.total_seconds.high <= deadline * _MINUTE] for same in clusters
-    )
-    cheapest = [min(same, key=lambda one: one.cost.expected) for same in in_time if same]
-    if not cheapest:
-        every = (one for same in clusters for one in same)
-        fastest = min(every, key=lambda one: one.total_seconds.high)
-        least = fastest.total_seconds.high / _MINUTE
-        raise ValueError(
-            f"no cluster of up to {MAX_WORKERS} workers is done in {deadline:g} minutes: the "
-            f"least is {least:.1f}, with {fastest.workers} {fastest.instance}, and "
-            f"{PROVISIONING_SECONDS / _MINUTE:g} of them pass before a cluster has started"
+    estimates = [
+        estimate(
+            photos,
+            throughput=throughput,
+            instance=node.name,
+            workers=workers,
+            spot=spot,
+            region=region,
+            release=release,
+            concurrency=concurrency,
         )
-    return sorted(cheapest, key=lambda one: one.cost.expected)
+        for node in instances().values()
+        if _is_supported(node, release)
+        for workers in range(1, MAX_WORKERS + 1)
+    ]
+    cheapest: dict[str, Estimate] = {}
+    for one in sorted(estimates, key=lambda one: one.cost.expected):
+        if one.total_seconds.high <= deadline * _MINUTE:
+            cheapest.setdefault(one.instance, one)
+    if not cheapest:
+        fastest = min(estimates, key=lambda one: one.total_seconds.high)
+        raise ValueError(
+            f"no cluster of up to {MAX_WORKERS} workers finishes in {deadline:g} minutes: the "
+            f"fastest takes {fastest.total_seconds.high / _MINUTE:.1f}, with {fastest.workers} "
+            f"{fastest.instance}, including {PROVISIONING_SECONDS / _MINUTE:g} to start the cluster"
+        )
+    return list(cheapest.values())
 
 
 def prices_of(instance: str, region: str) -> tuple[Price, Price]:
-    """Return the prices of EC2 and of EMR for an instance.
+    """Return the EC2 and EMR prices of an instance type.
 
     Raises
     ------
     ValueError
-        If the table does not have the instance or the region.
+        If the table does not have the instance type or the region.
     """
     node = _instance(instance)
     if region not in node.ec2:
         raise ValueError(
-            f"there are no prices of {node.name} in {region!r}; known: {', '.join(node.ec2)}"
+            f"no price of {node.name} in {region!r} is known, only in {', '.join(node.ec2)}"
         )
     return node.ec2[region], node.emr
 
 
 def spot_share() -> float:
-    """Return what a spot instance is taken to cost, as a share of its price on demand."""
+    """Return the assumed price of a spot instance, as a share of the on-demand price."""
     return _table()[1]
 
 
-def _an_hour(node: Instance, region: str, *, on_demand: int, spot: int) -> float:
+def _hourly_cost(node: Instance, region: str, *, on_demand: int, spot: int) -> float:
     ec2, emr = prices_of(node.name, region)
-    # EMR's fee is the same for spot instances.
+    # EMR charges the same fee for spot instances.
     return (on_demand + spot * spot_share()) * ec2.usd + (on_demand + spot) * emr.usd
 
 
 def _instance(name: str) -> Instance:
     known = _table()[0]
     if name not in known:
-        raise ValueError(f"there is no instance {name!r} in the table; known: {', '.join(known)}")
+        raise ValueError(f"unknown instance type {name!r}; known: {', '.join(known)}")
     return known[name]
 
 
 def _check_release(node: Instance, release: str) -> None:
-    if not _is_listed(node, release):
+    if not _is_supported(node, release):
         raise ValueError(
-            f"EMR offers {node.name} from release emr-{node.emr_since} on, not with {release}"
+            f"{node.name} needs EMR release emr-{node.emr_since} or later, not {release}"
         )
 
 
-def _is_listed(node: Instance, release: str) -> bool:
-    asked = _version(release)
-    return node.emr_since is None or asked >= _version(node.emr_since)
+def _is_supported(node: Instance, release: str) -> bool:
+    version = _version(release)
+    return node.emr_since is None or version >= _version(node.emr_since)
 
 
 def _version(release: str) -> tuple[int, ...]:

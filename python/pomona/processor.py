@@ -1,4 +1,4 @@
-"""What the processor of this machine can do for int8."""
+"""The name of this machine's processor and its int8 instructions."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ from pathlib import Path
 
 CPUINFO = Path("/proc/cpuinfo")
 
-#: What Linux calls the instructions that multiply and add 8-bit integers without losing any, and
-#: what people call them; the widest first. AMX and its kin come with the first of them.
+#: Linux's flags for the instructions that multiply and add 8-bit integers without saturating, and
+#: their usual names; the widest first. Processors with AMX have the first as well.
 _INT8 = (("avx512_vnni", "AVX-512 VNNI"), ("avx_vnni", "AVX-VNNI"))
 
 INT8_WITHOUT_INSTRUCTIONS = (
-    "this processor has no int8 instructions (VNNI), so that int8 may be slower than float32 here; "
+    "this processor has no int8 instructions (VNNI), so int8 may be slower than float32 here; "
     "measure it with `pomona bench`"
 )
 
 
 def int8_instructions(cpuinfo: Path = CPUINFO) -> str | None:
-    """Name the processor's int8 instructions.
+    """Return the name of the processor's int8 instructions.
 
     Parameters
     ----------
     cpuinfo : pathlib.Path
-        What Linux tells about the processor.
+        Linux's description of the processor.
 
     Returns
     -------
@@ -34,15 +34,15 @@ def int8_instructions(cpuinfo: Path = CPUINFO) -> str | None:
 
 
 def processor(cpuinfo: Path = CPUINFO) -> str:
-    """Name the processor as Linux does."""
+    """Return the processor's name, as Linux reports it."""
     return _value("model name", cpuinfo) or "unknown processor"
 
 
-def _value(wanted: str, cpuinfo: Path) -> str:
-    """Return a line's value for the first processor: all of a machine's are alike."""
+def _value(field: str, cpuinfo: Path) -> str:
+    """Return a field of the first CPU; all CPUs of a machine are alike."""
     with cpuinfo.open(encoding="utf-8", errors="replace") as lines:
         for line in lines:
             name, _, value = line.partition(":")
-            if name.strip() == wanted:
+            if name.strip() == field:
                 return value.strip()
     return ""

@@ -1,8 +1,8 @@
-"""What a shared library needs from the C and C++ libraries of the machine that loads it.
+"""The versions of the C and C++ libraries that a shared library needs.
 
-The oldest system that Pomona promises to run on is Amazon Linux 2 of EMR 6.4.0: glibc 2.26 and the
-libstdc++ of GCC 7.3 (GLIBCXX_3.4.24, CXXABI_1.3.11). The ceilings are lower than that where the
-libraries allow it, so that a need which creeps upwards is seen long before it reaches a cluster.
+The oldest system that Pomona supports is Amazon Linux 2 on EMR 6.4.0: glibc 2.26 and the libstdc++
+of GCC 7.3 (GLIBCXX_3.4.24, CXXABI_1.3.11). Where possible, the ceilings are lower, so that a
+rising requirement is noticed long before it breaks on a cluster.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from elftools.elf.sections import SymbolTableSection
 VERSION = re.compile(r"\d+(\.\d+)*")
 CEILINGS = {"GLIBC": (2, 17), "GLIBCXX": (3, 4, 22), "CXXABI": (1, 3, 11)}
 
-# Since glibc 2.38 its headers turn strtol and its kin into these in C23; no older glibc has them.
+# The headers of glibc 2.38 and later map strtol and similar functions to these for C23.
 NEW_SYMBOL_PREFIXES = ("__isoc23_",)
 
 
@@ -26,8 +26,8 @@ NEW_SYMBOL_PREFIXES = ("__isoc23_",)
 class VersionNeed:
     """One entry of `.gnu.version_r`: `library` must provide the symbol version `name`.
 
-    `entry_offset` is where the entry (an `Elf64_Vernaux`) starts in the file, in bytes;
-    `name_offset` is where its name starts in `.dynstr`.
+    `entry_offset` is the offset of the entry (an `Elf64_Vernaux`) in the file, in bytes;
+    `name_offset` is the offset of its name in `.dynstr`.
     """
 
     library: str
@@ -36,17 +36,17 @@ class VersionNeed:
     name_offset: int
 
     def is_too_new(self) -> bool:
-        """Whether the version is above its family's ceiling; other families (GCC_…) have none."""
+        """Return whether the version is above its family's ceiling. GCC_… and others have none."""
         family, _, version = self.name.partition("_")
         if family not in CEILINGS:
             return False
-        if not VERSION.fullmatch(version):  # GLIBC_PRIVATE is no promise of any glibc
+        if not VERSION.fullmatch(version):  # GLIBC_PRIVATE, which no glibc guarantees
             return True
         return tuple(int(part) for part in version.split(".")) > CEILINGS[family]
 
 
 def version_needs(library: BinaryIO) -> list[VersionNeed]:
-    """Every symbol version that an ELF shared library asks of others, in file order."""
+    """Return every symbol version that an ELF shared library needs, in the order of the file."""
     section = ELFFile(library).get_section_by_name(".gnu.version_r")
     if not isinstance(section, GNUVerNeedSection):
         return []
@@ -64,7 +64,7 @@ def version_needs(library: BinaryIO) -> list[VersionNeed]:
 
 
 def new_symbols(library: BinaryIO) -> list[str]:
-    """Undefined symbols that carry no old version at all and exist in recent glibc only."""
+    """Return the undefined symbols that only recent versions of glibc have."""
     symbols = ELFFile(library).get_section_by_name(".dynsym")
     if not isinstance(symbols, SymbolTableSection):
         return []

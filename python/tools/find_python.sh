@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Print the path of the first CPython found among the versions given, best first: those of pyenv, then
-# those on PATH. Says so loudly when it is not the best one; exits 1 when there is none.
+# Print the path of the first CPython that exists among the given versions, best first: pyenv's, then
+# those on PATH. Warn if it is not the best one; exit with 1 if there is none.
 #
 # Usage: find_python.sh 3.7 3.8 3.9
 set -euo pipefail
@@ -12,11 +12,11 @@ works() {
 for version in "$@"; do
   for python in "${PYENV_ROOT:-$HOME/.pyenv}/versions/$version".*/bin/python3 "$(type -P "python$version")"; do
     if [ -x "$python" ] && works "$python" "$version"; then
-      [ "$version" = "$1" ] || echo "*** WARNING: no Python $1 on this machine, using $version" >&2
+      [ "$version" = "$1" ] || echo "*** WARNING: this machine has no Python $1, using $version" >&2
       echo "$python"
       exit
     fi
   done
 done
-echo "*** WARNING: none of Python $* on this machine" >&2
+echo "*** WARNING: this machine has none of Python $*" >&2
 exit 1

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# See to the programs that pip cannot install, given as PROGRAM=DEBIAN_PACKAGE pairs; what is there is
-# left alone. Without root or apt-get it says what to install and exits 1.
+# Install the programs that pip cannot install, given as PROGRAM=DEBIAN_PACKAGE pairs, unless they exist.
+# Without root or apt-get, print what to install and exit with 1.
 #
 # Usage: install_system_packages.sh cmake=cmake nasm=nasm cc=gcc
 set -euo pipefail
@@ -21,7 +21,7 @@ if [ ${#packages[@]} -gt 0 ]; then
 fi
 
 if ! type -P cargo >/dev/null; then
-  echo "Please install Rust first, with rustfmt and clippy: https://rustup.rs says how." >&2
-  echo "(Cargo.toml names the oldest version that will do; a distribution's own is often older.)" >&2
+  echo "Please install Rust first, with rustfmt and clippy: https://rustup.rs" >&2
+  echo "(Cargo.toml has the minimum version; a distribution's package is often older.)" >&2
   exit 1
 fi

@@ -1,10 +1,10 @@
-"""Execute a notebook in place, and keep of its outputs what is worth reading anywhere.
+"""Executes a notebook in place, and saves only the outputs that matter to other readers.
 
 Usage: python run_notebook.py NOTEBOOK [-o FILE] [--folder FOLDER] [--kernel NAME]
                               [--set NAME=VALUE]… [--configure JSON]
 
-The notebook is saved with the sources it had: values given here hold for this run only. Nothing is
-saved if a cell fails, or if an output tells of the machine (a path, a host, an application's id).
+The notebook's sources stay unchanged: values given here apply to this run only. Nothing is saved if
+a cell fails, or if an output identifies the machine (a path, a host, the id of an application).
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
-# A cell may start a cluster's session, or featurise some hundred photos on one core.
+# A cell may start a session on a cluster, or featurize hundreds of photos on one core.
 TIMEOUT_SECONDS = 900
 
 PARAMETERS = "parameters"
 CONFIGURE = "%%configure"
 
-# What only means something where the notebook ran; hosts are those of one machine, or of a cluster.
+# Text that identifies the machine or cluster that ran the notebook.
 MACHINE = re.compile(
     r"""
     /(?:tmp|root|home|work|var|private|Users|mnt)/[\w.-]+   # folders of one machine
@@ -41,13 +41,13 @@ MACHINE = re.compile(
     re.VERBOSE,
 )
 
-# Lines that Java's side of Spark writes to standard error when it starts, with times in them.
+# Lines with timestamps and the like, which Spark's JVM writes to standard error when it starts.
 JAVA_LOG = re.compile(
     r"\d\d/\d\d/\d\d \d\d:\d\d:\d\d (?:INFO|WARN) |Setting default log level |"
     r"To adjust logging level |Using Spark's default log4j profile|WARNING: "
 )
 
-# Of sparkmagic: progress bars, and tables of sessions with ids and links of one day.
+# Outputs of sparkmagic: progress bars, and tables of sessions with ids and links.
 WIDGET = "application/vnd.jupyter.widget-view+json"
 SESSION = re.compile("YARN Application ID|Current session configs|No active sessions")
 
@@ -65,27 +65,27 @@ def execute(
     Parameters
     ----------
     notebook
-        A notebook of nbformat 4; it stays as it is.
+        A notebook in nbformat 4, which is not modified.
     folder
-        The working directory of its kernel.
+        The working directory of the kernel.
     kernel
-        A kernel's name instead of the notebook's own; ``python3`` is this Python.
+        Name of the kernel; by default the notebook's own. ``python3`` is this Python.
     parameters
-        Values for names that the cell tagged ``parameters`` assigns.
+        New values of variables that the cell tagged ``parameters`` assigns.
     configure
-        Settings to add to those of the ``%%configure`` cell, or to put in their place.
+        Settings to merge into those of the ``%%configure`` cell.
 
     Returns
     -------
     NotebookNode
-        The notebook with the outputs of this run and the sources that it had.
+        The notebook with its original sources and the outputs of this run.
 
     Raises
     ------
     CellExecutionError
         A cell failed.
     ValueError
-        There is no cell to give parameters or settings to.
+        The notebook has no cell for the parameters or settings.
     """
     running = copy.deepcopy(notebook)
     if parameters:
@@ -111,7 +111,7 @@ def execute(
 
 
 def normalise(notebook: Any) -> None:
-    """Drop what differs from one run to the next without telling a reader anything."""
+    """Remove what differs between runs but means nothing to a reader."""
     spec, language = notebook.metadata.kernelspec, notebook.metadata.language_info
     for name in ("version", "nbconvert_exporter"):
         language.pop(name, None)
@@ -127,30 +127,30 @@ def normalise(notebook: Any) -> None:
 
 
 def traces_of_machines(notebook: Any) -> list[str]:
-    """Find texts of a notebook's outputs that tell where it ran, each with its cell's id."""
+    """Find text in the outputs that identifies the machine; each result has the cell's id."""
     host = re.compile(rf"\b{re.escape(socket.gethostname())}\b")
-    found = []
+    traces = []
     for cell in code_cells(notebook):
         for text in (text for output in cell.outputs for text in _texts(output)):
             for match in [*MACHINE.finditer(text), *host.finditer(text)]:
-                around = text[max(0, match.start() - 40) : match.end() + 40]
-                found.append(f"cell {cell.id}: {' '.join(around.split())}")
-    return found
+                context = text[max(0, match.start() - 40) : match.end() + 40]
+                traces.append(f"cell {cell.id}: {' '.join(context.split())}")
+    return traces
 
 
 def settings_of(notebook: Any) -> dict[str, Any]:
-    """Read the settings of the session in the ``%%configure`` cell."""
+    """Parse the session's settings in the ``%%configure`` cell."""
     settings: dict[str, Any] = json.loads(_configure_cell(notebook).source.partition("\n")[2])
     return settings
 
 
 def code_cells(notebook: Any) -> list[Any]:
-    """List the cells that are code."""
+    """Return the code cells."""
     return [cell for cell in notebook.cells if cell.cell_type == "code"]
 
 
 def _assigned(source: str, name: str, value: str) -> str:
-    """Give a name another value where a cell assigns it, so that what follows from it is right."""
+    """Replace the value that a cell assigns to a name, so that later lines use the new one."""
     line = re.compile(rf"^{re.escape(name)} = .*$", re.MULTILINE)
     if not line.search(source):
         raise ValueError(f"the cell of {PARAMETERS} has no line that starts with {name} =")
@@ -161,10 +161,10 @@ def _configure_cell(notebook: Any) -> Any:
     return _only(notebook, CONFIGURE, lambda it: it.source.startswith(CONFIGURE))
 
 
-def _only(notebook: Any, what: str, matches: Any) -> Any:
+def _only(notebook: Any, purpose: str, matches: Any) -> Any:
     cells = [cell for cell in code_cells(notebook) if matches(cell)]
     if len(cells) != 1:
-        raise ValueError(f"{len(cells)} cells for {what}, there must be one")
+        raise ValueError(f"the notebook must have one cell for {purpose}, not {len(cells)}")
     return cells[0]
 
 
@@ -184,7 +184,7 @@ def _merged(settings: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, A
 
 
 def _is_worth_reading(output: Any) -> bool:
-    """Tell whether something is left of an output without what is of the moment."""
+    """Remove log lines from an output, and return whether anything else is left."""
     if output.output_type == "stream":
         if output.name == "stderr":
             lines = output.text.splitlines(keepends=True)
@@ -196,7 +196,7 @@ def _is_worth_reading(output: Any) -> bool:
 
 
 def _joined(outputs: Iterable[Any]) -> list[Any]:
-    """Join what arrived of a stream in pieces."""
+    """Join the pieces of a stream."""
     joined: list[Any] = []
     for output in outputs:
         name = output.get("name")
@@ -208,7 +208,7 @@ def _joined(outputs: Iterable[Any]) -> list[Any]:
 
 
 def _texts(output: Any) -> Iterator[str]:
-    """Yield what can be read of an output; pictures are not."""
+    """Yield the text of an output."""
     if output.output_type == "stream":
         yield output.text
     elif output.output_type == "error":
@@ -220,21 +220,21 @@ def _texts(output: Any) -> Iterator[str]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Execute and save."""
+    """Execute a notebook and save it."""
     summary, _, details = (__doc__ or "").partition("\n\n")
     parser = argparse.ArgumentParser(description=summary, epilog=details.split("\n\n")[-1])
     parser.add_argument("notebook", type=Path)
-    parser.add_argument("-o", "--output", type=Path, help="where to save it (default: in place)")
-    parser.add_argument("--folder", type=Path, default=Path.cwd(), help="where to run it")
-    parser.add_argument("--kernel", help="a kernel instead of the notebook's own")
+    parser.add_argument("-o", "--output", type=Path, help="file to save it to (default: in place)")
+    parser.add_argument("--folder", type=Path, default=Path.cwd(), help="working directory")
+    parser.add_argument("--kernel", help="kernel (default: the notebook's own)")
     parser.add_argument(
-        "--set", action="append", default=[], metavar="NAME=VALUE", help="a text for a parameter"
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="value of a parameter"
     )
     parser.add_argument("--configure", type=json.loads, metavar="JSON", help="session settings")
     options = parser.parse_args(arguments)
 
     notebook = nbformat.read(str(options.notebook), as_version=4)
-    parameters = dict(one.split("=", 1) for one in options.set)
+    parameters = dict(pair.split("=", 1) for pair in options.set)
     try:
         executed = execute(
             notebook,
@@ -249,7 +249,10 @@ def main(arguments: list[str] | None = None) -> int:
     normalise(executed)
     traces = traces_of_machines(executed)
     if traces:
-        print(f"{options.notebook}: not saved, its outputs tell of this machine:", file=sys.stderr)
+        print(
+            f"{options.notebook}: not saved, because its outputs identify this machine:",
+            file=sys.stderr,
+        )
         print(*traces, sep="\n", file=sys.stderr)
         return 1
     nbformat.write(executed, str(options.output or options.notebook))

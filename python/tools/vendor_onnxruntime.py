@@ -1,13 +1,12 @@
-"""Put ONNX Runtime into `python/pomona/lib`, made fit for the glibc 2.26 of Amazon Linux 2.
+"""Downloads ONNX Runtime to `python/pomona/lib`, and lets it load with glibc 2.26 (Amazon Linux 2).
 
 Usage: python vendor_onnxruntime.py
 
-pip fetches the official wheel and checks it against a pinned sha256. Its library asks for glibc
-2.27 in one place only: `expf`, `logf` and `powf` of libm, which glibc 2.27 gave a new version
-because they no longer go through the old SVID error wrapper. Every glibc for x86-64 has the same
-functions as GLIBC_2.2.5, so the one entry of `.gnu.version_r` that names GLIBC_2.27 is pointed
-there. Nothing else in the file changes, and a library that is not exactly as described here is
-refused.
+pip downloads the official wheel and verifies it against a pinned sha256. The library needs glibc
+2.27 for three functions only: `expf`, `logf` and `powf` of libm, which have a new version in glibc
+2.27 because they bypass the old SVID error wrapper. Every glibc for x86-64 has these functions as
+GLIBC_2.2.5 too, so the only entry of `.gnu.version_r` for GLIBC_2.27 is changed to that version.
+Nothing else in the file changes, and a library that differs from this description is rejected.
 """
 
 from __future__ import annotations
@@ -26,12 +25,12 @@ from elf_needs import version_needs
 
 VERSION = "1.24.4"
 WHEEL_SHA256 = "e54ad52e61d2d4618dcff8fa1480ac66b24ee2eab73331322db1049f11ccf330"
-# Of the library after the rewriting.
+# The library after the change.
 LIBRARY_SHA256 = "2061d3bf9a493a736c6dac64f22a7301a4166c2a0b3b295e84b708756701c513"
 
 LIBRARY = f"libonnxruntime.so.{VERSION}"
-# File in the official wheel -> file in our `lib` folder. The library comes last, so that it is
-# never there without its licence.
+# File in the official wheel -> file in our `lib` folder. The library comes last, so that it never
+# exists without its licence.
 FILES = {
     "onnxruntime/LICENSE": "onnxruntime-LICENSE",
     "onnxruntime/ThirdPartyNotices.txt": "onnxruntime-ThirdPartyNotices.txt",
@@ -47,7 +46,7 @@ VNA_NAME = 8
 
 
 def main() -> None:
-    """Fill the `lib` folder, unless it already holds what it should."""
+    """Fill the `lib` folder, unless it is already complete."""
     if (TARGET / LIBRARY).exists() and sha256((TARGET / LIBRARY).read_bytes()) == LIBRARY_SHA256:
         return
     with tempfile.TemporaryDirectory() as folder:
@@ -55,12 +54,9 @@ def main() -> None:
         with zipfile.ZipFile(wheel) as archive:
             contents = {name: archive.read(source) for source, name in FILES.items()}
     contents[LIBRARY] = rewrite(contents[LIBRARY])
-    found = sha256(contents[LIBRARY])
-    if found != LIBRARY_SHA256:
-        sys.exit(
-            f"{LIBRARY} was rewritten to sha256 {found},"
-            f" not to the {LIBRARY_SHA256} that was tested"
-        )
+    actual = sha256(contents[LIBRARY])
+    if actual != LIBRARY_SHA256:
+        sys.exit(f"the changed {LIBRARY} has sha256 {actual}, but {LIBRARY_SHA256} was tested")
     TARGET.mkdir(parents=True, exist_ok=True)
     for name, content in contents.items():
         write(TARGET / name, content)
@@ -68,7 +64,7 @@ def main() -> None:
 
 
 def download(folder: Path) -> Path:
-    """Fetch the official wheel with pip, which refuses any other sha256."""
+    """Download the official wheel with pip, which rejects any other sha256."""
     pinned = folder / "requirements.txt"
     pinned.write_text(f"onnxruntime=={VERSION} --hash=sha256:{WHEEL_SHA256}\n")
     options = [
@@ -93,23 +89,23 @@ def download(folder: Path) -> Path:
 
 
 def rewrite(library: bytes) -> bytes:
-    """Point the one need for glibc 2.27 at the version of the functions that every glibc has."""
+    """Replace the only reference to glibc 2.27 with the version that every glibc has."""
     needs = version_needs(io.BytesIO(library))
     too_new = [need for need in needs if need.is_too_new()]
     if [(need.library, need.name) for need in too_new] != [REWRITTEN]:
         sys.exit(
-            f"{LIBRARY} must need {REWRITTEN} and nothing else that is too new,"
-            f" but it needs {too_new}"
+            f"{LIBRARY} should need {REWRITTEN} as its only version that is too new, but it needs"
+            f" {too_new}"
         )
     (entry,) = too_new
-    # The replacement's name is in the file's string table already: other entries ask for it.
+    # The replacement's name is already in the string table, because other entries use it.
     name_offset = next(need.name_offset for need in needs if need.name == REPLACEMENT)
     rewritten = bytearray(library)
     struct.pack_into("<I", rewritten, entry.entry_offset, elf_hash(REPLACEMENT))
     struct.pack_into("<I", rewritten, entry.entry_offset + VNA_NAME, name_offset)
     left = [need for need in version_needs(io.BytesIO(rewritten)) if need.is_too_new()]
     if left:
-        sys.exit(f"{LIBRARY} still needs {left} after the rewriting")
+        sys.exit(f"{LIBRARY} still needs {left} after the change")
     return bytes(rewritten)
 
 
@@ -124,7 +120,7 @@ def elf_hash(name: str) -> int:
 
 
 def write(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all."""
+    """Write a file atomically."""
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
@@ -137,7 +133,7 @@ def write(path: Path, content: bytes) -> None:
 
 
 def sha256(content: bytes) -> str:
-    """Digest of `content`, in hexadecimal."""
+    """Return the SHA-256 of `content`, in hexadecimal."""
     return hashlib.sha256(content).hexdigest()
 
 

@@ -46,7 +46,7 @@ def test_run_writes_the_results_and_ends_with_a_summary(
     assert "; 0 featurized now, " in capsys.readouterr().out
     assert main([*command, "--retry-errors"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[2] == "1 photo with an error from an earlier run tried again: 0 with features now"
+    assert lines[2] == "1 photo with an error in an earlier run retried: 0 now have features"
     assert "; 1 featurized now, " in lines[3]
     assert main([*command, "--retry-errors", "--no-resume"]) == 2
     assert "not allowed with argument" in capsys.readouterr().err
@@ -113,7 +113,7 @@ sys.exit(cli.main(["run", "--images", "x", "--output", "y"]))
 @pytest.mark.parametrize(
     ("also", "code", "message"),
     [
-        ([], 1, "pomona: Spark's Java process has ended: "),
+        ([], 1, "pomona: Spark's Java process died: "),
         (["SIGTERM"], 128 + signal.SIGTERM, "pomona: terminated: "),
     ],
 )
@@ -124,7 +124,7 @@ def test_a_java_that_is_killed_is_one_line(also: list[str], code: int, message: 
     assert done.returncode == code
     said = done.stderr.decode()
     assert said.splitlines()[-1].startswith(message)
-    assert said.splitlines()[-1].endswith("goes on with the features it has written")
+    assert said.splitlines()[-1].endswith("resumes from the features already written")
     assert "Traceback" not in said
 
 

@@ -1,7 +1,7 @@
-"""The AWS CLI, loaded once: starting it takes most of the time of a call, and tests make hundreds.
+"""An AWS CLI that is loaded only once: tests make hundreds of calls, and each is mostly start-up.
 
 Usage: python aws_cli.py SOCKET, in the environment of tests/requirements/aws.txt. Each connection
-brings a call's arguments, environment, folder and streams; a fork of this process makes the call.
+sends the arguments, environment, folder and streams of a call, which a fork of this process makes.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import socket
 import sys
 from contextlib import suppress
 
-#: A program that takes the CLI's place: it notes how it was called and has the call made.
+#: A program that replaces the CLI: it logs its arguments and forwards the call.
 CLIENT = """\
 import json, os, socket, sys
 with open({log!r}, "a") as log:
@@ -37,7 +37,7 @@ def serve(path: str) -> None:
     for service in SERVICES:
         loader.load_service_model(service, "service-2")
         loader.load_service_model(service, "endpoint-rule-set-1")
-        with suppress(Exception):  # not every service has them
+        with suppress(Exception):  # not every service has paginators
             loader.load_service_model(service, "paginators-1")
     driver._get_command_table()
     listener = socket.socket(socket.AF_UNIX)

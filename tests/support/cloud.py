@@ -1,4 +1,4 @@
-"""An AWS on this machine: moto's server behind a recorder, and the AWS CLI that talks to it."""
+"""A simulated AWS: moto's server behind a recording proxy, and an AWS CLI that talks to it."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ from services import Service, free_port
 ROOT = Path(__file__).resolve().parents[2]
 #: The environment of tests/requirements/aws.txt.
 BIN = ROOT / ".venv" / "aws" / "bin"
+#: What the Makefile sets as PYTHONPATH for the EMR tool.
+TOOL_PATH = os.pathsep.join([str(ROOT / "python" / "tools"), str(ROOT / "python")])
 REGION = "eu-west-3"
 ACCOUNT = "123456789012"
 
@@ -30,37 +32,37 @@ class Call(NamedTuple):
 
     #: Such as `elasticmapreduce`.
     service: str
-    #: Such as `RunJobFlow`; for S3 the method and the path.
+    #: Such as `RunJobFlow`; for S3, the method and the path.
     action: str
-    #: What EMR was sent; empty for the others.
+    #: The body of a request to EMR; empty for other services.
     body: dict[str, Any]
 
 
 class Answer(NamedTuple):
-    """What is said in AWS's place."""
+    """A response that replaces the one of AWS."""
 
     status: int
     body: bytes
 
 
-#: May answer a call in moto's place, or change what moto has said (None: it was not asked yet).
+#: Is called before moto, with None, and may answer the call; and with moto's answer, to change it.
 Rule = Callable[[Call, "dict[str, Any] | None"], "Answer | dict[str, Any] | None"]
 
 
 def refusal(code: str, message: str) -> Answer:
-    """An error as EMR's protocol has it."""
+    """An error response in EMR's protocol."""
     return Answer(400, json.dumps({"__type": code, "message": message}).encode())
 
 
 class Cloud:
-    """A whole AWS: S3, IAM, EC2, STS and EMR, with a record of what it was asked."""
+    """A simulated S3, IAM, EC2, STS and EMR that records its calls."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.calls: list[Call] = []
         self.rules: list[Rule] = []
         port = free_port()
-        # Reloading would fork; the policies that AWS keeps are not there unless asked for.
+        # Moto knows the policies that AWS manages only if this is set.
         environment = {**os.environ, "MOTO_IAM_LOAD_MANAGED_POLICIES": "true"}
         self._moto = Service(
             [str(BIN / "moto_server"), "-H", "127.0.0.1", "-p", str(port)],
@@ -81,9 +83,9 @@ class Cloud:
         self._moto.kill()
 
     def _cli(self) -> None:
-        """Make an `aws` that talks to this cloud, and notes how it was called.
+        """Create an `aws` command that talks to this cloud and logs its arguments.
 
-        The CLI reads the address from its environment for every service but EMR, for which it needs
+        The CLI takes the endpoint from its environment for every service except EMR, which needs
         the option.
         """
         script = self.folder / "bin" / "aws"
@@ -99,21 +101,21 @@ class Cloud:
             )
         )
         script.chmod(0o755)
-        # pyenv's python3 puts its own programs first, and an `aws` may be among them.
+        # pyenv's python3 puts its own programs first in the PATH, possibly with another `aws`.
         python = self.bin / "python3"
         python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
         python.chmod(0o755)
 
     @property
     def environment(self) -> dict[str, str]:
-        """The environment of a user of this cloud, and of no other."""
+        """The environment of a user of this cloud, without access to a real one."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
         for name in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL"):
             kept.pop(name, None)
         return {
             **kept,
             "PATH": os.pathsep.join([str(self.bin), os.environ["PATH"]]),
-            "PYTHONPATH": str(ROOT / "python" / "tools"),
+            "PYTHONPATH": TOOL_PATH,
             "AWS_ACCESS_KEY_ID": "AKIAIOSFODNN7EXAMPLE",
             "AWS_SECRET_ACCESS_KEY": "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
             "AWS_CONFIG_FILE": str(self.folder / "none"),
@@ -138,7 +140,7 @@ class Cloud:
 
     @property
     def commands(self) -> list[list[str]]:
-        """How the CLI was called."""
+        """The arguments of all calls of the CLI."""
         log = self.folder / "aws.log"
         return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
 
@@ -163,7 +165,7 @@ class Cloud:
                 self.send_response_only(answer.status)
                 for name, value in headers:
                     self.send_header(name, value)
-                if self.command != "HEAD":  # whose answer has the length of what it leaves out
+                if self.command != "HEAD":  # its response has the length of the body it omits
                     self.send_header("Content-Length", str(len(answer.body)))
                 self.end_headers()
                 if self.command != "HEAD":
@@ -196,7 +198,7 @@ class Cloud:
             def forward(self, call: Call, sent: bytes) -> tuple[Answer, list[tuple[str, str]]]:
                 headers = dict(self.headers)
                 if call.service == "elasticmapreduce":
-                    # Moto takes EMR's region from the host's name.
+                    # Moto takes EMR's region from the host name.
                     headers["Host"] = f"{REGION}.elasticmapreduce.amazonaws.com"
                 moto = http.client.HTTPConnection("127.0.0.1", port)
                 try:
@@ -220,7 +222,7 @@ class Cloud:
 def emr(
     cloud: Cloud, verb: str, *words: str, **environment: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run one of the commands for EMR as a user of a cloud."""
+    """Run one of the EMR tool's commands as a user of a cloud."""
     return subprocess.run(
         [sys.executable, "-m", "emr", verb, *words, "EVERY=0.1"],
         cwd=ROOT,
@@ -233,6 +235,6 @@ def emr(
 
 
 def printed(output: str) -> list[list[str]]:
-    """Find the calls that a command has printed."""
+    """Return the calls that a command printed."""
     text = output.replace(" \\\n", " ")
     return [shlex.split(line[2:]) for line in text.splitlines() if line.startswith("$ aws ")]

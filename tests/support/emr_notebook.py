@@ -1,4 +1,4 @@
-"""All of an EMR cluster that a notebook sees: S3, YARN, Livy and sparkmagic's PySpark kernel.
+"""The parts of an EMR cluster that a notebook uses: S3, YARN, Livy and sparkmagic's PySpark kernel.
 
 Usage: python tests/support/emr_notebook.py NOTEBOOK PHOTOS MODEL [-o FILE]
 
@@ -24,19 +24,19 @@ from s3 import CLIENT_JARS, PASSWORD, USER, S3Server, class_path
 from services import PATIENCE, Service
 from yarn import MiniCluster
 
-#: The environment with sparkmagic, made by make.
+#: The environment with sparkmagic, installed by make.
 PYTHON = Path(sys.prefix).parent / "livy/bin/python"
 RUN_NOTEBOOK = Path(__file__).parents[2] / "python/tools/run_notebook.py"
 
 HOUR = 3600
 
 BUCKET = "fruits"
-#: Where the notebook looks in the bucket for photos and model, and puts its results.
+#: The notebook's folders and model in the bucket.
 PHOTOS, MODEL, RESULTS = "Test", "models/efficientnet_lite0.onnx", "results"
 
 
 class Emr:
-    """A cluster, and a bucket with photos and a model in it."""
+    """A cluster, and a bucket with photos and a model."""
 
     def __init__(self, yarn: MiniCluster, folder: Path, photos: Path, model: Path) -> None:
         if not PYTHON.exists():
@@ -56,7 +56,7 @@ class Emr:
 
     def start(self, notebook: Path, target: Path, configure: Mapping[str, Any]) -> Service:
         """Run a notebook in sparkmagic's kernel, with changes to its ``%%configure``."""
-        # On EMR there is the bootstrap's.
+        # On EMR, this is the Python that the bootstrap installs.
         python = dict.fromkeys(
             ("spark.pyspark.python", "spark.pyspark.driver.python"), sys.executable
         )
@@ -73,7 +73,7 @@ class Emr:
 
 
 def _s3_settings(server: S3Server) -> dict[str, str]:
-    """Settings of Spark's for `s3://`, which is EMR's own: here it is Hadoop's `s3a://`."""
+    """Return Spark's settings for `s3://`: EMR's own client there, Hadoop's `s3a` here."""
     jars = class_path(CLIENT_JARS)
     return {
         "spark.driver.extraClassPath": jars,
@@ -87,7 +87,7 @@ def _s3_settings(server: S3Server) -> dict[str, str]:
 
 
 def _kernel_environment(livy: Livy, folder: Path) -> dict[str, str]:
-    """Make the environment in which `pysparkkernel` is sparkmagic's, and talks to this Livy."""
+    """Return an environment in which `pysparkkernel` is sparkmagic's, and uses this Livy."""
     kernel = folder / "kernels/pysparkkernel/kernel.json"
     kernel.parent.mkdir(parents=True)
     program = [str(PYTHON), "-m", "sparkmagic.kernels.pysparkkernel.pysparkkernel"]
@@ -104,7 +104,7 @@ def _kernel_environment(livy: Livy, folder: Path) -> dict[str, str]:
     settings = {
         "kernel_python_credentials": account,
         "livy_session_startup_timeout_seconds": PATIENCE,
-        # By itself it goes on after a cell that fails.
+        # By default it continues after a failing cell.
         "all_errors_are_fatal": True,
     }
     (folder / "config.json").write_text(json.dumps(settings))
@@ -128,7 +128,7 @@ def main() -> int:
     parser.add_argument("notebook", type=Path)
     parser.add_argument("photos", type=Path)
     parser.add_argument("model", help="a model's name or file")
-    parser.add_argument("-o", "--output", type=Path, help="where to save it (default: in place)")
+    parser.add_argument("-o", "--output", type=Path, help="file to save it to (default: in place)")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="emr-") as folder:
         yarn = MiniCluster(_new(Path(folder, "yarn")))

@@ -1,10 +1,10 @@
-"""Damage images at random and decode them, in a process that may die without harm.
+"""Damages images at random and decodes them, in a process that may crash.
 
 Usage: python tests/support/fuzz.py FORMAT [--count N] [--seed N]
 
-Prints one line: how many decoded, how many were refused, the slowest in seconds, and by how many
-MiB memory grew in the second half. A decoder's panic is printed as well. The same arguments damage
-the same bytes.
+Prints one line: the number of images that were decoded and refused, the time of the slowest in
+seconds, the growth of memory in the second half in MiB, and panics of the decoder. The same
+arguments give the same damage.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from typing import Any
 import pomona
 from specimens import SPECIMENS, png_chunk
 
-# Small enough that a damaged header can't make a case slow.
+# Limits the time of a case whose damaged header declares a huge image.
 MAX_PIXELS = 1 << 20
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 WORTHY = [0x00, 0x01, 0x7F, 0x80, 0xFE, 0xFF]
 
 
 def damaged(data: bytes, chance: random.Random) -> bytes:
-    """One of the ways in which a file goes bad on a disk, in a transfer or by intent."""
+    """Damage a file as a bad disk, a bad transfer or an attacker would."""
     damaged = bytearray(data)
     for _ in range(chance.choice([1, 1, 2, 4, 16])):
         at = chance.randrange(len(damaged))
-        # Headers decide more than pixels do.
+        # Damage to a header has more effect than damage to pixels.
         if chance.random() < 0.5:
             at %= 64
         what = chance.randrange(6)
@@ -58,7 +58,7 @@ def damaged(data: bytes, chance: random.Random) -> bytes:
 
 
 def with_checksums(data: bytes) -> bytes:
-    """A PNG whose damage no checksum gives away."""
+    """Correct the checksums of a damaged PNG, so that they do not reveal the damage."""
     at = len(PNG_SIGNATURE)
     parts = [data[:at]]
     while at + 8 <= len(data):
@@ -69,7 +69,7 @@ def with_checksums(data: bytes) -> bytes:
 
 
 def run(kind: str, count: int, seed: int) -> dict[str, Any]:
-    chance = random.Random(seed)  # noqa: S311 - damage keeps no secret
+    chance = random.Random(seed)  # noqa: S311 - not for cryptography
     names = [name for name in SPECIMENS if name.startswith(f"{kind}:")]
     decoded, refused, slowest, panics, half = 0, 0, 0.0, [], 0
     for number in range(count):

@@ -1,8 +1,8 @@
-"""Run a program, and end all that it started with it.
+"""Runs a program, and kills all its descendants when it ends.
 
-YARN puts each container into a session of its own, out of reach of the signals that end a process
-group. Here, whatever a program has started ends when the program ends, when it is told to, and when
-whoever wanted it dies.
+YARN starts every container in a new session, which a signal to the process group does not reach.
+Here, all descendants of a program die when it ends, when it is terminated, and when the process
+that started it dies.
 
 Usage: python tests/support/keeper.py PARENT_PID COMMAND…
 """
@@ -20,12 +20,12 @@ from typing import Sequence
 
 from services import Service, children
 
-#: Of Linux' prctl.h: get a signal when the parent dies; become the parent of orphans below.
+#: From Linux's prctl.h: get a signal when the parent dies; adopt orphaned descendants.
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 
 
 class Kept(Service):
-    """A service that leaves no process behind, not even if pytest is killed."""
+    """A service that leaves no processes behind, even if pytest is killed."""
 
     def __init__(self, command: Sequence[str], log: Path, env: dict[str, str]) -> None:
         super().__init__([sys.executable, __file__, str(os.getpid()), *command], log, env)
@@ -45,7 +45,7 @@ def main() -> int:
     parent, *command = sys.argv[1:]
     try:
         if os.getppid() != int(parent):
-            return 1  # it died before we asked to be told
+            return 1  # it died before prctl was called
         return subprocess.call(command)
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -53,7 +53,7 @@ def main() -> int:
 
 
 def end_children() -> None:
-    """Kill all processes below this one: whoever loses its parent becomes ours."""
+    """Kill all descendants of this process, which adopts those whose parent has died."""
     with suppress(ChildProcessError):
         while True:
             for pid in children(os.getpid()):

@@ -1,4 +1,4 @@
-"""Livy in front of the miniature cluster: its server as it is, its REPL as far as it can be had."""
+"""Livy on the mini cluster: its real server, with a substitute for its REPL."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from s3 import answers, class_path
 from services import JAVA_OPTIONS, PATIENCE, free_port
 from yarn import MiniCluster
 
-#: Made by make: the class path of Livy's server, and what runs in its sessions.
+#: The class path of Livy's server and the jar that runs in its sessions, both written by make.
 JARS = Path(sys.prefix).parent / "livy.classpath"
 REPL_JAR = Path(sys.prefix).parent / "livy-repl.jar"
 
-#: The jars of Livy's that a session's driver needs, besides the REPL.
+#: Prefixes of Livy's jars that a session's driver needs in addition to the REPL.
 _SESSION_JARS = ("livy-api", "livy-rsc", "kryo")
 
 _CONFIGURATION = """\
@@ -42,7 +42,7 @@ log4j.appender.console.layout.ConversionPattern=%d %p %c{1}: %m%n
 
 
 class Livy:
-    """Livy's server; the sessions that it starts run on the cluster."""
+    """Livy's server, whose sessions run on the cluster."""
 
     def __init__(self, cluster: MiniCluster, folder: Path, settings: dict[str, str]) -> None:
         jars = class_path(JARS)
@@ -65,7 +65,7 @@ class Livy:
         (folder / "logs").mkdir()
         env.update(LIVY_HOME=str(folder), LIVY_CONF_DIR=str(conf))
         java = Path(env["JAVA_HOME"], "bin/java")
-        # It looks for its web pages in the folder that it is started in, and makes one there.
+        # It expects and creates the folder of its web pages in its working directory.
         command = ["env", "-C", str(folder), str(java), "-Xmx256m", *JAVA_OPTIONS.split()]
         command += ["-cp", f"{jars}:{conf}:{env['HADOOP_CONF_DIR']}"]
         self.service = Kept(

@@ -1,4 +1,4 @@
-"""An AWS on this machine, moto's server, and the AWS CLI to speak to it."""
+"""A simulated AWS: moto's server, and the AWS CLI that talks to it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from services import Service, free_port
 
-#: Made by make of tests/requirements/aws.txt.
+#: Installed by make from tests/requirements/aws.txt.
 PROGRAMS = Path(sys.prefix).parent / "aws" / "bin"
 CLI = PROGRAMS / "aws"
 
@@ -22,7 +22,7 @@ ACCOUNT = ("pomona", "orchard")
 
 
 class LocalAws:
-    """The server, and its root user's command line. It keeps all in memory."""
+    """The server, which keeps everything in memory, and the command line of its root user."""
 
     def __init__(self, log: Path) -> None:
         assert CLI.exists(), f"{CLI} is missing: run `make .venv/aws/.installed`"
@@ -33,7 +33,7 @@ class LocalAws:
         self._service.says(r"Running on (http://127\.0\.0\.1)")
 
     def environment(self, user: tuple[str, str] = ACCOUNT) -> dict[str, str]:
-        """The variables that send the AWS CLI here, as a user given by key and secret."""
+        """Return variables that make the AWS CLI use this server as `user`, a key and a secret."""
         key, secret = user
         return {
             "AWS_ENDPOINT_URL": self.url,
@@ -43,7 +43,7 @@ class LocalAws:
         }
 
     def __call__(self, *arguments: object) -> Any:
-        """Run `aws ARGUMENTS`; return what it says, read as JSON if it says anything."""
+        """Run `aws ARGUMENTS` and return its output, parsed if it is JSON."""
         command = [str(CLI), *map(str, arguments), "--output", "json"]
         said = subprocess.run(
             command, env=self.environment(), check=True, stdout=subprocess.PIPE, text=True
@@ -51,14 +51,14 @@ class LocalAws:
         return json.loads(said) if said.startswith(("{", "[")) else said
 
     def new_user(self, name: str) -> tuple[str, str]:
-        """Make a user without any right; return key and secret."""
+        """Create a user without permissions; return its key and secret."""
         self("iam", "create-user", "--user-name", name)
         key = self("iam", "create-access-key", "--user-name", name)["AccessKey"]
         return key["AccessKeyId"], key["SecretAccessKey"]
 
     @contextmanager
     def rights_enforced(self) -> Iterator[None]:
-        """Refuse, for a while, what a user has no right to; the root user then has none either."""
+        """Enforce permissions in this block. The root user has none there either."""
         self._allow_unchecked("0")
         try:
             yield
@@ -66,14 +66,14 @@ class LocalAws:
             self._allow_unchecked("inf")
 
     def put(self, uri: str, content: bytes) -> None:
-        """Store an object at an s3:// address; in far less time than `aws s3 cp` takes."""
+        """Store an object at an s3:// URI, much faster than `aws s3 cp`."""
         self._send("PUT", uri.partition("s3://")[2], content)
 
     def _allow_unchecked(self, requests: str) -> None:
         self._send("POST", "moto-api/reset-auth", requests.encode())
 
     def _send(self, method: str, path: str, content: bytes) -> None:
-        request = urllib.request.Request(  # noqa: S310 - the server is our own
+        request = urllib.request.Request(  # noqa: S310 - our own server
             f"{self.url}/{quote(path)}", content, {"Content-Type": "text/plain"}, method=method
         )
         urllib.request.urlopen(request).close()  # noqa: S310

@@ -1,7 +1,7 @@
-"""Photos that are odd, to run among others, and what comes of each of them alone.
+"""Odd photos to mix with others, and the outcome of featurizing each of them alone.
 
-`POOL` has the odd photos of `data/odd`, JPEGs whose headers are damaged in every way that a
-generator can name, and whole photos of every format and of several sizes.
+`POOL` has the odd photos of `data/odd`, JPEGs with systematically damaged headers, and intact
+photos of every format and of several sizes.
 """
 
 from __future__ import annotations
@@ -17,8 +17,7 @@ from specimens import SPECIMENS, picture, saved
 FOLDER = Path(__file__).parents[1] / "data/odd"
 START_OF_SCAN = 0xDA
 
-# A fresh process for each photo: forked from one that has imported Pomona, which starts nothing,
-# and has not used it.
+# A fresh process for each photo, forked from one that has imported Pomona but not used it.
 ALONE = """
 import json, os, sys
 from pathlib import Path
@@ -37,7 +36,7 @@ for path in sorted(Path(folder).iterdir()):
 
 
 class Outcome(NamedTuple):
-    """Features, or the reason why there are none and its kind."""
+    """Features, or the reason and kind of an error."""
 
     features: list[float] | None
     error: str | None
@@ -45,7 +44,7 @@ class Outcome(NamedTuple):
 
 
 def alone(model: Path, photos: dict[str, bytes], folder: Path) -> dict[str, Outcome]:
-    """Featurize each photo in a process of its own, from files that it writes to `folder`."""
+    """Featurize each photo in its own process, from files that are written to `folder`."""
     names = {f"{number:04}": name for number, name in enumerate(photos)}
     folder.mkdir(parents=True, exist_ok=True)
     for file, name in names.items():
@@ -62,7 +61,7 @@ def alone(model: Path, photos: dict[str, bytes], folder: Path) -> dict[str, Outc
 
 
 def segments_of(jpeg: bytes) -> tuple[list[bytes], bytes]:
-    """The segments of a JPEG's header, up to that of its first scan, and the rest."""
+    """Split a JPEG into the segments of its header, up to its first scan, and the rest."""
     segments, at = [], 2
     while not segments or segments[-1][1] != START_OF_SCAN:
         end = at + 2 + int.from_bytes(jpeg[at + 2 : at + 4], "big")
@@ -72,7 +71,7 @@ def segments_of(jpeg: bytes) -> tuple[list[bytes], bytes]:
 
 
 def with_damaged_headers(jpeg: bytes) -> Iterator[tuple[str, bytes]]:
-    """A JPEG with each segment of its header missing, doubled, swapped, cut, of wrong length."""
+    """Yield a JPEG with each segment of its header missing, doubled, swapped, cut or mis-sized."""
     whole, rest = segments_of(jpeg)
 
     def joined(at: int, *segments: bytes) -> bytes:
@@ -89,7 +88,10 @@ def with_damaged_headers(jpeg: bytes) -> Iterator[tuple[str, bytes]]:
             yield f"{which} cut to {kept} bytes", joined(at, cut)
         for by in (-2, 1, 700):
             length = max(0, len(segment) - 2 + by).to_bytes(2, "big")
-            yield f"{which} longer by {by} in words", joined(at, segment[:2] + length + segment[4:])
+            yield (
+                f"{which} length field off by {by}",
+                joined(at, segment[:2] + length + segment[4:]),
+            )
 
 
 def pool() -> dict[str, bytes]:

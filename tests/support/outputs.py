@@ -1,4 +1,4 @@
-"""Output folders such as `pomona run` leaves, made without Spark, of invented features."""
+"""Output folders like those of `pomona run`, with synthetic features and made without Spark."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ SIDE = 32
 
 
 def features_of(classes: int, per_class: int, *, dim: int = DIM, seed: int = 0) -> np.ndarray:
-    """Invent features: a cloud for each class, float32 of shape (classes * per_class, dim)."""
+    """Generate features: one cluster per class, float32 of shape (classes * per_class, dim)."""
     random = np.random.RandomState(seed)
-    middles = np.abs(random.normal(size=(classes, 1, dim)))
+    centres = np.abs(random.normal(size=(classes, 1, dim)))
     spread = 0.2 * random.normal(size=(classes, per_class, dim))
-    return (middles + spread).reshape(-1, dim).astype(np.float32)
+    return (centres + spread).reshape(-1, dim).astype(np.float32)
 
 
 def draw_photo(path: Path, number: int) -> None:
-    """Write a small JPEG whose colour tells its number."""
+    """Write a small JPEG whose colour depends on its number."""
     path.parent.mkdir(parents=True, exist_ok=True)
     colour = (number * 37 % 256, number * 91 % 256, number * 53 % 256)
     Image.new("RGB", (SIDE, SIDE * 3 // 4), colour).save(path, quality=80)
@@ -43,7 +43,7 @@ def write_output(
     model: dict[str, str] | None = None,
     files: int = 2,
 ) -> Path:
-    """Write features, pca and summary; photos in `errors` have no features. Returns `folder`."""
+    """Write features, pca and summary; photos in `errors` have no features. Return `folder`."""
     errors = errors or {}
     reasons = [errors.get(path) for path in paths]
     whole = np.array([reason is None for reason in reasons])

@@ -1,9 +1,9 @@
-"""Render photos that look like fruit, for tests and for the demo.
+"""Renders photos of fruit, for tests and for the demo.
 
 Usage: python photos.py FOLDER [--classes N] [--per-class N] [--size PIXELS] [--broken]
 
-Each class is a body of revolution with its own profile, skin and gloss, lit from the upper left
-on a white ground and turned on its stem from photo to photo, as the fruit of Fruits-360 are.
+Each class is a solid of revolution with its own profile, skin and gloss, lit from the upper left
+in front of a white background, and rotated around its stem from photo to photo, as in Fruits-360.
 `r0_115.jpg` is series 0 at 115 degrees; the folder is the label. The same arguments give the same
 pixels.
 """
@@ -23,7 +23,7 @@ Colour = Tuple[int, int, int]
 OVERSAMPLING = 4
 JPEG_QUALITY = 92
 TURN = 360
-# Each series tips the fruit another way, in degrees.
+# Tilt of the fruit in each series, in degrees.
 SERIES_TILT = (8, -35, 70)
 PHOTOS_PER_SERIES = 24
 LIGHT = np.array([-0.45, -0.6, 0.66])
@@ -32,14 +32,14 @@ AMBIENT = 0.42
 
 @dataclass(frozen=True)
 class Fruit:
-    """How one fruit looks; lengths are shares of half the photo's width."""
+    """The appearance of a fruit. Lengths are relative to half the photo's width."""
 
     skin: Colour
     blush: Colour
     width: float = 0.86
     height: float = 0.86
-    neck: float = 0.0  # how much narrower the stem end is, as a pear's
-    tips: float = 0.0  # how far both ends are drawn out, as a lemon's
+    neck: float = 0.0  # how much narrower the stem end is, for pears
+    tips: float = 0.0  # how pointed both ends are, for lemons
     stripes: int = 0  # dark bands from pole to pole
     speckle: float = 0.0  # contrast of the skin's grain
     gloss: float = 0.5
@@ -80,7 +80,7 @@ def render(
         raise ValueError(f"classes must be between 1 and {len(FRUITS)}, not {classes}")
     if per_class > PHOTOS_PER_SERIES * len(SERIES_TILT):
         raise ValueError(
-            f"there are {PHOTOS_PER_SERIES * len(SERIES_TILT)} views of a fruit, not {per_class}"
+            f"per_class must be at most {PHOTOS_PER_SERIES * len(SERIES_TILT)}, not {per_class}"
         )
     paths = []
     for label in list(FRUITS)[:classes]:
@@ -95,15 +95,15 @@ def render(
 
 
 def break_one(photos: list[Path]) -> Path:
-    """Add a photo that was cut off while it was copied, next to the first of `photos`."""
-    whole = photos[0].read_bytes()
+    """Add a truncated photo next to the first of `photos`."""
+    data = photos[0].read_bytes()
     broken = photos[0].with_name("r0_cut.jpg")
-    broken.write_bytes(whole[: len(whole) // 3])
+    broken.write_bytes(data[: len(data) // 3])
     return broken
 
 
 def photo(fruit: Fruit, series: int, angle: int, size: int, seed: int) -> Image.Image:
-    """One view of a fruit, as an RGB image of `size` x `size` pixels."""
+    """Render one view of a fruit, as an RGB image of `size` x `size` pixels."""
     canvas = size * OVERSAMPLING
     axis = np.linspace(-1, 1, canvas)
     across, down = np.meshgrid(axis, axis)
@@ -120,7 +120,7 @@ def photo(fruit: Fruit, series: int, angle: int, size: int, seed: int) -> Image.
 
     normal = np.stack([x, -r * slope, z], axis=-1)
     normal /= np.maximum(np.linalg.norm(normal, axis=-1, keepdims=True), 1e-9)
-    # The light stays where it is while the fruit is tipped.
+    # The light does not move when the fruit tilts.
     light = np.array(
         [
             np.cos(tilt) * LIGHT[0] + np.sin(tilt) * LIGHT[1],
@@ -145,7 +145,7 @@ def photo(fruit: Fruit, series: int, angle: int, size: int, seed: int) -> Image.
 
 
 def radius(fruit: Fruit, y: np.ndarray) -> np.ndarray:
-    """The fruit's half width at each height, pole to pole."""
+    """Return the fruit's radius at each height, from pole to pole."""
     ball = np.sqrt(np.maximum(1 - y**2, 0))
     pear = 1 - fruit.neck / (1 + np.exp(9 * (y + 0.15)))
     pointed = (1 - fruit.tips) + fruit.tips * ball
@@ -155,7 +155,7 @@ def radius(fruit: Fruit, y: np.ndarray) -> np.ndarray:
 def skin(
     fruit: Fruit, longitude: np.ndarray, y: np.ndarray, random: np.random.RandomState
 ) -> np.ndarray:
-    """Colour the skin before any light falls on it: blush, bands and grain turn with the fruit."""
+    """Return the skin's unlit colour. Blush, bands and grain rotate with the fruit."""
     side = 0.5 + 0.5 * np.cos(longitude - 1.0 + 0.6 * y)
     blush = np.clip(side**2 * (0.8 - 0.4 * y), 0, 1)[..., None]
     colour = (1 - blush) * np.array(fruit.skin) + blush * np.array(fruit.blush)
@@ -169,19 +169,21 @@ def skin(
 
 
 def stem(fruit: Fruit, x: np.ndarray, y: np.ndarray, angle: int) -> np.ndarray:
-    """Where the stem is: a short stroke out of the upper pole that leans as the fruit turns."""
+    """Return the mask of the stem, a short stroke at the upper pole that leans as it rotates."""
     lean = 0.12 * np.sin(np.deg2rad(angle))
     above = -y - 0.93
     return (above > 0) & (above < 0.25) & (np.abs(x - lean * above * 4) < 0.035)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Render photos that look like fruit.")
+    parser = argparse.ArgumentParser(description="Render photos of fruit.")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--classes", type=int, default=6)
     parser.add_argument("--per-class", type=int, default=10)
-    parser.add_argument("--size", type=int, default=100, help="pixels a side (default: 100)")
-    parser.add_argument("--broken", action="store_true", help="add one photo that was cut off")
+    parser.add_argument(
+        "--size", type=int, default=100, help="width and height in pixels (default: 100)"
+    )
+    parser.add_argument("--broken", action="store_true", help="add a truncated photo")
     options = parser.parse_args()
     photos = render(
         options.folder, classes=options.classes, per_class=options.per_class, size=options.size

@@ -1,13 +1,12 @@
-"""Stand between a client and an S3 server of this machine and do to them what a network does.
+"""A proxy between a client and a local S3 server that simulates a bad network.
 
 Usage: python relay.py PORT TARGET_PORT ['{"delay": 0.07, "refuse": 0.1, "only": "[.]jpg$"}']
 
-It passes on what is sent, and the end, until it is killed or whoever started it has died. The JSON
-has fields of `Trouble`; a client changes them with `PUT /_relay?JSON`, which starts the counts
-again, and reads those with `GET /_relay`. Heads of requests and responses are parsed and bodies
-passed on unread, so that a request costs 0.1 to 0.4 ms of processor time, the less the more there
-are. What happens to it depends on the seed, its path and how often that was asked for, never on the
-order of arrival: a test that passes goes on passing.
+It forwards requests and responses until it is killed or its parent dies. The JSON has fields of
+`Faults`; a client changes them with `PUT /_relay?JSON`, which also resets the counts, and reads
+the counts with `GET /_relay`. Only the heads of messages are parsed, so a request costs 0.1 to 0.4
+ms of CPU time, and less under load. The fault of a request depends on the seed, its path and the
+number of earlier requests for that path, not on the order of arrival, so tests are reproducible.
 """
 
 from __future__ import annotations
@@ -26,56 +25,56 @@ from hashlib import blake2b
 from math import log
 from urllib.parse import quote, unquote_to_bytes
 
-#: No bucket can have this name.
+#: Not a valid bucket name.
 CONTROL = "/_relay"
-#: Seconds in which half a body reaches the client, before the reset that would overtake it.
+#: Seconds that half a body gets to reach the client before a reset, which would overtake it.
 FLUSH_SECONDS = 0.05
-#: How soon it notices that whoever started it has died.
+#: Seconds between checks whether the parent is alive.
 WATCH_SECONDS = 1.0
 
 END_OF_HEAD = b"\r\n\r\n"
 END_OF_CHUNKS = b"\r\n0\r\n\r\n"
 LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 CHUNKED = re.compile(rb"\r\ntransfer-encoding: *chunked", re.IGNORECASE)
-#: A path that leads to an object, not to a bucket.
+#: The path of an object, not of a bucket.
 OBJECT = re.compile("/[^/?]+/[^?]")
 
 
 @dataclass(frozen=True)
-class Trouble:
-    """What happens to requests; by itself, nothing."""
+class Faults:
+    """Faults to inject; by default, none."""
 
-    #: Seconds added to each.
+    #: Delay of each request, in seconds.
     delay: float = 0.0
-    #: The mean of random seconds added to that: most are less, a few much more.
+    #: Mean of an additional random delay, exponentially distributed.
     jitter: float = 0.0
-    #: The share that is answered with an error at once, and the error: its status and S3's code.
+    #: The share of requests that get an error at once, and the error: its status and S3's code.
     refuse: float = 0.0
     refusal: str = "503 SlowDown"
-    #: Shares of the GETs of objects that get half a body: and then a reset; and then the end of the
-    #: connection; and a head that takes the half for the whole.
+    #: Shares of the GETs of objects that get half a body, followed by a reset (drop) or by the end
+    #: of the connection (cut), or with a Content-Length of that half (shorten).
     drop: float = 0.0
     cut: float = 0.0
     shorten: float = 0.0
-    #: A regular expression, searched in paths (/bucket/key, not quoted): these get no answer, ever.
+    #: A regular expression. Requests whose path (/bucket/key, not quoted) matches get no answer.
     hang: str = "(?!)"
-    #: The same for those that may be refused, dropped, cut or shortened.
+    #: A regular expression. Only matching paths are refused, dropped, cut or shortened.
     only: str = ""
-    #: How often that may happen to a path and method; afterwards all goes well.
+    #: Number of requests for the same path and method that may get a fault. Later ones succeed.
     attempts: float = float("inf")
     seed: int = 0
 
 
 class Relay:
-    """The trouble there is, and what has been counted since it began."""
+    """The current faults, and counts since they were set."""
 
-    def __init__(self, target: int, trouble: Trouble) -> None:
+    def __init__(self, target: int, faults: Faults) -> None:
         self.target = target
-        self.begin(trouble)
+        self.begin(faults)
 
-    def begin(self, trouble: Trouble) -> None:
-        self.trouble = trouble
-        self._hang, self._only = re.compile(trouble.hang), re.compile(trouble.only)
+    def begin(self, faults: Faults) -> None:
+        self.faults = faults
+        self._hang, self._only = re.compile(faults.hang), re.compile(faults.only)
         self._asked: Counter[str] = Counter()
         self._happened: Counter[str] = Counter()
         self._under_way: set[Client] = set()
@@ -83,31 +82,31 @@ class Relay:
         self._start = time.process_time()
 
     def counts(self) -> dict[str, float]:
-        """Requests, those that are GETs of objects, the most of these at a time, and troubles."""
+        """Return counts of requests, GETs of objects, concurrent GETs, and each kind of fault."""
         return {
             "requests": sum(self._asked.values()),
             "gets": self._happened["get"],
             "at_once": self._at_once,
             **{what: self._happened[what] for what in ("refuse", "drop", "cut", "shorten", "hang")},
-            "processor_seconds": time.process_time() - self._start,
+            "cpu_seconds": time.process_time() - self._start,
         }
 
-    def fate(self, method: str, path: str) -> tuple[float, str]:
-        """Choose the seconds that a request waits and what then happens to it, "" for nothing."""
-        trouble, key = self.trouble, f"{method} {path}"
+    def fault(self, method: str, path: str) -> tuple[float, str]:
+        """Choose the delay of a request and its fault, "" for none."""
+        faults, key = self.faults, f"{method} {path}"
         self._asked[key] += 1
-        wait = trouble.delay
-        if trouble.jitter:
-            wait -= trouble.jitter * log(1.0 - self._chance("jitter", key))
+        wait = faults.delay
+        if faults.jitter:
+            wait -= faults.jitter * log(1.0 - self._chance("jitter", key))
         what = ""
         if self._hang.search(path):
             what = "hang"
-        elif self._asked[key] <= trouble.attempts and self._only.search(path):
-            # One draw for all, so that their shares add up.
+        elif self._asked[key] <= faults.attempts and self._only.search(path):
+            # One random number for all kinds, so that their shares add up.
             draw = self._chance("trouble", key)
             bodies = ("drop", "cut", "shorten") if method == "GET" and OBJECT.match(path) else ()
             for kind in ("refuse", *bodies):
-                draw -= getattr(trouble, kind)
+                draw -= getattr(faults, kind)
                 if draw < 0:
                     what = kind
                     break
@@ -116,7 +115,7 @@ class Relay:
         return wait, what
 
     def enter(self, client: Client) -> None:
-        """Count a GET that begins."""
+        """Count a GET that starts."""
         self._happened["get"] += 1
         self._under_way.add(client)
         self._at_once = max(self._at_once, len(self._under_way))
@@ -125,13 +124,13 @@ class Relay:
         self._under_way.discard(client)
 
     def _chance(self, what: str, key: str) -> float:
-        """Draw a number from 0 to 1, always the same for what is asked as often."""
-        text = f"{self.trouble.seed} {what} {self._asked[key]} {key}"
+        """Draw a number from 0 to 1 that depends only on the seed, the key and its count."""
+        text = f"{self.faults.seed} {what} {self._asked[key]} {key}"
         return int.from_bytes(blake2b(text.encode(), digest_size=4).digest(), "big") / 2**32
 
 
 class End(asyncio.Protocol):
-    """One end of the way, which holds the other back when it can take no more."""
+    """One of the two connections, which pauses the other when its buffer is full."""
 
     transport: asyncio.Transport
     other: End | None = None
@@ -155,12 +154,12 @@ class End(asyncio.Protocol):
 
 
 class Client(End):
-    """Where requests come from, one after another."""
+    """The connection to the client."""
 
     def __init__(self, relay: Relay) -> None:
         self._relay = relay
         self._received = b""
-        #: Bytes of a request's body that have not come yet; None where only its chunks tell.
+        #: Bytes of a request's body that have not arrived yet; None for a chunked body.
         self._left: int | None = 0
         self._waits = False
 
@@ -189,31 +188,31 @@ class Client(End):
             return
         self._left = length_of(head)
         path = unquote_to_bytes(target.partition("?")[0]).decode(errors="replace")
-        wait, fate = self._relay.fate(method, path)
+        wait, fault = self._relay.fault(method, path)
         if method == "GET" and OBJECT.match(path):
             self._relay.enter(self)
-        if fate == "hang":
+        if fault == "hang":
             self._waits = True
         elif wait:
             self._waits = True
-            asyncio.get_event_loop().call_later(wait, self._go, head, method, path, fate)
+            asyncio.get_event_loop().call_later(wait, self._go, head, method, path, fault)
         else:
-            self._go(head, method, path, fate)
+            self._go(head, method, path, fault)
 
-    def _go(self, head: bytes, method: str, path: str, fate: str) -> None:
-        """Send a request on its way, or back."""
+    def _go(self, head: bytes, method: str, path: str, fault: str) -> None:
+        """Forward a request, or refuse it."""
         self._waits = False
         if self.closed:
             return
-        if fate == "refuse":
+        if fault == "refuse":
             self._refuse(method, path)
         elif self.other is None:
             self._waits = True
-            self._connecting = asyncio.ensure_future(self._connect(head, method, fate))
+            self._connecting = asyncio.ensure_future(self._connect(head, method, fault))
         else:
-            self._forward(head, method, fate)
+            self._forward(head, method, fault)
 
-    async def _connect(self, head: bytes, method: str, fate: str) -> None:
+    async def _connect(self, head: bytes, method: str, fault: str) -> None:
         loop = asyncio.get_event_loop()
         try:
             _, server = await loop.create_connection(
@@ -226,11 +225,11 @@ class Client(End):
         if self.closed:
             server.transport.close()
         else:
-            self._forward(head, method, fate)
+            self._forward(head, method, fault)
 
-    def _forward(self, head: bytes, method: str, fate: str) -> None:
+    def _forward(self, head: bytes, method: str, fault: str) -> None:
         held, self._received = self._received, b""
-        self.other.expect(method, fate)
+        self.other.expect(method, fault)
         self.other.transport.write(head)
         if held:
             self._pass_on(held)
@@ -240,20 +239,20 @@ class Client(End):
         self.other.transport.write(data)
 
     def _refuse(self, method: str, path: str) -> None:
-        status, code = self._relay.trouble.refusal.split()
+        status, code = self._relay.faults.refusal.split()
         resource = path.replace("&", "&amp;").replace("<", "&lt;")
         body = (
             f'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>{code}</Code><Message>{code}, '
-            f"as this test wants it.</Message><Resource>{resource}</Resource>"
+            f"injected by a test.</Message><Resource>{resource}</Resource>"
             "<RequestId>0123456789ABCDEF</RequestId></Error>"
         ).encode()
         headers = ["x-amz-request-id: 0123456789ABCDEF", "x-amz-id-2: relay"]
-        # What is left of a body would be taken for the next request.
+        # Otherwise the rest of the body would be parsed as the next request.
         self._answer(f"{status} {code}", body, method, headers, last=self._left != 0)
 
     def _control(self, method: str, target: str) -> None:
         if method == "PUT":
-            self._relay.begin(Trouble(**json.loads(unquote_to_bytes(target.partition("?")[2]))))
+            self._relay.begin(Faults(**json.loads(unquote_to_bytes(target.partition("?")[2]))))
         self._answer("200 OK", json.dumps(self._relay.counts()).encode(), method, [], last=True)
 
     def _answer(
@@ -265,7 +264,7 @@ class Client(End):
         self._relay.leave(self)
         self.transport.write(head if method == "HEAD" else head + body)
         if last:
-            # Not closed: a reset for bytes that come yet would overtake the answer.
+            # Do not close: later bytes would cause a reset, which would overtake the answer.
             self._waits = True
             self.transport.write_eof()
         elif self._received:
@@ -273,7 +272,7 @@ class Client(End):
 
 
 class Server(End):
-    """Where responses come from."""
+    """The connection to the server."""
 
     def __init__(self, relay: Relay, client: Client) -> None:
         self._relay = relay
@@ -281,9 +280,9 @@ class Server(End):
         self._received = b""
         self._left: int | None = 0
 
-    def expect(self, method: str, fate: str) -> None:
-        """Get ready for the response to a request."""
-        self._method, self._fate, self._head_comes = method, fate, True
+    def expect(self, method: str, fault: str) -> None:
+        """Prepare for the response to a request."""
+        self._method, self._fault, self._head_comes = method, fault, True
 
     def data_received(self, data: bytes) -> None:
         if not self._head_comes:
@@ -304,12 +303,12 @@ class Server(End):
         self._left = length_of(head)
         if self._method == "HEAD" or head[9:12] in (b"204", b"304"):
             self._left = 0
-        if self._fate and self._left:
+        if self._fault and self._left:
             self._left //= 2
-            if self._fate == "shorten":
+            if self._fault == "shorten":
                 head = LENGTH.sub(b"\r\nContent-Length: %d" % self._left, head)
         else:
-            self._fate = ""
+            self._fault = ""
         self._body(head, rest)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -318,7 +317,7 @@ class Server(End):
 
     def _body(self, head: bytes, data: bytes) -> None:
         client = self.other.transport
-        if not self._fate:
+        if not self._fault:
             self._left = left_after(self._left, data)
             client.write(head + data if head else data)
             if self._left == 0:
@@ -329,14 +328,14 @@ class Server(End):
         client.write(head + part)
         if self._left == 0:
             self.transport.pause_reading()
-            if self._fate == "drop":
+            if self._fault == "drop":
                 asyncio.get_event_loop().call_later(FLUSH_SECONDS, reset, client)
             else:
                 client.close()
 
 
 def length_of(head: bytes) -> int | None:
-    """Return the bytes of the body behind a head, None where only its chunks tell."""
+    """Return the length of the body after a head; None if it is chunked."""
     if CHUNKED.search(head):
         return None
     found = LENGTH.search(head)
@@ -344,9 +343,9 @@ def length_of(head: bytes) -> int | None:
 
 
 def left_after(left: int | None, data: bytes) -> int | None:
-    """Return what is left of a body after some more of it.
+    """Return the bytes of a body that are left after `data`.
 
-    The chunks that there are on S3 are those of listings: XML, which the end of chunks is not in.
+    On S3 only listings are chunked, and the end marker of chunks cannot occur in their XML.
     """
     if left is None:
         return 0 if data.endswith((END_OF_CHUNKS, END_OF_CHUNKS[2:])) else None
@@ -354,20 +353,20 @@ def left_after(left: int | None, data: bytes) -> int | None:
 
 
 def reset(transport: asyncio.Transport) -> None:
-    """Close a connection as a crash does, with a reset."""
+    """Close a connection with a reset, as a crash does."""
     connection = transport.get_extra_info("socket")
     if not transport.is_closing():
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         transport.abort()
 
 
-def control(trouble: Trouble) -> str:
-    """Return what to PUT for this trouble."""
-    return f"{CONTROL}?{quote(json.dumps(asdict(trouble)))}"
+def control(faults: Faults) -> str:
+    """Return the target of a PUT request that sets these faults."""
+    return f"{CONTROL}?{quote(json.dumps(asdict(faults)))}"
 
 
-async def serve(port: int, target: int, trouble: Trouble) -> None:
-    relay = Relay(target, trouble)
+async def serve(port: int, target: int, faults: Faults) -> None:
+    relay = Relay(target, faults)
     loop = asyncio.get_event_loop()
     parent = os.getppid()
     listener = await loop.create_server(lambda: Client(relay), "127.0.0.1", port, backlog=1024)
@@ -377,8 +376,8 @@ async def serve(port: int, target: int, trouble: Trouble) -> None:
 
 
 def main() -> None:
-    port, target, *trouble = sys.argv[1:]
-    chosen = Trouble(**json.loads(trouble[0])) if trouble else Trouble()
+    port, target, *faults = sys.argv[1:]
+    chosen = Faults(**json.loads(faults[0])) if faults else Faults()
     asyncio.run(serve(int(port), int(target), chosen))
 
 

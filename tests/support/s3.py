@@ -1,4 +1,4 @@
-"""An S3 server on this machine: S3Proxy, which keeps its objects in memory."""
+"""A local S3 server: S3Proxy, which keeps its objects in memory."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ import relay
 from keeper import Kept
 from services import Service, free_port, wait_until
 
-#: Made by make: the class paths of the server, and of the S3 client of this environment's Spark.
+#: Class paths of the server and of the S3 client of this environment's Spark, written by make.
 SERVER_JARS = Path(sys.prefix).parent / "s3proxy.classpath"
 CLIENT_JARS = Path(sys.prefix) / "s3.classpath"
 
@@ -38,7 +38,7 @@ jclouds.identity=unused
 jclouds.credential=unused
 """
 
-# Without a configuration it writes down every step.
+# By default it logs every step.
 _LOGGING = """\
 <configuration>
   <appender name="console" class="ch.qos.logback.core.ConsoleAppender">
@@ -50,17 +50,17 @@ _LOGGING = """\
 
 
 def class_path(file: Path) -> str:
-    """Read a class path that Maven wrote; "" where make has not been run."""
+    """Read a class path that Maven wrote; "" if make has not been run."""
     if not file.exists():
         return ""
     jars = file.read_text()
-    gone = [jar for jar in jars.split(":") if not Path(jar).exists()]
-    assert not gone, f"Maven's store has lost {gone[0]}: delete {file} and run make again"
+    missing = [jar for jar in jars.split(":") if not Path(jar).exists()]
+    assert not missing, f"{missing[0]} is not in Maven's store: delete {file} and run make again"
     return jars
 
 
 class S3Server:
-    """The server and, for a test's own steps, a client."""
+    """The server, and a simple client."""
 
     def __init__(self, folder: Path) -> None:
         jars = class_path(SERVER_JARS)
@@ -91,21 +91,21 @@ class S3Server:
         return self._request("GET", f"/{bucket}/{quote(key)}")
 
     def keys(self, bucket: str, prefix: str) -> list[str]:
-        """The names of all objects below a prefix; a folder that was made on its own ends in /."""
-        found: list[str] = []
+        """Return the keys of all objects with a prefix. Those of empty folders end in a slash."""
+        keys: list[str] = []
         while True:
-            start = quote(found[-1], safe="") if found else ""
+            start = quote(keys[-1], safe="") if keys else ""
             listing = self._request(
                 "GET",
                 f"/{bucket}",
                 query=f"?prefix={quote(prefix, safe='')}&marker={start}&encoding-type=url",
             ).decode()
-            found += [unquote(key) for key in re.findall("<Key>(.*?)</Key>", listing)]
+            keys += [unquote(key) for key in re.findall("<Key>(.*?)</Key>", listing)]
             if "<IsTruncated>true" not in listing:
-                return found
+                return keys
 
     def _request(self, method: str, path: str, body: bytes = b"", query: str = "") -> bytes:
-        # Signed as S3 did at first, which takes one line.
+        # Signed with S3's first signature version, which is the simplest.
         date = formatdate(usegmt=True)
         signed = hmac.new(PASSWORD.encode(), f"{method}\n\n\n{date}\n{path}".encode(), hashlib.sha1)
         signature = base64.b64encode(signed.digest()).decode()
@@ -122,12 +122,11 @@ class S3Server:
 
 
 class Door:
-    """A way to the server that can be shut, as if the server had died, and that makes trouble.
+    """A relay before the server that can be shut, as if the server had died, and inject faults.
 
-    The server's memory is its disk, so it stays: here, whoever talks to it is cut off in the middle
-    of a word and then refused, until the door opens again. `Door(server, folder, delay=0.07)` or
-    `door.trouble(refuse=0.2, only="[.]jpg$")` delay, refuse, break off or swallow requests, and
-    `door.counts()` tells how many there were and how many at a time: see `relay.Trouble`.
+    The server itself keeps running, because its objects are in its memory. When the door is shut,
+    connections break, and new ones are refused until it opens again. Arguments of `Door` and of
+    `trouble` are those of `relay.Faults`; `counts` returns the number of requests, among others.
     """
 
     def __init__(self, server: S3Server, folder: Path, **trouble: float | str) -> None:
@@ -140,7 +139,7 @@ class Door:
     def open(self) -> None:
         command = [sys.executable, relay.__file__, str(self.port), str(self._target)]
         command.append(json.dumps(self._trouble))
-        # Not `Kept`, which would end with the thread that opened it.
+        # Not a `Kept` service, which would end with the thread that opened the door.
         self._relay = Service(command, self._log, dict(os.environ))
         self._relay.wait_for(lambda: answers(self.port), "open")
 
@@ -149,11 +148,11 @@ class Door:
         wait_until(lambda: not answers(self.port), "the door to shut")
 
     def trouble(self, **trouble: float | str) -> None:
-        """Make this trouble from now on, and no other, and count anew."""
-        self._control("PUT", relay.control(relay.Trouble(**trouble)))
+        """Replace the faults, and reset the counts."""
+        self._control("PUT", relay.control(relay.Faults(**trouble)))
 
     def counts(self) -> dict[str, float]:
-        """Return what `relay.Relay.counts` says."""
+        """Return `relay.Relay.counts`."""
         return self._control("GET", relay.CONTROL)
 
     def _control(self, method: str, target: str) -> dict[str, float]:

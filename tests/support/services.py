@@ -1,4 +1,4 @@
-"""Programs that tests start, kill and wait for."""
+"""Background programs of tests, and processes in general."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from typing import Callable, NamedTuple, Sequence, TypeVar
 
 T = TypeVar("T")
 
-#: For every JVM: what Arrow's Java side wants on Java 9 and later; then what makes short programs
-#: quick.
+#: Options for every JVM: one that Arrow needs on Java 9 and later, and two that speed up short
+#: programs.
 JAVA_OPTIONS = "-Dio.netty.tryReflectionSetAccessible=true -XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
 
-#: Seconds after which something that was to happen never will, on the slowest machine.
+#: Timeout in seconds, long enough for the slowest machine.
 PATIENCE = 600
 POLL_SECONDS = 0.05
-#: Lines of a log that an error shows.
+#: Lines of a log that an error message shows.
 SHOWN_LINES = 40
-#: Ports that Linux gives to nobody who asks for just any, as hundreds of sockets do during tests.
+#: Outside of the range from which Linux assigns ports to outgoing connections.
 PORTS = range(15_000, 25_000)
 
 
 class Service:
-    """A program in the background, in a process group of its own, with its output in a file."""
+    """A background program in its own process group, with its output in a file."""
 
     def __init__(self, command: Sequence[str], log: Path, env: dict[str, str]) -> None:
         self.command = command
@@ -53,15 +53,15 @@ class Service:
 
     @property
     def output(self) -> str:
-        """All that it has said so far."""
+        """The output so far."""
         return self.log.read_text(errors="replace")
 
     def says(self, pattern: str) -> str:
-        """Wait until it says what matches a regular expression; return the first group."""
+        """Wait until the output matches a regular expression; return the first group."""
         return self.wait_for(lambda: re.search(pattern, self.output), f"say {pattern}").group(1)
 
     def wait_for(self, condition: Callable[[], T | None], what: str) -> T:
-        """Wait for a condition that is true only while it runs."""
+        """Wait for a condition, and fail if the program ends before it is met."""
 
         def met() -> T | None:
             running = self.running
@@ -73,18 +73,18 @@ class Service:
         return wait_until(met, f"{self} to {what}")
 
     def end(self, patience: float = PATIENCE) -> int:
-        """Wait until it ends, so many seconds at most; return its exit code."""
+        """Wait until the program ends, with a timeout in seconds; return its exit code."""
         try:
             return self._process.wait(patience)
         except subprocess.TimeoutExpired:
             raise AssertionError(f"{self} does not end\n{self._last_lines()}") from None
 
     def kill(self) -> None:
-        """End it and all that it has started as a loss of power would; fine if it has ended."""
+        """Kill the program and its process group, if it still runs."""
         if self.running:
             os.killpg(self.pid, signal.SIGKILL)
             self._process.wait()
-            # Each ends by itself, and until then may still write, or hold a lock.
+            # The processes end one by one, and may write or hold locks until then.
             wait_until(lambda: not group(self.pid), f"{self} to end")
 
     def __str__(self) -> str:
@@ -95,21 +95,21 @@ class Service:
 
 
 def wait_until(condition: Callable[[], T | None], what: str) -> T:
-    """Wait until a condition gives something true, and return that."""
+    """Wait until a condition returns a true value, and return it."""
     deadline = monotonic() + PATIENCE
     while monotonic() < deadline:
         result = condition()
         if result:
             return result
         sleep(POLL_SECONDS)
-    raise AssertionError(f"waited in vain for {what}")
+    raise AssertionError(f"timeout: waited for {what}")
 
 
 def free_port() -> int:
-    """Claim a port of 127.0.0.1 that nobody listens on, until this process ends.
+    """Reserve a free port of 127.0.0.1 until this process ends.
 
-    Nobody else gets it before it is used, or between two servers that use it: neither from the
-    system, nor from here in another process, where the claim is a name that only one can hold.
+    Nothing else takes the port before a server uses it, or between two servers: Linux does not
+    assign it, and other test processes respect the reservation, an abstract socket with its number.
     """
     for number in range(len(PORTS)):
         port = PORTS[(os.getpid() + number) % len(PORTS)]
@@ -119,11 +119,11 @@ def free_port() -> int:
             probe.bind(("127.0.0.1", port))
             claim.detach()  # the file descriptor stays open
             return port
-    raise AssertionError(f"no port is free of {PORTS}")
+    raise AssertionError(f"none of the ports {PORTS} is free")
 
 
 class Process(NamedTuple):
-    """A process that runs."""
+    """A running process."""
 
     pid: int
     parent: int
@@ -131,29 +131,29 @@ class Process(NamedTuple):
 
 
 def processes() -> list[Process]:
-    """List the processes that run: those that have ended and wait to be noticed do not."""
-    found = []
+    """Return the running processes, without zombies."""
+    running = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
-            # The name, in parentheses, may hold anything.
+            # The name, in parentheses, may contain anything.
             state, parent, group = stat.read_text(errors="replace").rpartition(")")[2].split()[:3]
-        except OSError:  # it has ended meanwhile
+        except OSError:  # the process has just ended
             continue
         if state not in "ZX":
-            found.append(Process(int(stat.parent.name), int(parent), int(group)))
-    return found
+            running.append(Process(int(stat.parent.name), int(parent), int(group)))
+    return running
 
 
 def group(leader: int) -> list[int]:
-    """Find the processes of a group that still run."""
+    """Return the running processes of a group."""
     return [each.pid for each in processes() if each.group == leader]
 
 
 def children(pid: int) -> list[int]:
-    """Find the processes that a process has started, and that still run."""
+    """Return the running children of a process."""
     return [each.pid for each in processes() if each.parent == pid]
 
 
 def any_runs(pids: Sequence[int]) -> bool:
-    """Tell whether any of some processes still runs."""
+    """Return whether any of these processes is running."""
     return not {each.pid for each in processes()}.isdisjoint(pids)

@@ -1,6 +1,6 @@
-"""Encoded images of every kind that cameras, phones and drawing programs write.
+"""Encoded images of every kind that cameras, phones and graphics programs write.
 
-Pillow writes what it can; the rest is put together by hand from the formats' specifications.
+Pillow writes most of them; the others are assembled here according to the formats' specifications.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ ORIENTATION_TAG = 0x0112
 
 
 def noise(width: int, height: int, channels: int = 3, seed: int = SEED) -> np.ndarray:
-    """Smooth areas, edges and grain, so that each step of a codec has something to do."""
+    """Generate pixels with smooth areas, edges and grain, to exercise every step of a codec."""
     random = np.random.RandomState(seed)
     down, across = np.mgrid[0:height, 0:width]
     waves = [
@@ -35,7 +35,7 @@ def noise(width: int, height: int, channels: int = 3, seed: int = SEED) -> np.nd
 def picture(
     mode: str = "RGB", width: int = WIDTH, height: int = HEIGHT, seed: int = SEED
 ) -> Image.Image:
-    """An image of any of Pillow's modes."""
+    """Generate an image in any of Pillow's modes."""
     if mode == "I;16":
         grey = noise(width, height, 1, seed).astype("<u2") * 3
         return Image.frombytes(mode, (width, height), grey.tobytes())
@@ -46,7 +46,7 @@ def picture(
 
 
 def saved(image: Image.Image, kind: str, **options: Any) -> bytes:
-    """The image as a file of the format `kind`."""
+    """Encode an image in the format `kind`."""
     file = io.BytesIO()
     image.save(file, kind, **options)
     return file.getvalue()
@@ -60,7 +60,7 @@ def jpeg_segment(marker: int, payload: bytes) -> bytes:
 
 
 def jpeg_frame(data: bytes) -> int:
-    """Where the payload of a JPEG's frame header begins: precision, height, width, components."""
+    """Return the offset of a JPEG's frame header: precision, height, width, components."""
     at = 2
     while data[at + 1] not in (0xC0, 0xC1, 0xC2):
         at += 2 + struct.unpack_from(">H", data, at + 2)[0]
@@ -72,14 +72,14 @@ def adobe(transform: int) -> bytes:
 
 
 def jpeg_without_jfif(data: bytes, *segments: bytes) -> bytes:
-    """A JPEG with other segments in the place of its JFIF segment."""
+    """Replace the JFIF segment of a JPEG with other segments."""
     length = struct.unpack_from(">H", data, 4)[0]
     assert data[2:4] == b"\xff\xe0"
     return data[:2] + b"".join(segments) + data[4 + length :]
 
 
 def jpeg_named(data: bytes, names: bytes) -> bytes:
-    """A JPEG whose three components have other ids."""
+    """Change the ids of a JPEG's three components."""
     patched = bytearray(jpeg_without_jfif(data))
     frame = jpeg_frame(patched)
     scan = patched.index(b"\xff\xda\x00\x0c\x03") + 5
@@ -90,7 +90,7 @@ def jpeg_named(data: bytes, names: bytes) -> bytes:
 
 
 def jpeg_resampled(data: bytes, sampling: int, width: int, height: int) -> bytes:
-    """A JPEG whose blocks are laid out anew: 4:1:1 and 4:2:0 have equally many in a unit."""
+    """Reinterpret a JPEG's blocks with another sampling that has as many blocks per unit."""
     patched = bytearray(data)
     frame = jpeg_frame(patched)
     struct.pack_into(">HH", patched, frame + 1, height, width)
@@ -168,7 +168,7 @@ def png_file(
 
 
 def png_rows(pixels: np.ndarray) -> bytes:
-    """The rows of an image, unfiltered."""
+    """Return the unfiltered rows of an image."""
     return b"".join(b"\0" + row.tobytes() for row in pixels)
 
 
@@ -256,7 +256,7 @@ def gif_file(
     interlaced: bool = False,
     local: bool = False,
 ) -> bytes:
-    """A GIF of 4 colours with one frame, stored without compression: a clear code every pixel."""
+    """Build a GIF of 4 colours with one frame, uncompressed: a clear code before every pixel."""
     palette = bytes([10, 20, 30, 200, 40, 50, 60, 210, 70, 80, 90, 220])
     data = b"GIF89a" + struct.pack("<HHBBB", *canvas, 0x81, background, 0) + palette
     if transparent is not None:
@@ -353,7 +353,7 @@ TIFF_EXTRA = 338
 def tiff_file(
     tags: dict[int, Any], parts: list[bytes], order: str = "<", tiled: bool = False
 ) -> bytes:
-    """A TIFF of one directory, which stands behind the parts of the image."""
+    """Build a TIFF with one directory, which follows the parts of the image."""
     at = 8
     offsets = []
     for part in parts:
@@ -437,7 +437,7 @@ def exif(orientation: int) -> bytes:
 
 
 def turned(kind: str, orientation: int) -> bytes:
-    """A picture that its EXIF says to turn."""
+    """Return a picture whose EXIF has this orientation."""
     if kind == "TIFF":
         return saved(picture(), kind, tiffinfo={ORIENTATION_TAG: orientation})
     return saved(picture(), kind, exif=exif(orientation))

@@ -1,4 +1,4 @@
-"""Stores of photos that do what a test wants and no real one does."""
+"""HTTP servers that behave like no real storage does."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Iterator
 
 
 class Store(BaseHTTPRequestHandler):
-    """Answers with its content, and says nothing of it."""
+    """Answers with its content, without logging."""
 
     protocol_version = "HTTP/1.1"
 
@@ -32,7 +32,7 @@ class Store(BaseHTTPRequestHandler):
 
 
 class Hanging(BaseHTTPRequestHandler):
-    """Accepts requests, and that is all."""
+    """Accepts requests and never answers."""
 
     def do_GET(self) -> None:
         time.sleep(3600)
@@ -40,7 +40,7 @@ class Hanging(BaseHTTPRequestHandler):
 
 @contextmanager
 def serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[dict[str, dict[str, str]]]:
-    """Run an HTTP server, and give the settings of a bucket there."""
+    """Run an HTTP server and yield the settings of a bucket on it."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.daemon_threads = True
     server.block_on_close = False

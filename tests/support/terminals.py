@@ -1,4 +1,4 @@
-"""What a program has shown on a terminal."""
+"""The output of a program on a terminal."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from contextlib import suppress
 
 
 def all_shown(terminal: int) -> str:
-    """Read a terminal to the end, which is when nobody can write to it any more; and close it.
+    """Read a terminal until its last writer has closed it, and close it.
 
-    The kernel hands over what was written in pieces, some a moment after the writer has ended.
+    The kernel delivers the output in pieces, some of them shortly after the writer has ended.
     """
     shown = bytearray()
-    with suppress(OSError):  # Linux' way to tell the end
+    with suppress(OSError):  # how Linux reports the end
         for piece in iter(lambda: os.read(terminal, 65536), b""):
             shown += piece
     os.close(terminal)

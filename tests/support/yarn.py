@@ -1,4 +1,4 @@
-"""YARN and HDFS of Hadoop's own mini cluster, with one node as large as an m5.xlarge of EMR."""
+"""YARN and HDFS in Hadoop's mini cluster, with one node of the size of EMR's m5.xlarge."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from keeper import Kept
 from s3 import answers, class_path
 from services import JAVA_OPTIONS, Service, free_port
 
-#: Made by make.
+#: Written by make.
 JARS = Path(sys.prefix).parent / "minicluster.classpath"
 
 SPARK_HOME = Path(pyspark.__file__).parent
-#: The Spark of EMR 6.4.0; the others are not tested on YARN.
+#: The Spark of EMR 6.4.0. Other versions are not tested on YARN.
 SPARK = "3.1.2"
 
-#: What EMR gives to YARN on an m5.xlarge.
+#: Memory that EMR gives to YARN on an m5.xlarge, and the smallest container.
 NODE_MIB, SMALLEST_CONTAINER_MIB = 12288, 32
 
-#: Where Py4J's program listens, whatever it is told (0.10.9).
+#: The port of Py4J's server, which 0.10.9 does not let the caller choose.
 GATEWAY_PORT = 25333
 
 _RESOURCE_MANAGER = ("address", "scheduler.address", "resource-tracker.address", "admin.address")
@@ -38,7 +38,7 @@ _NODE_MANAGER = ("address", "localizer.address", "webapp.address")
 
 
 class MiniCluster:
-    """The cluster: a process for all of Hadoop, and containers for what runs on it."""
+    """The cluster: one process for all of Hadoop, and containers for applications."""
 
     def __init__(self, folder: Path) -> None:
         if pyspark.__version__ != SPARK:
@@ -55,20 +55,20 @@ class MiniCluster:
             raise
 
     def _start(self, jvm: Any) -> None:
-        wanted = {
+        addresses = {
             f"yarn.resourcemanager.{name}": f"127.0.0.1:{free_port()}" for name in _RESOURCE_MANAGER
         }
-        wanted.update({f"yarn.nodemanager.{name}": "127.0.0.1:0" for name in _NODE_MANAGER})
-        wanted[_WEB] = f"127.0.0.1:{free_port()}"
+        addresses.update({f"yarn.nodemanager.{name}": "127.0.0.1:0" for name in _NODE_MANAGER})
+        addresses[_WEB] = f"127.0.0.1:{free_port()}"
         settings = {
-            **wanted,
+            **addresses,
             "yarn.minicluster.fixed.ports": "true",
             "yarn.minicluster.yarn.nodemanager.resource.memory-mb": str(NODE_MIB),
             "yarn.scheduler.minimum-allocation-mb": str(SMALLEST_CONTAINER_MIB),
             "yarn.scheduler.maximum-allocation-mb": str(NODE_MIB),
-            # As on EMR: Java reserves far more addresses than it uses memory.
+            # As on EMR, because the JVM reserves far more address space than it uses.
             "yarn.nodemanager.vmem-check-enabled": "false",
-            # A disk that is nearly full is no reason to end tests.
+            # Do not fail tests on a nearly full disk.
             "yarn.nodemanager.disk-health-checker.max-disk-utilization-per-disk-percentage": "100",
         }
         hadoop = jvm.org.apache.hadoop
@@ -86,17 +86,17 @@ class MiniCluster:
         self._path = hadoop.fs.Path
         self._files = hdfs.getFileSystem()
         self.hdfs: str = self._files.getUri().toString()
-        self.web = f"http://{wanted[_WEB]}"
-        client = {"fs.defaultFS": self.hdfs, "dfs.replication": "1", **wanted}
+        self.web = f"http://{addresses[_WEB]}"
+        client = {"fs.defaultFS": self.hdfs, "dfs.replication": "1", **addresses}
         self._conf = self.folder / "conf"
         self._conf.mkdir()
         for file in ("core-site.xml", "hdfs-site.xml", "yarn-site.xml"):
             (self._conf / file).write_text(_xml(client))
 
     def spark_settings(self) -> dict[str, str]:
-        """Settings of Spark's for small jobs here."""
+        """Return Spark's settings for small jobs on this cluster."""
         return {
-            # They are on every node, as on EMR.
+            # Every node has them, as on EMR.
             "spark.yarn.jars": f"local:{SPARK_HOME}/jars/*",
             "spark.driver.extraJavaOptions": JAVA_OPTIONS,
             "spark.executor.extraJavaOptions": JAVA_OPTIONS,
@@ -114,7 +114,7 @@ class MiniCluster:
         }
 
     def environment(self, folder: Path, settings: dict[str, str]) -> dict[str, str]:
-        """Make the environment of a program that submits Spark jobs with some settings."""
+        """Return the environment of a program that submits Spark jobs with these settings."""
         folder.mkdir()
         lines = [f"{name} {value}\n" for name, value in settings.items()]
         (folder / "spark-defaults.conf").write_text("".join(lines))
@@ -131,7 +131,7 @@ class MiniCluster:
 
     def get(self, source: str, target: Path) -> Path:
         """Copy a file or folder from HDFS."""
-        raw = True  # without a checksum's file beside each file
+        raw = True  # without checksum files
         self._files.copyToLocalFile(False, self._path(source), self._path(f"file://{target}"), raw)
         return target
 
@@ -139,14 +139,14 @@ class MiniCluster:
         return bool(self._files.exists(self._path(path)))
 
     def last_application(self) -> Any:
-        """What YARN reports of the application that was submitted last; None if there is none."""
+        """Return YARN's report on the application submitted last; None if there is none."""
         reports = self._yarn.getApplications()
         return max(reports, key=lambda report: report.getStartTime(), default=None)
 
     def spark_jobs(self) -> list[str]:
-        """Descriptions of the last application's jobs, of its Spark UI behind YARN's proxy.
+        """Return descriptions of the last application's jobs, from its Spark UI via YARN's proxy.
 
-        There are none before the UI is up and after it has gone.
+        The list is empty before the UI starts and after it stops.
         """
         report = self.last_application()
         if report is None:
@@ -160,7 +160,7 @@ class MiniCluster:
             return []
 
     def logs(self) -> str:
-        """All that the last application's containers have said."""
+        """Return the logs of the last application's containers."""
         application = self.last_application().getApplicationId().toString()
         files = sorted((self.folder / "target").rglob(f"{application}/container_*/std*"))
         return "\n".join(file.read_text(errors="replace") for file in files)
@@ -171,16 +171,16 @@ class MiniCluster:
 
 
 def _start_java(folder: Path, jars: str) -> tuple[Service, JavaGateway]:
-    """Start a Java that does what we say."""
+    """Start a JVM that is controlled through Py4J."""
     (py4j,) = (SPARK_HOME / "jars").glob("py4j-*.jar")
     assert not answers(GATEWAY_PORT), f"two mini clusters at a time: port {GATEWAY_PORT} is taken"
     java = Path(os.environ["JAVA_HOME"], "bin/java")
-    # The mini cluster writes into a folder below the one it is started in.
+    # The mini cluster writes to a sub-folder of its working directory.
     command = ["env", "-C", str(folder), str(java), "-Xmx512m", *JAVA_OPTIONS.split()]
     command += ["-cp", f"{py4j}:{jars}", "py4j.GatewayServer", "--enable-auth", str(GATEWAY_PORT)]
     service = Kept(command, folder / "hadoop.log", dict(os.environ))
     try:
-        # Whatever Java itself has said before.
+        # The JVM may print something before it.
         answer = r"(?m)^(\d+)\n(\S+)\n"
         service.says(answer)
         port, secret = re.search(answer, service.output).groups()

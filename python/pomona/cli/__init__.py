@@ -1,4 +1,4 @@
-"""The `pomona` command; also what spark-submit starts."""
+"""The `pomona` command, which spark-submit runs as well."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import sys
 import threading
 import traceback
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Iterator, Sequence
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Iterator, Sequence
 
-from pomona.cli import bench, featurize, info, model, plan, predict, report, run, similar, train
 from pomona.cli._arguments import DEFAULT_MODEL
 from pomona.cli._errors import (
     FAILED,
@@ -26,41 +26,52 @@ from pomona.cli._terminal import complain
 if TYPE_CHECKING:
     from types import FrameType
 
-#: A module for each verb, in the order of the help.
-_VERBS = (featurize, run, report, similar, train, predict, model, info, bench, plan)
+#: The verbs, in the order of the help; each is a module of this package.
+_VERBS = (
+    "featurize",
+    "run",
+    "report",
+    "similar",
+    "train",
+    "predict",
+    "model",
+    "info",
+    "bench",
+    "plan",
+)
 
 _EPILOG = f"""\
 examples:
-  pomona model pull                             fetch the default model, {DEFAULT_MODEL}
-  pomona model convert mine.h5 -o mine.onnx     make a model of your own weights
-  pomona model info {DEFAULT_MODEL}                what a model expects and gives
+  pomona model pull                             download the default model, {DEFAULT_MODEL}
+  pomona model convert mine.h5 -o mine.onnx     convert your own weights to a model
+  pomona model info {DEFAULT_MODEL}                show a model's input, output and origin
   pomona model quantize {DEFAULT_MODEL} --images fruits
-                                                its int8 version, twice as fast with VNNI
-  pomona featurize fruits -o features.parquet   a folder to features, on this machine
+                                                make an int8 version, twice as fast with VNNI
+  pomona featurize fruits -o features.parquet   featurize a folder on this machine
   pomona run --images s3://bucket/Test --output s3://bucket/results
-                                                features and PCA, on Spark
-  pomona report results                         a page about a run, for a browser
-  pomona similar results new.jpg                the photos that look like one
-  pomona train results --classifier svm         a classifier, and how well it does
+                                                compute features and a PCA on Spark
+  pomona report results                         write a report of a run, to view in a browser
+  pomona similar results new.jpg                find the photos most similar to one
+  pomona train results --classifier svm         train and evaluate a classifier
   pomona predict results/classifier/svm/model new -o labels.parquet
-                                                labels for new photos
-  pomona bench                                  how fast this machine is
-  pomona plan --images 100000 --deadline 30     what a job costs on EMR
+                                                predict the labels of new photos
+  pomona bench                                  measure the throughput of this machine
+  pomona plan --photos 100000 --deadline 30     estimate the cost of a job on EMR
 
 exit codes:
-  0    done; photos that failed are counted in the summary
-  {FAILED}    failed, for the reason on standard error
-  {USAGE}    the command line is wrong
-  {SOME_PHOTOS_FAILED}    done, but photos or folders failed and --strict was given
+  0    success; the summary counts photos that failed
+  {FAILED}    failure; standard error has the reason
+  {USAGE}    invalid command line
+  {SOME_PHOTOS_FAILED}    success, but --strict was given and photos or folders failed
   {SIGNALLED + signal.SIGINT}  interrupted (Ctrl-C)
   {SIGNALLED + signal.SIGTERM}  terminated
 
---debug, or POMONA_DEBUG=1 in the environment, shows where an error came from.
+--debug, or POMONA_DEBUG=1 in the environment, shows the traceback of an error.
 """
 
 
 class _Terminated(BaseException):
-    """A signal asked the process to end; raised so that what is half done is cleaned up."""
+    """A signal asked the process to end. Raised so that cleanup code runs."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -73,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Parameters
     ----------
     argv
-        Arguments without the program's name; None takes those of the process.
+        Arguments, without the program's name; by default those of the process.
 
     Returns
     -------
@@ -81,12 +92,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code.
     """
     if hasattr(sys.stdout, "reconfigure"):
-        # A terminal without UTF-8 shows escapes for the letters it lacks.
+        # Where the encoding is not UTF-8, characters that it lacks are printed as escapes.
         sys.stdout.reconfigure(errors="backslashreplace")
-    parser = _parser()
+    argv = sys.argv[1:] if argv is None else argv
+    parser = _parser(argv)
     try:
         args = parser.parse_args(argv)
-    except SystemExit as stop:  # --help, --version or a usage error: all is printed
+    except SystemExit as stop:  # --help, --version or a usage error, already printed
         return stop.code if isinstance(stop.code, int) else 0
     if "command" not in args:
         parser.print_help(sys.stderr)
@@ -109,11 +121,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         return FAILED
 
 
-def _parser() -> argparse.ArgumentParser:
-    from pomona import __version__
+class _ShowVersion(argparse.Action):
+    """Prints the version. The extension, which holds it, is loaded for this option only."""
 
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        from pomona import __version__
+
+        print(f"pomona {__version__}")  # noqa: T201
+        parser.exit()
+
+
+def _parser(argv: Sequence[str] = ()) -> argparse.ArgumentParser:
+    """Build the parser: with the one verb that `argv` names, or with all of them.
+
+    A verb's module loads only if it is needed, so `pomona plan` starts without numpy.
+    """
+    named = next((word for word in argv if not word.startswith("-")), None)
     common = argparse.ArgumentParser(add_help=False)
-    # Suppressed, so that the verb's default does not undo what was given before the verb.
+    # No default, so that the verb's parser does not reset an option given before the verb.
     common.add_argument(
         "--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS
     )
@@ -124,25 +149,27 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         parents=[common],
     )
-    parser.add_argument("-V", "--version", action="version", version=f"pomona {__version__}")
+    parser.add_argument(
+        "-V", "--version", action=_ShowVersion, nargs=0, help="show the version and exit"
+    )
     verbs = parser.add_subparsers(title="commands", metavar="COMMAND")
-    for verb in _VERBS:
-        verb.add(verbs, common)
+    for verb in [named] if named in _VERBS else _VERBS:
+        import_module(f"{__name__}.{verb}").add(verbs, common)
     return parser
 
 
 @contextmanager
 def _terminable() -> Iterator[None]:
-    """Turn the signals that end a process into an exception, so that clean-up code runs."""
+    """Turn the signals that end a process into an exception, so that cleanup code runs."""
 
     def terminate(number: int, frame: FrameType | None) -> None:
-        signal.signal(number, signal.SIG_IGN)  # once is enough: clean-up has begun
+        signal.signal(number, signal.SIG_IGN)  # a second signal must not interrupt cleanup
         raise _Terminated(number)
 
     before = {}
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGTERM, signal.SIGHUP):
-            # What nohup ignores stays ignored.
+            # nohup ignores SIGHUP, and that must not change.
             if signal.getsignal(number) == signal.SIG_DFL:
                 before[number] = signal.signal(number, terminate)
     try:

@@ -1,10 +1,12 @@
-"""What the verbs' arguments share: their types, their common options and how they are declared."""
+"""Options that several verbs share, and the types of arguments."""
 
 from __future__ import annotations
 
 import argparse
 from contextlib import suppress
+from typing import Any
 
+from pomona.cli._terminal import complain
 from pomona.models.store import BUILT_IN_NAMES
 
 DEFAULT_MODEL = BUILT_IN_NAMES[0]
@@ -20,8 +22,23 @@ def add_model_option(verb: argparse.ArgumentParser) -> None:
     )
 
 
+def add_old_name(options: Any, old: str, new: str, **settings: Any) -> None:
+    """Accept the old name of an option. It warns, and the help does not list it."""
+
+    class Renamed(argparse.Action):
+        def __call__(
+            self, _: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, *__: Any
+        ) -> None:
+            complain(f"{old} is deprecated: use {new}")
+            setattr(namespace, self.dest, values)
+
+    dest = new.lstrip("-").replace("-", "_")
+    settings = {"default": argparse.SUPPRESS, "help": argparse.SUPPRESS, **settings}
+    options.add_argument(old, dest=dest, action=Renamed, **settings)
+
+
 def positive(text: str) -> int:
-    """Read a whole number above 0."""
+    """Parse an integer above 0."""
     with suppress(ValueError):
         if int(text) > 0:
             return int(text)
@@ -29,7 +46,7 @@ def positive(text: str) -> int:
 
 
 def seed(text: str) -> int:
-    """Read a seed: what numpy's generators and Spark's take alike."""
+    """Parse a seed, in the range that both numpy's and Spark's generators accept."""
     with suppress(ValueError):
         if 0 <= int(text) < 1 << 32:
             return int(text)
@@ -37,7 +54,7 @@ def seed(text: str) -> int:
 
 
 def above_zero(text: str) -> float:
-    """Read a number above 0."""
+    """Parse a finite number above 0."""
     with suppress(ValueError):
         if 0 < float(text) < float("inf"):
             return float(text)
@@ -45,23 +62,23 @@ def above_zero(text: str) -> float:
 
 
 def share(text: str) -> float:
-    """Read a share: above 0 and up to 1."""
+    """Parse a share: above 0 and at most 1."""
     with suppress(ValueError):
         if 0 < float(text) <= 1:
             return float(text)
-    raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0 and up to 1")
+    raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0 and at most 1")
 
 
 def height_and_width(text: str) -> tuple[int, int]:
-    """Read ``N`` or ``HxW`` as pixels."""
+    """Parse ``N`` or ``HxW``, in pixels."""
     sides = [positive(side) for side in text.lower().split("x")]
     if len(sides) > 2:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a side or HEIGHTxWIDTH")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size in pixels, N or HEIGHTxWIDTH")
     return sides[0], sides[-1]
 
 
 def numbers(text: str) -> list[float]:
-    """Read one number, or one for each channel."""
+    """Parse one number, or one for each channel."""
     try:
         return [float(number) for number in text.split(",")]
     except ValueError:

@@ -1,4 +1,4 @@
-"""The Spark that a verb runs on."""
+"""The Spark session of a verb."""
 
 from __future__ import annotations
 
@@ -14,32 +14,31 @@ if TYPE_CHECKING:
 
 @contextmanager
 def spark_session(verb: str, unfinished: str) -> Iterator[SparkSession]:
-    """Start Spark for a block, or join the one that runs, and tell its failures in a sentence.
+    """Provide a Spark session for a block, and turn its failures into one-line errors.
 
-    Under spark-submit and in a notebook there is a Spark: its settings hold, and it goes on. One
-    that was started here is stopped.
+    Under spark-submit and in a notebook, the session that runs is used with its own settings, and
+    stays. A session that starts here stops with the block.
 
     Parameters
     ----------
     verb
-        What the application is called in Spark's UI, behind ``pomona``.
+        Name of the application in Spark's UI, after ``pomona``.
     unfinished
-        What is left if Spark fails, for the message.
+        State of the results if Spark fails, for the message.
     """
     try:
         from pyspark import SparkContext
         from pyspark.sql import SparkSession
     except ImportError as error:
         raise CommandError(
-            f"pomona {verb} needs PySpark. A cluster has its own: start the command with "
-            "spark-submit there. On this machine, install it and Java: "
-            "pip install 'pyspark==3.5.*'"
+            f"pomona {verb} needs PySpark. On a cluster, start the command with spark-submit; on "
+            "this machine, install Java and PySpark: pip install 'pyspark==3.5.*'"
         ) from error
     from py4j.protocol import Py4JError, Py4JJavaError
 
     from pomona.spark._hadoop import with_remedy
 
-    # Not the active session, which each thread has its own of.
+    # The active session would be that of the current thread only.
     running = SparkContext._active_spark_context is not None
     if not running:
         _quieten_py4j()
@@ -54,14 +53,14 @@ def spark_session(verb: str, unfinished: str) -> Iterator[SparkSession]:
         ) from error
     try:
         yield spark
-    except (Py4JError, ConnectionError) as error:  # the second is of Java's gateway as well
+    except (Py4JError, ConnectionError) as error:  # the gateway to Java raises both
         signal = _signal_behind(error)
         if signal is not None:
             raise signal from error
         if isinstance(error, Py4JJavaError):
             message = f"Spark failed: {with_remedy(cause(str(error)))}"
         else:
-            message = "Spark's Java process has ended: killed, or short of memory"
+            message = "Spark's Java process died: it was killed or ran out of memory"
         raise CommandError(f"{message}; {unfinished}") from error
     finally:
         if not running:
@@ -70,14 +69,14 @@ def spark_session(verb: str, unfinished: str) -> Iterator[SparkSession]:
 
 
 def _quieten_py4j() -> None:
-    """Keep a hundred objects from logging, each by itself, that Java has been killed."""
+    """Silence py4j, which logs an error for every live object when Java is killed."""
     logging.getLogger("py4j").setLevel(logging.CRITICAL)
-    # Some of its messages go to the logger of all programs.
+    # Some of its messages go to the root logger.
     logging.getLogger().addFilter(lambda record: "py4j" not in record.pathname)
 
 
 def _signal_behind(error: BaseException | None) -> BaseException | None:
-    """Find the signal that ended the work, where cleaning up met that Java had got it as well."""
+    """Find the signal that ended the work, if cleanup then failed because Java got it too."""
     while error is not None and isinstance(error, Exception):
         error = error.__context__
     return error

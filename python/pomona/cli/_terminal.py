@@ -1,4 +1,4 @@
-"""What commands print, and how they put numbers into words."""
+"""Output of the commands, and formatting of numbers."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _MIB = 1 << 20
 
 
 def show(text: str) -> None:
-    """Print a result; the flush shows now, and not at exit, whether it arrived."""
+    """Print a result. Flushing reports a failed write now, not when the interpreter exits."""
     try:
         print(text, flush=True)  # noqa: T201
     except OSError as error:
-        # What is left in the buffer must not fail once more when the interpreter ends.
+        # Flushing the rest of the buffer at exit would fail a second time.
         with suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if isinstance(error, BrokenPipeError):
@@ -34,21 +34,21 @@ def complain(message: str) -> None:
 
 
 def count(number: int, thing: str) -> str:
-    """Write a number of things."""
+    """Format a number and a noun, with a plural s if needed."""
     return f"{number:,} {thing}" + ("" if number == 1 else "s")
 
 
 def size(number: int) -> str:
-    """Write a number of bytes."""
+    """Format a number of bytes."""
     return f"{number / _MIB:,.1f} MiB" if number >= _MIB else f"{number / _KIB:,.1f} KiB"
 
 
 def describe_errors(number: int, first: Sequence[tuple[str, str]]) -> list[str]:
-    """Name the first of the photos that failed."""
+    """Describe how many photos failed, and the first of them."""
     if not number:
         return []
     lines = [f"{count(number, 'photo')} failed:"]
     lines += [f"  {one_line(path)}: {one_line(reason)}" for path, reason in first]
     if number > len(first):
-        lines.append(f"  and {number - len(first):,} more; the column `error` has them all")
+        lines.append(f"  and {number - len(first):,} more; all are in the column `error`")
     return lines

@@ -1,4 +1,4 @@
-"""`pomona bench`: how fast this machine is, and how near to its limit."""
+"""`pomona bench`: the throughput of this machine, and the share of its peak."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from pomona.bench import Bench, Result
 
-#: Threads that had less of their processors than this were disturbed.
+#: A machine whose threads got less than this share of CPU time counts as busy.
 _UNDISTURBED = 0.95
 
 
@@ -25,25 +25,24 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
     verb = verbs.add_parser(
         "bench",
         parents=[common],
-        help="images a second on this machine, and the share of its peak",
-        description="Measure how fast this machine turns photos into features: decoding, resizing "
-        "and the model, on one thread and on more, beside the multiply-adds that its processor can "
-        "do at most.",
+        help="measure images/s on this machine, and the share of its peak",
+        description="Measure the throughput of decoding, resizing and the model on this machine, "
+        "on one thread and on several, and compare it with the processor's peak arithmetic rate.",
         epilog="example: pomona bench --model mobilenet_v2 --threads 1 2",
     )
     verb.add_argument(
         "--model",
         action="append",
         metavar="MODEL",
-        help="a model's name or file; may be given several times (default: the built-in model that "
-        "is there, and its int8 version)",
+        help="a model's name or file; repeat to compare several (default: the built-in model that "
+        "has been pulled, and its int8 version)",
     )
     verb.add_argument(
         "--threads",
         nargs="+",
         type=positive,
         metavar="N",
-        help="numbers of threads (default: 1, 2, 4 … to all that this process may use)",
+        help="numbers of threads (default: 1, 2, 4 … up to the CPUs available)",
     )
     verb.add_argument(
         "--seconds",
@@ -55,10 +54,10 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--images",
         metavar="FOLDER",
-        help="photos to use (default: rendered fruit of 100 x 100 pixels, in the package)",
+        help="photos to use (default: rendered ones of 100 x 100 pixels, in the package)",
     )
     verb.add_argument("--json", action="store_true", help="print JSON")
-    verb.set_defaults(command=_bench, unfinished="nothing was measured to the end")
+    verb.set_defaults(command=_bench, unfinished="no measurement was completed")
 
 
 def _bench(args: argparse.Namespace) -> int:
@@ -75,26 +74,27 @@ def _describe(bench: Bench) -> str:
     own = bench.photos == str(BUILT_IN_PHOTOS)
     folder = "rendered, 100 x 100 pixels" if own else one_line(bench.photos)
     lines = [
-        f"processor  {bench.processor}, {bench.processors} for this process; int8 instructions: "
-        f"{bench.int8_instructions or 'none'}",
-        f"peak       {peaks}; billion float32 multiply-adds a second, {bench.vectors}",
+        f"processor  {bench.processor}, {count(bench.processors, 'CPU')} available; "
+        f"int8 instructions: {bench.int8_instructions or 'none'}",
+        f"peak       {peaks}; billion float32 multiply-adds per second, {bench.vectors}",
         f"photos     {bench.photo_count:,}, {folder}",
         "",
         *_table(bench.results),
         "",
-        f"images/s   from bytes to features; median of {bench.rounds} rounds, slowest and fastest",
-        "alone      the same by processor time: as if nothing else ran on this machine",
-        "of peak    beside the float32 multiply-add peak, by processor time, also for int8, whose "
-        "own is higher",
+        f"images/s   from encoded photos to features: median of {bench.rounds} rounds, and slowest "
+        "and fastest round",
+        "alone      the same by CPU time: the rate without other load on this machine",
+        "of peak    share of the float32 multiply-add peak, by CPU time; for int8 too, whose own "
+        "peak is higher",
     ]
     if bench.processor_share < _UNDISTURBED:
         lines.append(
-            f"This machine is busy: threads had as little as {bench.processor_share:.0%} of their "
-            "processors. Go by `alone`, or measure again later."
+            f"This machine is busy: threads got as little as {bench.processor_share:.0%} of their "
+            "CPU time. Compare the column `alone`, or measure again later."
         )
     unknown = sorted({result.model for result in bench.results if result.multiply_adds is None})
     lines += [
-        f"{one_line(model)} does not say how much it computes; to have it counted: "
+        f"{one_line(model)} does not record its multiply-adds; to count them: "
         "pip install 'pomona[models]'"
         for model in unknown
     ]
@@ -115,7 +115,7 @@ def _table(results: list[Result]) -> list[str]:
         )
         for result in results
     ]
-    # Without a second model there is nothing to compare.
+    # The last column compares models.
     columns = len(head) if len({result.path for result in results}) > 1 else len(head) - 1
     table = [row[:columns] for row in (head, *rows)]
     widths = [max(map(len, column)) for column in zip(*table)]

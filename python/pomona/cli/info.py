@@ -1,4 +1,4 @@
-"""`pomona info`: what this machine has for the work."""
+"""`pomona info`: this machine's processor and models."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from pomona._images import one_line
-from pomona._native import vectors
-from pomona.cli._terminal import show
+from pomona.cli._terminal import count, show
 from pomona.models.store import home, names
 from pomona.processor import INT8_WITHOUT_INSTRUCTIONS, int8_instructions, processor
 
@@ -21,16 +20,16 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
     verb = verbs.add_parser(
         "info",
         parents=[common],
-        help="this machine's processor, and whether int8 pays on it",
-        description="Show this machine's processor, whether int8 models pay on it, and the models "
-        "there are.",
+        help="show this machine's processor and models",
+        description="Show this machine's processor, whether int8 models are faster on it, and the "
+        "models in the store.",
     )
     verb.add_argument("--json", action="store_true", help="print JSON")
     verb.set_defaults(command=_info, unfinished="nothing was shown")
 
 
 def _info(args: argparse.Namespace) -> int:
-    from pomona import __version__
+    from pomona._native import __version__, vectors
 
     facts = {
         "version": __version__,
@@ -47,12 +46,12 @@ def _info(args: argparse.Namespace) -> int:
 
 def _describe(facts: dict[str, Any]) -> str:
     int8 = facts["int8_instructions"]
-    pays = f"{int8}: int8 models are about twice as fast as float32, see `pomona model quantize`"
+    faster = f"{int8}: int8 models are about twice as fast as float32, see `pomona model quantize`"
     lines = {
         "pomona": facts["version"],
-        "processor": f"{facts['processor']}, {facts['processors']} for this process",
+        "processor": f"{facts['processor']}, {count(facts['processors'], 'CPU')} available",
         "float32": facts["vectors"],
-        "int8": pays if int8 else f"none: {INT8_WITHOUT_INSTRUCTIONS}",
+        "int8": faster if int8 else f"none: {INT8_WITHOUT_INSTRUCTIONS}",
         "models": f"{', '.join(facts['models']) or 'none yet'} (in {facts['models_folder']})",
     }
     return "\n".join(f"{name:11} {one_line(value)}" for name, value in lines.items())

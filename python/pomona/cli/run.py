@@ -1,4 +1,4 @@
-"""`pomona run`: photos to features and PCA, on Spark."""
+"""`pomona run`: computes features and a PCA, on Spark."""
 
 from __future__ import annotations
 
@@ -20,21 +20,20 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
     verb = verbs.add_parser(
         "run",
         parents=[common],
-        help="photos to features and PCA, on Spark",
-        description="Read photos, write their features, fit a PCA and write the projection, on "
-        "Spark. Under spark-submit the cluster's settings hold; elsewhere Spark starts on this "
-        "machine.",
+        help="compute features and a PCA, on Spark",
+        description="Featurize photos, fit a PCA and project the features, on Spark. Under "
+        "spark-submit the job runs on the cluster, otherwise on a local Spark.",
         epilog="example: pomona run --images s3://bucket/Test --output s3://bucket/results",
     )
     verb.add_argument("--images", required=True, nargs="+", metavar="URI", help="folders of photos")
-    verb.add_argument("--output", required=True, metavar="URI", help="the folder for the results")
+    verb.add_argument("--output", required=True, metavar="URI", help="folder for the results")
     add_model_option(verb)
     size = verb.add_mutually_exclusive_group()
     size.add_argument(
         "--variance",
         type=share,
         metavar="SHARE",
-        help="keep as many components as explain this share of the variance (default: 0.95)",
+        help="keep enough components to explain this share of the variance (default: 0.95)",
     )
     size.add_argument("--components", type=positive, metavar="K", help="keep this many components")
     verb.add_argument(
@@ -44,22 +43,22 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
     )
     again = verb.add_mutually_exclusive_group()
     again.add_argument(
-        "--no-resume", action="store_true", help="compute features anew that are there already"
+        "--no-resume", action="store_true", help="recompute features that already exist"
     )
     again.add_argument(
         "--retry-errors",
         action="store_true",
-        help="try all photos again that could not be read, and no others (without it, those that "
-        "the storage did not give, and those that a faulty version of Pomona refused)",
+        help="retry every photo that has an error (default: only those with a storage error, and "
+        "those that a faulty version of Pomona refused)",
     )
     verb.add_argument(
         "--no-paths",
         action="store_true",
-        help="let Spark read the photos, one after another, also where tasks can read many at once "
-        "by their paths",
+        help="let Spark read the photos one by one, even if tasks could read them concurrently by "
+        "path",
     )
     verb.set_defaults(
-        command=_run, unfinished="the same command goes on with the features it has written"
+        command=_run, unfinished="the same command resumes from the features already written"
     )
 
 
@@ -84,19 +83,19 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def describe(summary: Summary) -> str:
-    """Put a summary into a few lines for a terminal."""
+    """Format a summary for a terminal."""
     lines = describe_errors(summary.errors, summary.first_errors)
     if summary.retried:
         lines.append(
-            f"{count(summary.retried, 'photo')} with an error from an earlier run tried again: "
-            f"{summary.recovered:,} with features now"
+            f"{count(summary.retried, 'photo')} with an error in an earlier run retried: "
+            f"{summary.recovered:,} now have features"
         )
     if summary.caution:
         lines.append(summary.caution)
     if summary.vanished:
         lines.append(f"{count(summary.vanished, 'photo')} vanished before being read")
     if summary.reading.get("way") == "binaryFile":
-        lines.append(f"photos read one after another, by Spark: {summary.reading['reason']}")
+        lines.append(f"Spark read the photos one by one: {summary.reading['reason']}")
     lines += [
         f"{count(summary.photos, 'photo')}, {count(summary.errors, 'error')}; "
         f"{summary.featurized:,} featurized now, {summary.images_per_second:,.1f} images/s",

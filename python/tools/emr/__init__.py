@@ -1,10 +1,11 @@
-"""A cluster of EMR for Pomona: start it, run the job on it, end it.
+"""Starts an EMR cluster for Pomona, runs the job on it, and terminates it.
 
 Usage: python -m emr up BUCKET=… KEY=… SUBNET=… MY_IP=… [NAME=VALUE …]
-       python -m emr check …, as up: it says what is wrong with these before a wheelhouse is built
+       python -m emr check …, like up: validates the settings before a wheelhouse is built
        python -m emr run BUCKET=… [IMAGES=…] [OUTPUT=…] [ARGS=…]
        python -m emr down BUCKET=…
 
-Only Python's own library is needed, and the AWS CLI. Each of its calls is printed before it is
-made; DRY_RUN=1 prints a shell script of them and makes none. bootstrap/README.md tells the rest.
+Needs the AWS CLI, Python's standard library and this repository's python/ folder on the path, but
+neither numpy nor Pomona's extension. Prints every call of the AWS CLI before it makes it; DRY_RUN=1
+prints a shell script of the calls and makes none. bootstrap/README.md is the guide.
 """

@@ -1,4 +1,4 @@
-"""The commands: up, run, down; and check, which refuses what `up` would before it is built."""
+"""The commands up, run and down, and check, which validates the settings for up."""
 
 from __future__ import annotations
 
@@ -21,28 +21,28 @@ NEEDED = {
 
 
 def check(_: Aws, settings: Settings) -> None:
-    """Stop where `up` would, as far as that can be told without AWS and without a wheelhouse."""
+    """Check everything that `up` checks, except what needs AWS or the wheelhouse."""
     configurations(settings)
     files.check_given(settings)
 
 
 def up(aws: Aws, settings: Settings) -> None:
-    """Make what a cluster needs, start it, and say how to reach it."""
+    """Create what a cluster needs, start it, and print how to connect."""
     configuration = configurations(settings)
     if not settings.dry_run:
         files.check(settings)
     number = checks.identity(aws)
-    aws.say("A second cluster is not started.")
-    found = cluster.find(aws, settings)
-    if found and not settings.dry_run:
-        _join(aws, settings, found[0])
+    aws.say("Is the cluster already running? A second one is not started.")
+    clusters = cluster.find(aws, settings)
+    if clusters and not settings.dry_run:
+        _join(aws, settings, clusters[0])
         return
-    aws.script('if [ -n "$CLUSTER" ]; then echo "$CLUSTER runs already"; exit; fi')
+    aws.script('if [ -n "$CLUSTER" ]; then echo "$CLUSTER is already running"; exit; fi')
     checks.check_release(aws, settings)
     checks.check_key(aws, settings)
     vpc, public = network.check_subnet(aws, settings)
     bucket.make(aws, settings, number)
-    aws.say("The settings of Spark, YARN, Livy and JupyterHub.")
+    aws.say("Settings of Spark, YARN, Livy and JupyterHub.")
     aws.write(FILLED / "emr.json", configuration)
     bucket.upload(aws, settings)
     roles.make(aws, settings, number)
@@ -54,8 +54,8 @@ def up(aws: Aws, settings: Settings) -> None:
 
 
 def _join(aws: Aws, settings: Settings, running: str) -> None:
-    """Let the user's present address into the cluster that runs, and say how to reach it."""
-    aws.say(f"{running} runs already: nothing is started or uploaded.")
+    """Open a running cluster to the user's current address, and print how to connect."""
+    aws.say(f"{running} is already running: nothing is started or uploaded.")
     aws.made.append(cluster.price_of(running, settings))
     group = aws.text(
         "PRIMARY_GROUP",
@@ -68,16 +68,16 @@ def _join(aws: Aws, settings: Settings, running: str) -> None:
 
 
 def run(aws: Aws, settings: Settings) -> None:
-    """Run the job on the cluster, to its end."""
+    """Run the job on the cluster and wait for it."""
     cluster.run(aws, settings, cluster.running(aws, settings))
     aws.say(f"The results are in {settings.output_uri}: features, pca, pca_model, summary.json.")
-    aws.remark(f"The cluster still runs, and costs money: make emr-down {settings.place}")
+    aws.remark(f"The cluster is still running and costs money: make emr-down {settings.place}")
 
 
 def down(aws: Aws, settings: Settings) -> None:
-    """End the cluster, and say what still costs money."""
+    """Terminate the cluster, and print what still costs money."""
     if not cluster.end(aws, settings):
-        aws.say(f"No cluster {settings.cluster_name} runs in {aws.region}: there is none to end.")
+        aws.say(f"No cluster {settings.cluster_name} is running in {aws.region}.")
     guide.costs(aws, settings)
 
 
@@ -105,31 +105,31 @@ def main(arguments: Sequence[str]) -> int:
     try:
         VERBS[verb](aws, settings)
     except (Stop, AwsError) as error:
-        _tell(aws, verb, str(error))
+        _report(aws, verb, str(error))
         return 1
     except KeyboardInterrupt:
-        _tell(aws, verb, "interrupted")
+        _report(aws, verb, "interrupted")
         return 130
     except Exception:
-        # A mistake of this tool's own: whoever reports it must still know what runs.
-        _tell(aws, verb, "it cannot go on, for the reason below")
+        # A bug in this tool. The user must still learn what is running.
+        _report(aws, verb, "internal error, see below")
         raise
     return 0
 
 
-def _tell(aws: Aws, verb: str, text: str) -> None:
-    """Say what happened, and what was made before that or runs."""
+def _report(aws: Aws, verb: str, text: str) -> None:
+    """Print an error, and what exists now because of this command."""
     sys.stdout.flush()
     print(f"\nemr-{verb}: {text}.", file=sys.stderr)
     if not aws.made:
         print(
-            "Nothing was ended: a cluster that runs goes on costing money."
+            "Nothing was terminated: a running cluster still costs money."
             if verb == "down"
-            else "Nothing was made or started that costs money.",
+            else "Nothing that costs money was created or started.",
             file=sys.stderr,
         )
         return
-    print("There is now:", file=sys.stderr)
+    print("Created or running now:", file=sys.stderr)
     for made in aws.made:
         print(f"  {made}", file=sys.stderr)
 

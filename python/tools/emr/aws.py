@@ -1,7 +1,7 @@
-"""The AWS CLI: every call is printed before it is made, or instead.
+"""Calls of the AWS CLI, printed before they are made or, in a dry run, instead.
 
-Printed alone, the calls are a shell script that does what the command would do: what AWS would
-answer is kept in variables, and what is there already is asked for with `if`.
+The output of a dry run is a shell script that does the same: answers of AWS are in its variables,
+and `if` tests what already exists.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ _REFUSAL = re.compile(
     r"An error occurred \(([^)]+)\) when calling the (\w+) operation[^:]*: (.*)", re.S
 )
 _VARIABLE = re.compile(r"\$\{\w+\}")
-#: What the shell would take for its own: all but our variables.
-_UNWANTED = re.compile(r"([\\`]|\$(?!\{\w+\}))")
+#: Special characters of the shell in a here-document, except our variables.
+_SPECIAL = re.compile(r"([\\`]|\$(?!\{\w+\}))")
 _ESCAPED = r"\\\1"
 _WIDTH = 100
-#: Where files for the calls are written. Relative: the calls are for a shell in the repository.
+#: The folder for files that calls read. Relative, because scripts run in the repository.
 FILLED = Path("target/emr")
-#: What AWS says to a key that is wrong or has expired.
+#: Error codes for a key that is wrong or has expired.
 _BAD_CREDENTIALS = {
     "AuthFailure",
     "ExpiredToken",
@@ -42,7 +42,7 @@ _FORBIDDEN = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation"}
 
 
 def quoted(word: str) -> str:
-    """Quote a word for the shell, but for the variables in it."""
+    """Quote a word for the shell, except for the variables in it."""
     if not _VARIABLE.search(word):
         return shlex.quote(word)
     pieces = re.split(r"(\$\{\w+\})", word)
@@ -57,7 +57,7 @@ def quoted(word: str) -> str:
 
 
 def shell(words: list[str], indent: str = "") -> str:
-    """Write a command for a shell and for a reader: a long one has a line for each option."""
+    """Format a command for a shell. A long one gets one line per option."""
     line = " ".join(map(quoted, words))
     if len(line) + len(indent) <= _WIDTH:
         return line
@@ -76,58 +76,62 @@ class Aws:
     Parameters
     ----------
     region
-        Every call is made there.
+        The region of all calls.
     dry_run
-        Print a script of the calls and make none. Answers are then variables of that script.
+        Print a script of the calls and make none. Answers are then variables of the script.
     """
 
     def __init__(self, region: str, *, dry_run: bool) -> None:
         self.region = region
         self.dry_run = dry_run
-        #: What there is to be told of if the rest fails: what was made, what costs money.
+        #: What to report if the command fails: what it has created, and what costs money.
         self.made: list[str] = []
         self._indent = ""
 
     def begin(self, command: str) -> None:
-        """Print what a dry run is."""
+        """Print the head of a dry run's script."""
         if self.dry_run:
-            print(f"#!/usr/bin/env bash\n# What `{command}` does. No call was made for this.")
+            print(
+                f"#!/usr/bin/env bash\n# The calls of `{command}`. None was made for this script."
+            )
             print(f"set -euo pipefail\nmkdir -p {FILLED}", flush=True)
 
     def script(self, line: str) -> None:
-        """Print a line of a dry run's script that has no call in it."""
+        """Print a line of a dry run's script that is not a call."""
         if self.dry_run:
             print(f"{self._indent}{line}", flush=True)
 
-    def demand(self, test: str, otherwise: str) -> None:
-        """Let a dry run's script stop where a test fails."""
-        self.script(f'{test} || {{ echo "{otherwise}" >&2; exit 1; }}')
+    def demand(self, test: str, message: str) -> None:
+        """Make a dry run's script stop if a test fails."""
+        self.script(f'{test} || {{ echo "{message}" >&2; exit 1; }}')
 
     def say(self, text: str) -> None:
-        """Print a line for the reader; in a script, a comment."""
+        """Print a heading; in a script, a comment."""
         print(f"\n{self._indent}# {text}" if self.dry_run else f"\n{text}", flush=True)
 
     def remark(self, text: str) -> None:
-        """Print a line that belongs to the call above it."""
+        """Print a note on the call above."""
         print(f"{self._indent}# {text}" if self.dry_run else f"  {text}", flush=True)
 
     def call(self, *words: str, makes: str = "") -> None:
-        """Do something.
+        """Make a call.
 
         Parameters
         ----------
         words
-            The call, from `aws` on.
+            The words after `aws`.
         makes
-            What there is afterwards that was not before, and what it costs; in it, `<id>` is what
-            AWS calls it.
+            Description of what the call creates, and its cost.
         """
         self._run(self._printed(words))
         if makes and not self.dry_run:
             self.made.append(makes)
 
     def text(self, variable: str, *words: str, query: str, makes: str = "") -> str:
-        """Make a call and return one piece of its answer; `None` as text where there is none."""
+        """Make a call and return one field of its answer, or the text `None` if it is missing.
+
+        `<id>` in `makes` stands for that field.
+        """
         full = [*words, "--query", query, "--output", "text"]
         answer = self._run(self._printed(full, variable)).strip()
         if self.dry_run:
@@ -142,25 +146,25 @@ class Aws:
         Parameters
         ----------
         words
-            The call, from `aws` on.
+            The words after `aws`.
         query
-            The part that is wanted, as JMESPath.
+            JMESPath of the part to return.
         quiet
-            Do not print it: it is the same as the one before.
+            Do not print the call, which repeats the one before.
         """
         full = [*words, *(["--query", query] if query else []), "--output", "json"]
         answer = self._run(self._words(full) if quiet else self._printed(full))
         return None if self.dry_run else json.loads(answer or "null")
 
     def raw(self, *words: str) -> bytes:
-        """Make a call and return what it writes; nothing in a dry run."""
+        """Make a call and return its output; nothing in a dry run."""
         command = self._printed(words)
         return b"" if self.dry_run else self._started(command)
 
     def unless(self, *words: str, codes: tuple[str, ...]) -> Iterator[None]:
-        """Go round once if a call is refused with one of these codes, and not at all if it works.
+        """Run the body of a `for` loop only if a call fails with one of these codes.
 
-        In a dry run both are written down.
+        A dry run prints the body inside an `if`.
         """
         command = self._words(words)
         if self.dry_run:
@@ -172,11 +176,11 @@ class Aws:
         except AwsError as error:
             if error.code not in codes:
                 raise
-            self.remark("is not there")
+            self.remark("does not exist yet")
             yield
 
     def when(self, condition: bool, test: str) -> Iterator[None]:
-        """Go round once if a condition holds; in a dry run, which cannot know, write the test."""
+        """Run the body of a `for` loop if a condition holds; a dry run prints it inside an `if`."""
         if not self.dry_run:
             if condition:
                 yield
@@ -188,7 +192,7 @@ class Aws:
         print(f"{self._indent}fi", flush=True)
 
     def write(self, path: Path, text: str) -> None:
-        """Write a file for the calls that follow; a dry run's script writes it."""
+        """Write a file for later calls; in a dry run, the script writes it."""
         if self.dry_run:
             self._heredoc(f"cat > {quoted(str(path))}", text)
         else:
@@ -197,7 +201,7 @@ class Aws:
             print(f"(wrote {path})", flush=True)
 
     def page(self, lines: list[str]) -> None:
-        """Print lines for a reader; a dry run's script prints them, with its variables in them."""
+        """Print lines for the user; in a dry run, the script prints them with its variables."""
         if self.dry_run:
             self._heredoc("cat", "\n".join(lines))
         else:
@@ -205,16 +209,16 @@ class Aws:
 
     @staticmethod
     def _heredoc(command: str, text: str) -> None:
-        # The delimiter is not quoted, so that the variables in the text get their values.
-        print(f"{command} <<END\n{_UNWANTED.sub(_ESCAPED, text.rstrip())}\nEND", flush=True)
+        # The delimiter is not quoted, so that the shell expands the variables in the text.
+        print(f"{command} <<END\n{_SPECIAL.sub(_ESCAPED, text.rstrip())}\nEND", flush=True)
 
     @contextmanager
     def allowed_to_fail(self) -> Iterator[None]:
-        """Carry on if a call in this block is refused, and say so."""
+        """Continue if a call in this block fails, and print a note."""
         try:
             yield
         except (AwsError, Stop) as error:
-            self.remark(f"not known: {error}")
+            self.remark(f"unknown: {error}")
 
     def _words(self, words: tuple[str, ...] | list[str]) -> list[str]:
         return ["aws", *words, "--region", self.region]
@@ -233,7 +237,7 @@ class Aws:
         return "" if self.dry_run else self._started(command).decode()
 
     def _started(self, command: list[str]) -> bytes:
-        # Version 2 shows long answers in a pager, which would wait for a key.
+        # Version 2 of the CLI opens a pager for long answers, which would wait for a key.
         environment = {**os.environ, "AWS_PAGER": ""}
         try:
             done = subprocess.run(
@@ -241,7 +245,7 @@ class Aws:
             )
         except FileNotFoundError as error:
             raise Stop(
-                "the AWS CLI is not on this machine: install it (python3 -m pip install awscli, or "
+                "the AWS CLI is not installed: install it (python3 -m pip install awscli, or "
                 "https://aws.amazon.com/cli/), then run `aws configure`"
             ) from error
         if done.returncode:
@@ -250,16 +254,16 @@ class Aws:
 
 
 def _explained(command: list[str], said: str, region: str) -> AwsError | Stop:
-    """Turn what the CLI says into a sentence where the cause is a common one."""
+    """Explain the CLI's message if its cause is a common one."""
     if "Unable to locate credentials" in said or "config profile" in said:
         return Stop(
             f"the AWS CLI has no credentials ({said}): run `aws configure` or `aws sso login`, or "
-            "set AWS_PROFILE; `aws sts get-caller-identity` must then answer"
+            "set AWS_PROFILE, until `aws sts get-caller-identity` works"
         )
     if "Token has expired" in said or "SSO session" in said:
         return Stop(f"the AWS login has expired ({said}): run `aws sso login`")
     if "Could not connect to the endpoint URL" in said or "Connect timeout" in said:
-        return Stop(f"AWS is not reached: {said}. Check REGION={region} and this machine's network")
+        return Stop(f"cannot connect to AWS: {said}. Check REGION={region} and your network")
     refusal = _REFUSAL.search(said)
     if not refusal:
         return AwsError(" ".join(command[:3]), "", said or "it gave no reason")
@@ -272,7 +276,7 @@ def _explained(command: list[str], said: str, region: str) -> AwsError | Stop:
         )
     if code in _FORBIDDEN:
         return Stop(
-            f"your AWS user may not do {operation} ({message}): ask the account's administrator "
-            "for it; bootstrap/README.md lists what these commands need"
+            f"your AWS user is not allowed to call {operation} ({message}): ask the account's "
+            "administrator; bootstrap/README.md lists the permissions that these commands need"
         )
     return AwsError(" ".join(command[:3]), code, message)

@@ -1,4 +1,4 @@
-"""The repository's files that go to AWS, and their placeholders."""
+"""Files of the repository that go to AWS, and their placeholders."""
 
 from __future__ import annotations
 
@@ -16,42 +16,42 @@ JOB = "pomona_job.py"
 
 
 def check(settings: Settings) -> None:
-    """Stop where something that is to be uploaded is not there."""
+    """Stop if a file to upload is missing."""
     check_given(settings)
     if not (settings.wheelhouse / "SHA256SUMS").is_file():
         raise Stop(
-            f"there is no wheelhouse in {settings.wheelhouse}: "
+            f"{settings.wheelhouse} has no wheelhouse: "
             f"make wheelhouse EMR={settings.RELEASE[len('emr-') :]}"
         )
     for path in (BOOTSTRAP / SCRIPT, BOOTSTRAP / JOB, NOTEBOOK):
         if not path.is_file():
-            raise Stop(f"{path} is missing: is this the whole repository?")
+            raise Stop(f"{path} is missing: is the repository complete?")
 
 
 def check_given(settings: Settings) -> None:
-    """Stop where the model or the photos that were named are not on this machine."""
+    """Stop if the model or the photos are not on this machine."""
     if not settings.model_file.is_file():
         raise Stop(
-            f"there is no model {settings.model_file}: pomona model pull {settings.MODEL}, or take "
-            "another: MODEL=efficientnet_lite0, MODEL=path/to/model.onnx"
+            f"the model {settings.model_file} does not exist: pomona model pull {settings.MODEL}, "
+            "or use another: MODEL=efficientnet_lite0, MODEL=path/to/model.onnx"
         )
     photos = settings.local_photos
     if photos is not None and not photos.is_dir():
         raise Stop(
-            f"IMAGES={settings.IMAGES} is not a folder of this machine; give one, or photos that "
-            f"are on S3 already: IMAGES={settings.uri}/Test"
+            f"IMAGES={settings.IMAGES} is not a folder on this machine; give one, or a folder in "
+            f"the bucket: IMAGES={settings.uri}/Test"
         )
 
 
 def fill(text: str, values: dict[str, str]) -> str:
-    """Put values in the place of `${NAME}`."""
+    """Replace `${NAME}` with values."""
     for name, value in values.items():
-        text = text.replace("${%s}" % name, value)  # noqa: UP031 - braces would have to be doubled
+        text = text.replace("${%s}" % name, value)  # noqa: UP031 - an f-string needs doubled braces
     return text
 
 
 def filled_policy(aws: Aws, policy: str, values: dict[str, str]) -> Path:
-    """Write a policy with its placeholders filled, and return its path."""
+    """Write a policy with its placeholders filled in, and return its path."""
     text = (BOOTSTRAP / "policies" / f"{policy}.json").read_text(encoding="utf-8")
     path = FILLED / f"{policy}.json"
     aws.write(path, fill(text, values))

@@ -1,4 +1,4 @@
-"""How to reach a cluster, and what costs money once it has ended."""
+"""Instructions: how to connect to a cluster, and what costs money after it is terminated."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from emr.roles import SERVICE_POLICY
 from emr.settings import Settings
 
 SOCKS_PORT = 8157
-#: MG emr-web-interfaces; Hadoop 3's own port for HDFS.
+#: From EMR's Management Guide, emr-web-interfaces; the port of HDFS is that of Hadoop 3.
 PAGES = (
     ("JupyterHub", "https", 9443),
     ("Spark history", "http", 18080),
@@ -19,8 +19,8 @@ PAGES = (
 
 
 def connect(aws: Aws, settings: Settings, cluster: str) -> None:
-    """Print the way into a cluster."""
-    aws.say("How to reach it.")
+    """Print how to connect to a cluster."""
+    aws.say("How to connect.")
     host = aws.text(
         "PRIMARY",
         *("emr", "describe-cluster", "--cluster-id", cluster),
@@ -30,71 +30,71 @@ def connect(aws: Aws, settings: Settings, cluster: str) -> None:
     lines = [
         f"Cluster {cluster} ({settings.cluster_name}), {settings.RELEASE} in {aws.region}.",
         "",
-        "A tunnel, in a terminal of its own (it says nothing and stays open):",
+        "Open a tunnel in a second terminal (it prints nothing and stays open):",
         f"  ssh -i ~/.ssh/{key}.pem -N -D {SOCKS_PORT} hadoop@{host}",
         "",
-        "A browser that goes through it:",
+        "Start a browser that uses it:",
         f"  google-chrome --user-data-dir=/tmp/emr --proxy-server=socks5://127.0.0.1:{SOCKS_PORT} "
         f"https://{host}:9443",
-        "  (Firefox: FoxyProxy with SOCKS5 127.0.0.1, that port, and its DNS through the proxy.)",
+        "  (Firefox: use FoxyProxy with SOCKS5 127.0.0.1, this port, and DNS through the proxy.)",
         "",
         *(f"  {name + ':':15}{scheme}://{host}:{port}" for name, scheme, port in PAGES),
         "",
-        "JupyterHub's certificate is its own, hence the browser's warning. The first login is",
-        "jovyan / jupyter: change it. Open fruits_on_emr.ipynb with the kernel PySpark; its cell",
-        "of paths is to say:",
+        "JupyterHub's certificate is self-signed, so the browser warns. Log in as jovyan with the",
+        "password jupyter, and change it. Open fruits_on_emr.ipynb with the kernel PySpark, and",
+        "set these paths in its first cells:",
         f'  BUCKET = "{settings.BUCKET}"',
         f'  PHOTOS = "{settings.images_uri}"',
         f'  MODEL = "{settings.model_uri}"',
         f'  RESULTS = "{settings.output_uri}"',
         "",
-        f"The job: make emr-run {settings.again}",
-        f"The end: make emr-down {settings.place}",
-        f"Without work for {int(settings.IDLE):,} s it ends by itself.",
+        f"To run the job:   make emr-run {settings.again}",
+        f"To terminate it:  make emr-down {settings.place}",
+        f"The cluster terminates itself after {int(settings.IDLE):,} s without work.",
     ]
     aws.page(lines)
 
 
 def costs(aws: Aws, settings: Settings) -> None:
-    """Look for what costs money without a cluster, and print how to be rid of it."""
-    aws.say("What still costs money in this region.")
+    """Find what still costs money without the cluster, and print how to remove it."""
+    aws.say("What still costs money in this region?")
     lines: list[str] = []
     with aws.allowed_to_fail():
         other = aws.answer("emr", "list-clusters", "--active", query="Clusters[].[Id,Name]") or []
-        lines += [f"Cluster {name} ({key}) runs: it costs money." for key, name in other]
+        lines += [f"Cluster {name} ({key}) is running and costs money." for key, name in other]
     with aws.allowed_to_fail():
         tagged = ("--filters", f"Name=tag:{TAG},Values=true")
         disks = aws.answer("ec2", "describe-volumes", *tagged, query="Volumes[].VolumeId") or []
         lines += [
-            f"Disk {disk} is left; if it is no running cluster's: aws ec2 delete-volume "
+            f"Disk {disk} exists; if no running cluster uses it: aws ec2 delete-volume "
             f"--volume-id {disk} --region {aws.region}"
             for disk in disks
         ]
         if not disks:
-            lines.append("No disk is left: those of a cluster go with it.")
+            lines.append("No disks are left; AWS deletes them with the cluster.")
     with aws.allowed_to_fail():
         free = "Addresses[?AssociationId==null].[PublicIp,AllocationId]"
         for address, key in aws.answer("ec2", "describe-addresses", query=free) or []:
             lines.append(
-                f"Elastic IP {address} is used by nothing and costs money: aws ec2 "
+                f"Elastic IP {address} is unused and costs money: aws ec2 "
                 f"release-address --allocation-id {key} --region {aws.region}"
             )
     with aws.allowed_to_fail():
-        there = ("--filter", "Name=state,Values=available")
+        available = ("--filter", "Name=state,Values=available")
         gateways = aws.answer(
-            "ec2", "describe-nat-gateways", *there, query="NatGateways[].NatGatewayId"
+            "ec2", "describe-nat-gateways", *available, query="NatGateways[].NatGatewayId"
         )
-        lines += [f"NAT gateway {key} costs money by the hour." for key in gateways or []]
+        lines += [f"NAT gateway {key} costs money every hour." for key in gateways or []]
     with aws.allowed_to_fail():
         summary = ("s3", "ls", settings.uri, "--recursive", "--summarize", "--human-readable")
         total = aws.raw(*summary).decode(errors="replace").splitlines()[-2:]
         size = ", ".join(line.strip() for line in total) or "its objects"
-        lines.append(f"S3 takes money for what is in {settings.uri}: {size}.")
+        lines.append(f"The content of {settings.uri} costs money: {size}.")
     aws.page(removal(aws, settings) if aws.dry_run else [*lines, "", *removal(aws, settings)])
 
 
 def removal(aws: Aws, settings: Settings) -> list[str]:
-    """Return how to remove all that emr-up makes."""
+    """Return the commands that remove everything that emr-up creates."""
     nodes, service = settings.nodes_role, settings.service_role
     region = f"--region {aws.region}"
     named = ",".join(f"{settings.cluster_name}-{part}" for part in GROUPS)
@@ -107,9 +107,9 @@ def removal(aws: Aws, settings: Settings) -> list[str]:
         f"--query 'SecurityGroupRules[?!IsEgress].SecurityGroupRuleId' --output text {region})"
     )
     return [
-        "To remove the photos, the results and the bucket (nothing brings them back):",
+        "To delete the photos, the results and the bucket, for good:",
         f"  aws s3 rb s3://{settings.BUCKET} --force {region}",
-        "To remove the rest, which is free:",
+        "To delete the rest, which costs nothing:",
         f"  aws iam remove-role-from-instance-profile --instance-profile-name {nodes} "
         f"--role-name {nodes} {region}",
         f"  aws iam delete-instance-profile --instance-profile-name {nodes} {region}",
@@ -119,7 +119,7 @@ def removal(aws: Aws, settings: Settings) -> list[str]:
         f"--policy-arn {SERVICE_POLICY} {region}",
         f"  aws iam delete-role-policy --role-name {service} --policy-name emr-pass-role {region}",
         f"  aws iam delete-role --role-name {service} {region}",
-        "The security groups name each other, so their rules go first:",
+        "The security groups refer to each other, so delete their rules first:",
         f"  for GROUP in {groups}; do aws ec2 revoke-security-group-ingress --group-id $GROUP "
         f"--security-group-rule-ids {rules} {region}; done",
         f"  for GROUP in {groups}; do aws ec2 delete-security-group --group-id $GROUP "

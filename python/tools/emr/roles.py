@@ -1,4 +1,4 @@
-"""The roles: one for the nodes, for one bucket only, and one for EMR itself."""
+"""The IAM roles: one for the nodes, limited to one bucket, and one for EMR itself."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from emr.aws import Aws
 from emr.files import filled_policy
 from emr.settings import Settings
 
-#: AWS's own policy for EMR. It works on what carries the tag (emr.network.TAG) and on nothing else.
+#: AWS's own policy for EMR. It applies only to resources with the tag emr.network.TAG.
 SERVICE_POLICY = "arn:aws:iam::aws:policy/service-role/AmazonEMRServicePolicy_v2"
 
 _MISSING = ("NoSuchEntity",)
 
 
 def make(aws: Aws, settings: Settings, account: str) -> None:
-    """Make a role for the nodes, for this bucket only, and one for EMR itself."""
+    """Create a role for the nodes, limited to this bucket, and one for EMR itself."""
     values = {
         "BUCKET": settings.BUCKET,
         "ACCOUNT": account,
@@ -21,29 +21,29 @@ def make(aws: Aws, settings: Settings, account: str) -> None:
         "NODES_ROLE": settings.nodes_role,
     }
     nodes, service = settings.nodes_role, settings.service_role
-    aws.say(f"The nodes' role: {settings.uri} and nothing else.")
+    aws.say(f"The nodes' role, limited to {settings.uri}.")
     _make_one(aws, nodes, "nodes-trust", values)
     _put_policy(aws, nodes, "nodes-access", values)
     named = ("--instance-profile-name", nodes)
     for _ in aws.unless("iam", "get-instance-profile", *named, codes=_MISSING):
         makes = f"instance profile {nodes}: free"
         aws.call("iam", "create-instance-profile", *named, makes=makes)
-    holds = aws.text(
+    role = aws.text(
         "PROFILE_ROLE",
         "iam",
         "get-instance-profile",
         *named,
         query="InstanceProfile.Roles[0].RoleName",
     )
-    for _ in aws.when(holds == "None", '[ "$PROFILE_ROLE" = None ]'):
+    for _ in aws.when(role == "None", '[ "$PROFILE_ROLE" = None ]'):
         aws.call("iam", "add-role-to-instance-profile", *named, "--role-name", nodes)
 
-    aws.say("EMR's own role: AWS's scoped policy, and the right to give the nodes theirs.")
+    aws.say("EMR's own role: AWS's scoped policy, and permission to pass the nodes' role.")
     _make_one(aws, service, "emr-trust", values)
     aws.call("iam", "attach-role-policy", "--role-name", service, "--policy-arn", SERVICE_POLICY)
     _put_policy(aws, service, "emr-pass-role", values)
     if int(settings.TASKS):
-        aws.say("The spot market's role, which an account has from its first spot request on.")
+        aws.say("The role for spot instances, which an account gets with its first spot request.")
         spot = ("iam", "get-role", "--role-name", "AWSServiceRoleForEC2Spot")
         for _ in aws.unless(*spot, codes=_MISSING):
             aws.call(

@@ -1,6 +1,6 @@
-// The part of Livy that runs in a session's driver. Maven Central has Livy's server and the driver's
-// other half (livy-rsc), but not livy-repl, whose class this one takes the place of: it speaks the same
-// protocol with the server, for Python only, without completion and without cancelling.
+// The part of Livy that runs in a session's driver. Maven Central has Livy's server and the other part of
+// the driver (livy-rsc), but not livy-repl. This class replaces it: it speaks the same protocol with the
+// server, for Python only, and without completion and cancellation.
 package org.apache.livy.repl
 
 import java.io.{BufferedReader, File, InputStreamReader, PrintWriter}

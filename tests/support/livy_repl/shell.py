@@ -1,7 +1,7 @@
-"""The Python of a Livy session: runs statements and answers with what they say and show.
+"""The Python process of a Livy session: runs statements and returns their output.
 
-Reads a JSON object a line, ``{"id": 3, "code": "…"}``, and writes Livy's result of that statement,
-one line each. Whatever the statements print is part of their results.
+Reads one JSON object per line, ``{"id": 3, "code": "…"}``, and writes Livy's result of each
+statement as one line. The output of a statement is part of its result.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pyspark.sql import SparkSession
 
 
 def main() -> None:
-    # Statements may write to the file behind sys.stdout, as a child process does.
+    # Keep results apart from the output of child processes, which write to file descriptor 1.
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     names = session()
@@ -36,7 +36,7 @@ def main() -> None:
 
 
 def session() -> dict[str, Any]:
-    """Join the driver's Spark; return the names that statements find."""
+    """Connect to the driver's Spark; return the variables for statements."""
     gateway = launch_gateway()
     java = gateway.entry_point.sc()
     conf = SparkConf(_jvm=gateway.jvm, _jconf=java.getConf())
@@ -46,7 +46,7 @@ def session() -> dict[str, Any]:
 
 
 def run(code: str, names: dict[str, Any]) -> dict[str, Any]:
-    """Run a statement; lines that begin with % are Livy's own commands."""
+    """Run a statement. Lines that start with % are commands of Livy."""
     said, shown = io.StringIO(), {}
     try:
         with redirect_stdout(said), redirect_stderr(said):
@@ -55,7 +55,7 @@ def run(code: str, names: dict[str, Any]) -> dict[str, Any]:
                     shown.update(show(part, names))
                 else:
                     execute(part, names)
-    except BaseException as error:  # SystemExit is no reason to end the session either
+    except BaseException as error:  # including SystemExit, which must not end the session
         return {
             "status": "error",
             "ename": type(error).__name__,
@@ -67,18 +67,18 @@ def run(code: str, names: dict[str, Any]) -> dict[str, Any]:
 
 
 def parts(code: str) -> list[str]:
-    """Split a statement into Python and commands."""
-    found = [""]
+    """Split a statement into Python code and commands."""
+    parts = [""]
     for line in code.splitlines(keepends=True):
         if line.startswith("%"):
-            found += [line, ""]
+            parts += [line, ""]
         else:
-            found[-1] += line
-    return [part for part in found if part.strip()]
+            parts[-1] += line
+    return [part for part in parts if part.strip()]
 
 
 def execute(code: str, names: dict[str, Any]) -> None:
-    """Run Python; an expression at its end is printed, as at a prompt."""
+    """Run Python code. If it ends in an expression, print its value, as a prompt does."""
     body = ast.parse(code, "<stdin>").body
     tree = ast.parse("")
     tree.body = body[:-1]
@@ -87,10 +87,10 @@ def execute(code: str, names: dict[str, Any]) -> None:
 
 
 def show(command: str, names: dict[str, Any]) -> dict[str, str]:
-    """Run a command: `%matplot plt` draws the current figure."""
+    """Run a command: `%matplot plt` returns the current figure."""
     name, _, argument = command.strip()[1:].partition(" ")
     if name != "matplot":
-        raise NotImplementedError(f"%{name}: this Livy knows %matplot only")
+        raise NotImplementedError(f"%{name}: this Livy supports %matplot only")
     image = io.BytesIO()
     names[argument].gcf().savefig(image, format="png")
     return {"image/png": base64.b64encode(image.getvalue()).decode()}
