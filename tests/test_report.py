@@ -8,6 +8,7 @@ import itertools
 import json
 import re
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import Callable, Iterator
@@ -225,6 +226,16 @@ def test_the_report_is_a_page_and_its_pictures(small: Path) -> None:
     for name in names:
         with Image.open(small / "report" / name) as picture:
             assert min(picture.size) > 100
+
+
+def test_neither_the_report_nor_the_verbs_load_spark() -> None:
+    code = (
+        "import sys, pomona.report.pictures, pomona.similar\n"
+        "from pomona.cli import predict, report, similar, train\n"
+        "print([name for name in sys.modules if name.startswith(('pyspark', 'pomona.spark'))])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, check=True)
+    assert done.stdout == b"[]\n"
 
 
 def test_classes_have_one_order_and_one_colour_on_the_page_and_in_the_pictures(

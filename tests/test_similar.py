@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import doctest
+import importlib
 import json
 import os
 import subprocess
@@ -375,3 +377,13 @@ def test_a_folder_that_is_not_there_is_told_before_spark_is_asked_for(
 ) -> None:
     assert main(["similar", str(tmp_path / "nowhere"), "photo.jpg"]) == 1
     assert f"no folder {tmp_path}/nowhere" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["similar", "results.base", "results.format", "results.local", "results.metrics"],
+)
+def test_the_examples_of_the_docstrings_work(name: str) -> None:
+    outcome = doctest.testmod(importlib.import_module(f"pomona.{name}"))
+    assert outcome.attempted
+    assert not outcome.failed
