@@ -14,12 +14,10 @@ from pomona._optional import require
 
 require("matplotlib.figure", "report", "pomona.plots")
 
-from pomona.plots._figure import DPI, to_png  # noqa: E402
-from pomona.plots.balance import class_balance  # noqa: E402
-from pomona.plots.confusion import confusion_matrix  # noqa: E402
+from pomona.plots._page import DPI, to_png  # noqa: E402
+from pomona.plots.charts import class_balance, confusion_matrix, variance_curve  # noqa: E402
 from pomona.plots.maps import NAMED_CLASSES, components_scatter, space_scatter  # noqa: E402
 from pomona.plots.photos import contact_sheet, photo_strips  # noqa: E402
-from pomona.plots.variance import variance_curve  # noqa: E402
 
 __all__ = [
     "DPI",

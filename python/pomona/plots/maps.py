@@ -6,25 +6,7 @@ from typing import TYPE_CHECKING, Any, Iterable, Sequence
 
 import numpy as np
 
-from pomona.plots._figure import (
-    CHARACTER_WIDTH,
-    FAINT,
-    INK,
-    LINE_HEIGHT,
-    MUTED,
-    PALETTE,
-    POINTS_PER_INCH,
-    add_axes,
-    check_lengths,
-    in_columns,
-    name_of,
-    percent,
-    plural,
-    prepare,
-    set_title,
-    shorten,
-    text_width,
-)
+from pomona.plots import _page as page
 from pomona.results.base import class_order
 
 if TYPE_CHECKING:
@@ -70,19 +52,19 @@ def components_scatter(
     ValueError
         There are no photos, not one label per photo, or only one component.
     """
-    names = [name_of(label) for label in labels]
+    names = [page.name_of(label) for label in labels]
     rows = [np.asarray(point, dtype=np.float64)[:2] for point in points]
-    check_lengths("points", len(rows), len(names))
+    page.check_lengths("points", len(rows), len(names))
     places = np.stack(rows)
     if places.shape[1] < 2:
         raise ValueError("a scatter plot needs two components: fit the PCA with components >= 2")
     classes = _classes(names)
     columns, list_width = _list_layout(classes)
     size = 8.0
-    figure = prepare(figure, size + 1 + list_width, size)
-    axes = add_axes(figure, left=0.8, right=0.2 + list_width, top=0.5, bottom=0.6)
+    figure = page.prepare(figure, size + 1 + list_width, size)
+    axes = page.add_axes(figure, left=0.8, right=0.2 + list_width, top=0.5, bottom=0.6)
     axes.set_axisbelow(True)
-    axes.grid(color=FAINT, linewidth=0.5)
+    axes.grid(color=page.FAINT, linewidth=0.5)
 
     styles, groups = _styles(len(classes)), _groups(places, names, classes)
     area = _area(len(places))
@@ -108,15 +90,12 @@ def components_scatter(
     if columns:
         _list_classes(figure, columns, styles, list_width)
     for axis, number in ((axes.xaxis, 0), (axes.yaxis, 1)):
-        share = (
-            ""
-            if explained is None
-            else f", {percent(np.asarray(explained)[number])} of the variance"
+        share = None if explained is None else page.percent(np.asarray(explained)[number])
+        axis.set_label_text(
+            f"component {number + 1}" + (f", {share} of the variance" if share else "")
         )
-        axis.set_label_text(f"component {number + 1}{share}")
-    many = plural(len(places), "photo", "photos")
-    title = f"{many} of {plural(len(classes), 'class', 'classes')} on the first two components"
-    set_title(axes, title)
+    photos = page.photos_of(len(places), len(classes))
+    page.set_title(axes, f"{photos} on the first two components")
     return figure
 
 
@@ -141,14 +120,14 @@ def space_scatter(
     """
     from mpl_toolkits.mplot3d import proj3d  # type: ignore[import-untyped]
 
-    names, places = [name_of(label) for label in labels], np.asarray(points, np.float64)
-    check_lengths("points", len(places), len(names))
+    names, places = [page.name_of(label) for label in labels], np.asarray(points, np.float64)
+    page.check_lengths("points", len(places), len(names))
     if places.ndim != 2 or places.shape[1] != 3:
         raise ValueError(f"points must have 3 coordinates, but their shape is {places.shape}")
     classes = _classes(names)
     columns, list_width = _list_layout(classes)
     size = 8.0
-    figure = prepare(figure, size + list_width, size)
+    figure = page.prepare(figure, size + list_width, size)
     corner = (0.02, 0, size / (size + list_width) - 0.02, (size - 0.5) / size)
     axes: Any = figure.add_axes(corner, projection="3d")
     axes.set(xticks=[], yticks=[], zticks=[])
@@ -163,13 +142,12 @@ def space_scatter(
     flat.set_xlim(0, 1)
     flat.set_ylim(0, 1)
     figure.canvas.draw()
-    on_page = axes.transData.transform(np.stack([across, up], axis=1))
-    on_page = flat.transAxes.inverted().transform(on_page)
-    _label_middles(flat, on_page, _marks(classes), [colour for colour, _ in styles])
+    projected = axes.transData.transform(np.stack([across, up], axis=1))
+    projected = flat.transAxes.inverted().transform(projected)
+    _label_middles(flat, projected, _marks(classes), [colour for colour, _ in styles])
     if columns:
         _list_classes(figure, columns, styles, list_width)
-    many = plural(len(places), "photo", "photos")
-    set_title(flat, f"{many} of {plural(len(classes), 'class', 'classes')} in space")
+    page.set_title(flat, f"{page.photos_of(len(places), len(classes))} in three dimensions")
     return figure
 
 
@@ -180,7 +158,7 @@ def _classes(names: Iterable[str]) -> list[str]:
 def _styles(classes: int) -> list[tuple[str, str]]:
     """Return a colour and a marker for each class."""
     return [
-        (PALETTE[number % len(PALETTE)], _MARKERS[number % len(_MARKERS)])
+        (page.PALETTE[number % len(page.PALETTE)], _MARKERS[number % len(_MARKERS)])
         for number in range(classes)
     ]
 
@@ -203,20 +181,20 @@ def _marks(classes: Sequence[str]) -> list[str]:
     """Return the label of each class on the map: its name, or its number in the legend."""
     if len(classes) > NAMED_CLASSES:
         return [str(number) for number in range(1, len(classes) + 1)]
-    return [shorten(name, 24) for name in classes]
+    return [page.shorten(name, 24) for name in classes]
 
 
 def _list_layout(classes: Sequence[str]) -> tuple[list[Sequence[str]], float]:
     """Return the columns and the width of the legend; empty if classes are labelled by name."""
     if len(classes) <= NAMED_CLASSES:
         return [], 0.0
-    columns = in_columns(classes, 47)
-    widths = [text_width(max(map(len, map(_listed, column))) + 9, 7) for column in columns]
+    columns = page.in_columns(classes, 47)
+    widths = [page.text_width(max(map(len, map(_listed, column))) + 9, 7) for column in columns]
     return columns, sum(widths) + 0.2
 
 
 def _listed(name: str) -> str:
-    return shorten(name, 26)
+    return page.shorten(name, 26)
 
 
 def _list_classes(
@@ -246,10 +224,10 @@ def _list_classes(
                 fontweight="bold",
                 ha="right",
                 va="center",
-                color=INK,
+                color=page.INK,
             )
-            axes.text(x + 0.42, y, _listed(name), fontsize=7, va="center", color=INK)
-        x += text_width(max(map(len, map(_listed, column))) + 9, 7)
+            axes.text(x + 0.42, y, _listed(name), fontsize=7, va="center", color=page.INK)
+        x += page.text_width(max(map(len, map(_listed, column))) + 9, 7)
 
 
 def _label_middles(
@@ -257,20 +235,19 @@ def _label_middles(
 ) -> None:
     """Label each class at its median, moving labels apart where they would overlap."""
     size = 8 if len(texts) > NAMED_CLASSES else 9.5
-    page = np.array(axes.bbox.size) * POINTS_PER_INCH / axes.figure.dpi
+    area = np.array(axes.bbox.size) * page.POINTS_PER_INCH / axes.figure.dpi
     low = np.array([axes.get_xlim()[0], axes.get_ylim()[0]])
     high = np.array([axes.get_xlim()[1], axes.get_ylim()[1]])
-    anchors = (middles - low) / (high - low) * page
-    halves = (
-        np.array([[len(text) * CHARACTER_WIDTH * size, LINE_HEIGHT * size] for text in texts]) / 2
-    )
-    places = _spread(anchors, halves + 1.5, page)
+    anchors = (middles - low) / (high - low) * area
+    half = np.array([page.CHARACTER_WIDTH, page.LINE_HEIGHT]) * size / 2
+    halves = np.array([[len(text), 1] for text in texts]) * half
+    places = _spread(anchors, halves + 1.5, area)
     for anchor, place, half, text, colour in zip(anchors, places, halves, texts, colours):
         # A line connects a label that was moved to its class.
         if (np.abs(anchor - place) > half).any():
-            line = np.stack([anchor, place]) / page * (high - low) + low
-            axes.plot(line[:, 0], line[:, 1], color=MUTED, linewidth=0.7, zorder=3)
-        x, y = place / page * (high - low) + low
+            line = np.stack([anchor, place]) / area * (high - low) + low
+            axes.plot(line[:, 0], line[:, 1], color=page.MUTED, linewidth=0.7, zorder=3)
+        x, y = place / area * (high - low) + low
         axes.text(
             x,
             y,
@@ -279,7 +256,7 @@ def _label_middles(
             va="center",
             fontsize=size,
             fontweight="bold",
-            color=INK,
+            color=page.INK,
             zorder=4,
             bbox={
                 "boxstyle": "round,pad=0.15",
@@ -292,7 +269,7 @@ def _label_middles(
 
 
 def _spread(
-    anchors: NDArray[np.float64], halves: NDArray[np.float64], page: NDArray[np.float64]
+    anchors: NDArray[np.float64], halves: NDArray[np.float64], area: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Move overlapping boxes with half-sizes `halves` apart, staying close to their anchors."""
     # Coincident boxes need different directions to move in, here multiples of the golden angle.
@@ -312,5 +289,5 @@ def _spread(
             np.where(apart < 0, -overlap, overlap) / 2,
             0,
         )
-        places = np.clip(places + push.sum(axis=1), halves, page - halves)
+        places = np.clip(places + push.sum(axis=1), halves, area - halves)
     return places

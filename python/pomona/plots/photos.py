@@ -6,19 +6,7 @@ from typing import TYPE_CHECKING, Iterable, Sequence
 
 import numpy as np
 
-from pomona.plots._figure import (
-    DPI,
-    INK,
-    SMALL,
-    TINY,
-    add_axes,
-    check_lengths,
-    name_of,
-    plural,
-    prepare,
-    shorten,
-    text_width,
-)
+from pomona.plots import _page as page
 from pomona.results.thumbnails import thumbnail
 
 if TYPE_CHECKING:
@@ -55,13 +43,12 @@ def contact_sheet(
     ValueError
         There are no photos, or not one label per photo.
     """
-    images, names = list(photos), [name_of(label) for label in labels]
-    check_lengths("photos", len(images), len(names))
+    images, names = list(photos), [page.name_of(label) for label in labels]
+    page.check_lengths("photos", len(images), len(names))
     classes: dict[str, list[tuple[bytes, str]]] = {}
     for image, name in zip(images, names):
         classes.setdefault(name, []).append((image, ""))
-    many = plural(len(images), "photo", "photos")
-    title = f"{many} of {plural(len(classes), 'class', 'classes')}"
+    title = page.photos_of(len(images), len(classes))
     return photo_strips(list(classes.items()), title, figure=figure)
 
 
@@ -94,44 +81,55 @@ def photo_strips(
     """
     if not strips or not all(photos for _, photos in strips):
         raise ValueError("no photos to draw")
-    side, gap, margin = 100 / DPI, 0.06, 0.15
+    side, gap, margin = 100 / page.DPI, 0.06, 0.15
     caption = 0.15 if any(text for _, photos in strips for _, text in photos) else 0.0
     most = max(len(photos) for _, photos in strips)
     abreast = min(most, int(_SHEET_WIDTH / (side + gap)))
     strip_width = abreast * (side + gap) + 0.15
     beside = min(len(strips), max(1, int(_SHEET_WIDTH / strip_width)))
-    heading_length = int((strip_width - 0.1) / text_width(1, SMALL))
-    caption_length = int(side / text_width(1, TINY))
+    heading_length = int((strip_width - 0.1) / page.text_width(1, page.SMALL))
+    caption_length = int(side / page.text_width(1, page.TINY))
     headings = [_wrapped(name, heading_length) for name, _ in strips]
     heading = 0.2 + 0.13 * max(text.count("\n") for text in headings)
     strip_height = heading + -(-most // abreast) * (side + gap + caption) + 0.1
     width = max(margin + beside * strip_width, 3)
     height = 0.5 + -(-len(strips) // beside) * strip_height
-    figure = prepare(figure, width, height)
-    axes = add_axes(figure, left=0, right=0, top=0, bottom=0)
+    figure = page.prepare(figure, width, height)
+    axes = page.add_axes(figure, left=0, right=0, top=0, bottom=0)
     axes.axis("off")
 
-    sheet = np.full((round(height * DPI), round(width * DPI), 3), 255, np.uint8)
+    sheet = np.full((round(height * page.DPI), round(width * page.DPI), 3), 255, np.uint8)
     for number, (_, photos) in enumerate(strips):
         row, column = divmod(number, beside)
         x, y = margin + column * strip_width, 0.5 + row * strip_height + heading
-        axes.text(x, y - 0.04, headings[number], fontsize=SMALL, color=INK, va="bottom")
+        axes.text(x, y - 0.04, headings[number], fontsize=page.SMALL, color=page.INK, va="bottom")
         for place, (image, text) in enumerate(photos):
             down, across = divmod(place, abreast)
             left, top = x + across * (side + gap), y + down * (side + gap + caption)
             middle = left + side / 2
-            if not _paste(sheet, image, round(left * DPI), round(top * DPI), round(side * DPI)):
+            if not _paste(
+                sheet, image, round(left * page.DPI), round(top * page.DPI), round(side * page.DPI)
+            ):
                 axes.text(
                     middle, top + side / 2, "cannot\nbe read", ha="center", va="center", fontsize=7
                 )
             if text:
-                short = shorten(text, caption_length)
+                short = page.shorten(text, caption_length)
                 below = top + side + 0.02
-                axes.text(middle, below, short, ha="center", va="top", fontsize=TINY, color=INK)
+                axes.text(
+                    middle, below, short, ha="center", va="top", fontsize=page.TINY, color=page.INK
+                )
     # The axes are in inches, so at `DPI` each pixel of the sheet is a pixel of the figure.
     axes.imshow(sheet, extent=(0, width, height, 0), aspect="auto", interpolation="nearest")
-    title_length = int((width - 2 * margin) / text_width(1, 11))
-    axes.text(margin, 0.3, shorten(title, title_length), fontsize=11, fontweight="bold", color=INK)
+    title_length = int((width - 2 * margin) / page.text_width(1, 11))
+    axes.text(
+        margin,
+        0.3,
+        page.shorten(title, title_length),
+        fontsize=11,
+        fontweight="bold",
+        color=page.INK,
+    )
     return figure
 
 
@@ -146,10 +144,10 @@ def _wrapped(name: str, length: int) -> str:
     'apple_\ncrimson_sno…'
     """
     if len(name) <= length:
-        return shorten(name, length)
+        return page.shorten(name, length)
     breaks = [place for place in range(1, length + 1) if name[place - 1] in " _-"]
     place = breaks[-1] if breaks else length
-    return f"{shorten(name[:place].rstrip(), length)}\n{shorten(name[place:], length)}"
+    return f"{page.shorten(name[:place].rstrip(), length)}\n{page.shorten(name[place:], length)}"
 
 
 def _paste(sheet: NDArray[np.uint8], image: bytes, left: int, top: int, side: int) -> bool:

@@ -49,13 +49,7 @@ def thumbnail(content: bytes, side: int, *, enlarge: bool = False) -> NDArray[np
 
 
 def jpeg(pixels: NDArray[np.uint8] | str) -> bytes | None:
-    """Encode the result of `thumbnail` as JPEG; None for a photo that cannot be decoded.
-
-    Raises
-    ------
-    ImportError
-        Pillow is missing.
-    """
+    """Encode the result of `thumbnail` as JPEG; None for a photo that cannot be decoded."""
     if isinstance(pixels, str):
         return None
     image = require("PIL.Image", "report", "a thumbnail").fromarray(pixels)

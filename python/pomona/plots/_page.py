@@ -93,6 +93,11 @@ def plural(number: int, one: str, many: str) -> str:
     return f"{number:,} {one if number == 1 else many}"
 
 
+def photos_of(photos: int, classes: int) -> str:
+    """Format a number of photos and of their classes."""
+    return f"{plural(photos, 'photo', 'photos')} of {plural(classes, 'class', 'classes')}"
+
+
 def percent(share: float) -> str:
     """Format a share with one decimal."""
     return f"{share:.1%}"
