@@ -329,7 +329,7 @@ def test_svms_of_features_too_large_for_the_driver_are_sparks(
 def test_an_svm_without_scikit_learn_says_how_to_get_it(
     spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "sklearn", None)
+    monkeypatch.setitem(sys.modules, "sklearn.svm", None)
     with pytest.raises(
         ImportError, match=r"an SVM needs sklearn.*: pip install 'pomona\[report\]', on the driver"
     ):
