@@ -144,9 +144,9 @@ def test_featurize_ends_with_a_summary(
     assert featurize(folder, output, tiny_model) == 0
     captured = capsys.readouterr()
     first, second, third = captured.out.splitlines()
-    assert first == "1 other file passed over"
+    assert first == "1 other file skipped"
     assert re.fullmatch(r"16 photos, 2 labels, 0 errors: \d+\.\d s, [\d,]+\.\d images/s", second)
-    assert third.startswith(f"{output}: 16 features a photo, ")
+    assert third.startswith(f"{output}: 16 features per photo, ")
     assert "Featurizing 16/16 images 100%" in captured.err
     assert pq.read_metadata(output).num_rows == 16
 
@@ -176,7 +176,7 @@ def test_strict_writes_the_file_and_ends_with_3_when_a_photo_failed(
 def test_strict_counts_a_folder_that_could_not_be_listed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    summary = Summary(output="out", images=3, unreadable=[("a/b", "Permission denied")])
+    summary = Summary(output="out", photos=3, unreadable=[("a/b", "Permission denied")])
     monkeypatch.setattr("pomona.local.featurize_folder", lambda *_, **__: summary)
     assert main(["featurize", "a", "-o", "out"]) == 0
     assert main(["featurize", "a", "-o", "out", "--strict"]) == 3

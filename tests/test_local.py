@@ -39,11 +39,16 @@ def test_every_photo_is_a_row_in_the_order_of_the_paths(
     paths = sorted(str(path) for path in folder.rglob("*.jpg"))
     assert table["path"].to_pylist() == paths
     assert table["label"].to_pylist() == [Path(path).parent.name for path in paths]
-    assert table["error"].null_count == len(table) == summary.images == 16
+    assert table["error"].null_count == len(table) == summary.photos == 16
     assert summary.labels == {path.name for path in folder.iterdir()}
     assert summary.errors == 0
     assert summary.output_bytes == output.stat().st_size
     assert summary.images_per_second > 0
+
+
+def test_images_is_a_name_of_photos_that_warns() -> None:
+    with pytest.warns(DeprecationWarning, match=r"Summary\.photos"):
+        assert local.Summary(output="out", photos=3).images == 3
 
 
 def test_the_features_are_those_of_the_featurizer(
@@ -93,7 +98,7 @@ def test_failed_photos_are_rows_with_their_error(
     errors = errors_of(output)
     assert errors.keys() == {"empty.jpg", "cut.jpg", "text.png"}
     assert summary.errors == 3
-    assert summary.images == 19
+    assert summary.photos == 19
     assert {Path(path).name: why for path, why in summary.first_errors} == errors
     rows = [row for row in pq.read_table(output).to_pylist() if row["error"]]
     assert {(row["error_kind"], row["error_version"]) for row in rows} == {
@@ -124,7 +129,7 @@ def test_when_every_photo_fails_the_file_has_every_error(
     for photo in folder.rglob("*.jpg"):
         photo.write_bytes(b"broken")
     summary = featurize_folder(folder, output, model=tiny_model)
-    assert summary.errors == summary.images == 16
+    assert summary.errors == summary.photos == 16
     assert pq.read_table(output)["features"].null_count == 16
     assert len(summary.first_errors) == local.LISTED_ERRORS
 
@@ -141,7 +146,7 @@ def test_what_is_no_file_is_an_error_and_never_a_hang(
     with socket.socket(socket.AF_UNIX) as server:
         server.bind("socket.jpg")
         featurize_folder(folder, output, model=tiny_model)
-    special = "cannot be read: it is a pipe, a socket or a device, not a file"
+    special = "cannot be read: it is a pipe, a socket or a device, not a regular file"
     assert errors_of(output) == {
         "pipe.jpg": special,
         "endless.jpg": special,
@@ -219,9 +224,9 @@ def test_a_single_photo_and_several_paths_are_taken(
 ) -> None:
     one, *others = sorted(folder.iterdir())
     photo = min(one.iterdir())
-    assert featurize_folder(photo, output, model=tiny_model).images == 1
+    assert featurize_folder(photo, output, model=tiny_model).photos == 1
     summary = featurize_folder([photo, *others], output, model=tiny_model, overwrite=True)
-    assert summary.images == 9
+    assert summary.photos == 9
     assert summary.labels == {path.name for path in folder.iterdir()}
 
 
@@ -229,7 +234,7 @@ def test_an_output_inside_the_input_folder_is_fine(folder: Path, tiny_model: Pat
     output = folder / "features.parquet"
     for overwrite in (False, True):
         summary = featurize_folder(folder, output, model=tiny_model, overwrite=overwrite)
-        assert (summary.images, summary.errors) == (16, 0)
+        assert (summary.photos, summary.errors) == (16, 0)
         assert summary.others == int(overwrite)
 
 
@@ -250,7 +255,7 @@ def test_no_photos_is_an_error_that_says_what_was_looked_for_and_where(
     folder = tmp_path / "documents"
     folder.mkdir()
     (folder / "letter.txt").write_text("hello")
-    with pytest.raises(NoImagesError, match=r"documents: .* jpg jpeg .*; other files there: 1$"):
+    with pytest.raises(NoImagesError, match=r"documents: .* jpg jpeg .*; other files: 1$"):
         featurize_folder(folder, output, model=tiny_model)
     assert not output.exists()
 
@@ -385,7 +390,7 @@ def test_memory_does_not_grow_with_the_number_or_the_size_of_files(
                 return int(next(line for line in file if line.startswith("VmHWM")).split()[1])
         before = peak()
         summary = local.featurize_folder(*sys.argv[1:3], model=sys.argv[3], allow_trailing=True)
-        assert (summary.images, summary.errors) == (120, 0), summary
+        assert (summary.photos, summary.errors) == (120, 0), summary
         print((peak() - before) // 1024)
     """
     command = [sys.executable, "-c", textwrap.dedent(script), folder, output, tiny_model]
@@ -398,4 +403,4 @@ def test_the_real_photos_all_have_features(
     real_photos: Path, output: Path, tiny_model: Path
 ) -> None:
     summary = featurize_folder(real_photos / "fruits", output, model=tiny_model)
-    assert (summary.images, len(summary.labels), summary.errors) == (295, 23, 0)
+    assert (summary.photos, len(summary.labels), summary.errors) == (295, 23, 0)

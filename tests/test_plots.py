@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+import importlib
 import io
 import subprocess
 import sys
@@ -105,6 +106,8 @@ def test_the_flat_end_of_a_curve_is_left_out_but_never_the_chosen_number() -> No
 def test_components_that_a_curve_does_not_have_are_refused() -> None:
     with pytest.raises(ValueError, match="5 components are not on a curve of 4"):
         plots.variance_curve([0.5, 0.7, 0.9, 1.0], 5)
+    with pytest.warns(DeprecationWarning, match="use components="):
+        plots.variance_curve([0.5, 0.7, 0.9, 1.0], k=2)
 
 
 def test_classes_stand_in_order_of_size_and_small_ones_stand_out() -> None:
@@ -119,9 +122,7 @@ def test_classes_stand_in_order_of_size_and_small_ones_stand_out() -> None:
     assert [bar.get_width() for bar in axes.patches] == [30, 20, 20, 4]
     colours = [bar.get_facecolor() for bar in axes.patches]
     assert colours[0] == colours[1] == colours[2] != colours[3]
-    assert (
-        axes.get_title(loc="left") == "74 photos in 4 classes; orange: less than half of the median"
-    )
+    assert axes.get_title(loc="left") == "74 photos in 4 classes; orange: less than half the median"
     assert_legible(figure)
 
 
@@ -220,7 +221,7 @@ def test_scatters_in_space_are_legible(classes: int) -> None:
     figure = plots.space_scatter(points, labels)
     assert_legible(figure)
     assert sum(len(each.get_offsets()) for each in figure.axes[0].collections) == len(points)
-    with pytest.raises(ValueError, match=r"points in space have 3 coordinates; these are of shape"):
+    with pytest.raises(ValueError, match=r"points must have 3 coordinates, but their shape is"):
         plots.space_scatter(points[:, :2], labels)
 
 
@@ -249,7 +250,7 @@ def test_confusion_matrices_are_legible(classes: int) -> None:
     red, _, blue = np.moveaxis(pixels, 2, 0)
     assert (blue > red)[np.eye(classes, dtype=bool)].all()
     assert np.argwhere(red > blue).tolist() == [[1, 0]]
-    with pytest.raises(ValueError, match="1 classes have no matrix of shape"):
+    with pytest.raises(ValueError, match="the matrix of 1 classes has shape"):
         plots.confusion_matrix(matrix, ["Apple"], "")
 
 
@@ -285,8 +286,8 @@ def test_neighbouring_classes_differ_for_the_colour_blind() -> None:
     ("points", "labels", "message"),
     [
         ([], [], "no points to draw"),
-        ([[1, 2]], ["a", "b"], "1 points have 2 labels"),
-        ([[1], [2]], ["a", "b"], "fit the PCA with k >= 2"),
+        ([[1, 2]], ["a", "b"], "1 points but 2 labels"),
+        ([[1], [2]], ["a", "b"], "fit the PCA with components >= 2"),
     ],
 )
 def test_what_cannot_be_drawn_says_why(points: list, labels: list, message: str) -> None:
@@ -325,8 +326,14 @@ def test_without_matplotlib_the_error_names_the_extra() -> None:
     done = subprocess.run(
         [sys.executable, "-c", code], stderr=subprocess.PIPE, text=True, check=False
     )
-    assert "which it needs: pip install 'pomona[report]'" in done.stderr.splitlines()[-1]
+    message = done.stderr.splitlines()[-1]
+    assert message.startswith("ImportError: pomona.plots needs matplotlib")
+    assert message.endswith(": pip install 'pomona[report]'")
 
 
 def test_the_examples_of_the_docstrings_work() -> None:
-    assert doctest.testmod(plots).failed == 0
+    for name in ("_page", "charts", "photos"):
+        module = importlib.import_module(f"pomona.plots.{name}")
+        results = doctest.testmod(module)
+        assert results.attempted
+        assert not results.failed

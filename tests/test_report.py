@@ -8,6 +8,7 @@ import itertools
 import json
 import re
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import Callable, Iterator
@@ -227,6 +228,16 @@ def test_the_report_is_a_page_and_its_pictures(small: Path) -> None:
             assert min(picture.size) > 100
 
 
+def test_neither_the_report_nor_the_verbs_load_spark() -> None:
+    code = (
+        "import sys, pomona.report.pictures, pomona.similar\n"
+        "from pomona.cli import predict, report, similar, train\n"
+        "print([name for name in sys.modules if name.startswith(('pyspark', 'pomona.spark'))])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, check=True)
+    assert done.stdout == b"[]\n"
+
+
 def test_classes_have_one_order_and_one_colour_on_the_page_and_in_the_pictures(
     tmp_path: Path,
 ) -> None:
@@ -284,8 +295,8 @@ def test_photos_that_cannot_be_read_are_listed_with_their_reasons(tmp_path: Path
     assert data["classes"] == [{"label": "a", "photos": 12, "errors": 2}]
     # Nor is any other of them there any more: the report is made all the same, and says so.
     assert data["photos"]["thumbnail"] == [""] * 10
-    assert data["unseen"] == (
-        f"10 of the 10 photos of this page cannot be shown, such as {paths[0]}: "
+    assert data["missing"] == (
+        f"10 of the 10 photos on this page cannot be shown, such as {paths[0]}: "
         "No such file or directory."
     )
 
@@ -295,9 +306,11 @@ def test_photos_that_are_elsewhere_are_placeholders_and_the_page_says_how_to_get
 ) -> None:
     paths = [f"s3://fruits/a/{number}.jpg" for number in range(9)]
     outputs.write_output(tmp_path / "o", paths, ["a"] * 9, outputs.features_of(1, 9))
-    told = data_of(write(tmp_path / "o"))["unseen"]
-    assert told.startswith("9 of the 9 photos of this page cannot be shown: they are elsewhere, ")
-    assert "Copy the results to where the photos are and run `pomona report` on them there" in told
+    told = data_of(write(tmp_path / "o"))["missing"]
+    assert told.startswith(
+        "9 of the 9 photos on this page cannot be shown: they are stored elsewhere"
+    )
+    assert "Copy the results to where the photos are, and run `pomona report` on that copy." in told
 
 
 def test_a_photo_among_others_of_another_class_is_a_stranger(tmp_path: Path) -> None:
@@ -307,9 +320,9 @@ def test_a_photo_among_others_of_another_class_is_a_stranger(tmp_path: Path) -> 
     paths = [f"file:/photos/{label}/{number}.jpg" for number, label in enumerate(labels)]
     data = data_of(write(outputs.write_output(tmp_path / "o", paths, labels, features)))
     row = data["photos"]["path"].index("file:/photos/apple/3.jpg")
-    assert [each[0] for each in data["strangers"]] == [row]
-    assert data["photos"]["path"][data["strangers"][0][1]].startswith("file:/photos/pear/")
-    assert [data["photos"]["path"][each] for each in data["twins"]["pairs"][0][:2]] == [
+    assert [each[0] for each in data["label_errors"]] == [row]
+    assert data["photos"]["path"][data["label_errors"][0][1]].startswith("file:/photos/pear/")
+    assert [data["photos"]["path"][each] for each in data["duplicates"]["pairs"][0][:2]] == [
         "file:/photos/apple/3.jpg",
         "file:/photos/pear/20.jpg",
     ]
@@ -387,7 +400,9 @@ def test_a_missing_package_names_the_extra(
     small: Path, package: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, package, None)
-    monkeypatch.delitem(sys.modules, "pomona.plots", raising=False)
+    drawing = ("pomona.plots", "pomona.report.pictures")
+    for module in [name for name in sys.modules if name.startswith(drawing)]:
+        monkeypatch.delitem(sys.modules, module)
     monkeypatch.delattr(pomona, "plots", raising=False)
     with pytest.raises(ImportError, match=r"pip install 'pomona\[report\]'"):
         write(small)
@@ -401,7 +416,9 @@ def test_the_command_says_where_the_report_is(
     shown = capsys.readouterr()
     first, second = shown.out.splitlines()
     assert first.startswith(f"{small}/report/index.html: a sample of 9 photos of 15, ")
-    assert second.startswith("beside it: classes.png, neighbours.png, outliers.png, pca.png, ")
+    assert second.startswith(
+        "figures next to it: classes.png, neighbours.png, outliers.png, pca.png, "
+    )
     assert "pomona: arranging the photos on a map" in shown.err
 
 

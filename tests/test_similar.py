@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import doctest
+import importlib
 import json
 import os
 import subprocess
@@ -346,7 +348,8 @@ def test_duplicates_are_shown_and_counted(
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 3
     assert lines[2] == (
-        "990 pairs of 45 photos within cosine distance 1.5; the closest 2 are shown, -k shows more"
+        "990 pairs among 45 photos within cosine distance 1.5; the closest 2 are shown, use -k for "
+        "more"
     )
     assert main([*command, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
@@ -357,9 +360,9 @@ def test_duplicates_are_shown_and_counted(
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        ([], "name a PHOTO, or ask for --duplicates"),
-        (["photo.jpg", "--duplicates"], "name a PHOTO, or ask for --duplicates"),
-        (["photo.jpg", "--threshold", "0.1"], "--threshold belongs to --duplicates"),
+        ([], "give either a PHOTO or --duplicates"),
+        (["photo.jpg", "--duplicates"], "give either a PHOTO or --duplicates"),
+        (["photo.jpg", "--threshold", "0.1"], "--threshold applies to --duplicates"),
     ],
 )
 def test_what_to_look_for_must_be_clear(
@@ -373,4 +376,14 @@ def test_a_folder_that_is_not_there_is_told_before_spark_is_asked_for(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["similar", str(tmp_path / "nowhere"), "photo.jpg"]) == 1
-    assert f"there is no folder {tmp_path}/nowhere" in capsys.readouterr().err
+    assert f"no folder {tmp_path}/nowhere" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["similar", "results.base", "results.format", "results.local", "results.metrics"],
+)
+def test_the_examples_of_the_docstrings_work(name: str) -> None:
+    outcome = doctest.testmod(importlib.import_module(f"pomona.{name}"))
+    assert outcome.attempted
+    assert not outcome.failed

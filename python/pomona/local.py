@@ -1,10 +1,11 @@
-"""A folder of photos to a Parquet file of features, on one machine and without Spark."""
+"""Featurize a folder of photos into one Parquet file, on one machine and without Spark."""
 
 from __future__ import annotations
 
 import errno
 import os
 import stat
+import warnings
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,7 @@ import numpy as np
 
 from pomona._errors import ERROR_COLUMNS, ImageError
 from pomona._images import IMAGE_EXTENSIONS, Tally, find_images, label_of, one_line, utf8_text
+from pomona._optional import require
 from pomona._output import atomic_file, check_writable
 from pomona._progress import Progress
 
@@ -28,56 +30,54 @@ if TYPE_CHECKING:
 
     from pomona import Featurizer
     from pomona._errors import ErrorKind
+    from pomona._typing import PathLike
 
-    PathLike = str | os.PathLike[str]
-
-#: Photos handed to the model at once: enough that a thread rarely waits for the last of them.
+#: Photos per call of the model, enough to keep threads from waiting for the last ones.
 CHUNK_ROWS = 256
-#: The first chunk is as small as this and the next twice as large, so that the line moves soon.
+#: Photos in the first chunk. Chunks double from there, so that progress shows early.
 FIRST_CHUNK_ROWS = 16
-#: Encoded bytes handed to the model at once. Three chunks exist at most: one being read, one
-#: waiting, one in the model.
+#: Encoded bytes per call of the model. At most three chunks exist at once: one being read, one
+#: queued, one in the model.
 CHUNK_BYTES = 16 << 20
-#: Features collected in memory before a row group is written.
+#: Features buffered before a row group is written.
 ROW_GROUP_BYTES = 32 << 20
-#: The largest file that is read: the memory that a decoded photo of the default `max_pixels` takes.
+#: Larger files are refused. A decoded photo of the default `max_pixels` takes this much memory.
 MAX_FILE_BYTES = 512 << 20
-#: Errors that a summary tells in full; the file has them all.
+#: Errors listed in a summary; the file has all of them.
 LISTED_ERRORS = 5
 
 
 class NoImagesError(ValueError):
-    """No photo was found where photos were looked for."""
+    """The given folders contain no photos."""
 
 
 @dataclass
 class Summary:
-    """What a run of `featurize_folder` did."""
+    """The outcome of `featurize_folder`."""
 
-    #: The file that was written.
+    #: The file that was written, and its size in bytes.
     output: str
-    #: Its size.
     output_bytes: int = 0
-    #: Rows written: photos featurised and photos that failed.
-    images: int = 0
+    #: Rows written, one per photo, including those that failed.
+    photos: int = 0
     #: Photos whose row has an error instead of features.
     errors: int = 0
     #: The first failures: (path, reason).
     first_errors: list[tuple[str, str]] = field(default_factory=list)
-    #: Names of the folders that photos were in.
+    #: Names of the folders that contain photos.
     labels: set[str] = field(default_factory=set)
-    #: Files passed over because their names are not those of photos.
+    #: Files skipped because their names are not those of photos.
     others: int = 0
     #: Folders that could not be listed: (path, reason).
     unreadable: list[tuple[str, str]] = field(default_factory=list)
-    #: Width of the features.
+    #: Features per photo.
     dim: int = 0
-    #: From the call to the finished file.
+    #: Wall-clock seconds from the call to the finished file.
     seconds: float = 0.0
 
     def add(self, photos: Sequence[_Photo], errors: Sequence[ImageError | None]) -> int:
         """Count rows and return how many of them failed."""
-        self.images += len(photos)
+        self.photos += len(photos)
         self.labels.update(photo.label for photo in photos)
         failed = [(photo.path, error.reason) for photo, error in zip(photos, errors) if error]
         self.errors += len(failed)
@@ -85,9 +85,15 @@ class Summary:
         return len(failed)
 
     @property
+    def images(self) -> int:
+        """The former name of `photos`."""
+        warnings.warn("Summary.images is now Summary.photos", DeprecationWarning, stacklevel=2)
+        return self.photos
+
+    @property
     def images_per_second(self) -> float:
-        """Photos a second, reading, starting the model and writing included."""
-        return self.images / self.seconds if self.seconds > 0 else 0.0
+        """Throughput, including reading, starting the model and writing."""
+        return self.photos / self.seconds if self.seconds > 0 else 0.0
 
 
 def featurize_folder(
@@ -101,49 +107,49 @@ def featurize_folder(
     max_pixels: int | None = None,
     overwrite: bool = False,
 ) -> Summary:
-    """Write the features of every photo under `images` to one Parquet file.
+    """Write the features of every photo in `images` to one Parquet file.
 
-    The file has one row a photo, in the order of the paths: ``path`` (string), ``label`` (string,
-    the folder's name), ``features`` (list<float32>, null where the photo failed) and ``error``,
-    ``error_kind`` and ``error_version`` (string, null where it did not): the reason, the kind that
-    `pomona.ImageError` has, and the version that decided it. Its key-value metadata names the
-    model, the model's sha256 and the version of pomona. It appears under its name only when it is
-    complete.
+    The file has one row per photo, sorted by path within each of `images`: ``path`` (string),
+    ``label`` (string, the name of the photo's folder), ``features`` (list<float32>, null if the
+    photo failed) and ``error``, ``error_kind`` and ``error_version`` (string, null if it did not
+    fail): the reason, the kind as in `pomona.ImageError`, and the version of Pomona that reported
+    it. Key-value metadata records the model, its sha256 and the version of Pomona. The file appears
+    under its name once it is complete.
 
-    Memory stays bounded however many photos there are and however large their files: photos are
-    read ahead of the model in chunks, and rows are written in groups.
+    Memory use does not depend on the number of photos or the size of their files: photos are read
+    in chunks, ahead of the model, and rows are written in groups.
 
     Parameters
     ----------
     images
-        A folder, a photo, or several of them. Folders are searched to the bottom.
+        Folders or photos, one or several. Folders are searched recursively.
     output
         The Parquet file to write.
     model
-        A model's name or the path of its file.
+        The name of a model or the path of a model file.
     threads
         Threads that decode photos and run the model.
     apply_exif, allow_trailing, max_pixels
-        How photos are decoded, as for `pomona.Featurizer`; None keeps its limit.
+        Decoding options of `pomona.Featurizer`. None means its default.
     overwrite
         Replace `output` if it exists.
 
     Returns
     -------
     Summary
-        What was read, what failed and how long it took. A broken photo is a row with an error,
-        never an exception.
+        Counts, errors and seconds. A photo that cannot be read is a row with an error, not an
+        exception.
 
     Raises
     ------
     NoImagesError
-        There is no photo under `images`.
+        `images` contains no photos.
     ModelError
-        The model is not there or breaks the contract.
+        The model does not exist or violates the contract.
     FileExistsError
         `output` exists and `overwrite` is false.
     ValueError
-        `images` or `output` is a URI or empty text.
+        `images` or `output` is a URI or the empty string.
     OSError
         `images` does not exist, or `output` cannot be written.
     ImportError
@@ -152,19 +158,18 @@ def featurize_folder(
     Examples
     --------
     >>> summary = featurize_folder("fruits", "fruits.parquet", threads=2)  # doctest: +SKIP
-    >>> print(summary.images, summary.errors)  # doctest: +SKIP
+    >>> print(summary.photos, summary.errors)  # doctest: +SKIP
     295 0
     """
     started = monotonic()
-    _require_pyarrow()
+    _parquet()
     from pomona import Featurizer
 
     roots = [images] if isinstance(images, (str, os.PathLike)) else list(images)
     for path in map(os.fsdecode, [*roots, output]):
         if "://" in path and not Path(path).exists() and not Path(path).parent.exists():
             raise ValueError(
-                f"{path} is a URI, and this reads and writes files of this machine: `pomona run` "
-                "takes URIs"
+                f"{path} is a URI; this command works on local files, and `pomona run` accepts URIs"
             )
     if check_writable(output).exists() and not overwrite:
         raise FileExistsError(
@@ -174,12 +179,12 @@ def featurize_folder(
     featurizer = Featurizer(
         model, threads=threads, apply_exif=apply_exif, allow_trailing=allow_trailing, **limits
     )
-    # Walked once to count and once to read, because the names of millions of photos take memory.
+    # Two walks, one to count and one to read: a list of millions of paths would not fit in memory.
     tally = Tally()
     for _ in find_images(*roots, tally=tally):
         pass
     if not tally.images:
-        raise NoImagesError(_nothing_found(roots, tally))
+        raise NoImagesError(_no_photos(roots, tally))
 
     summary = Summary(
         output=str(output), others=tally.others, unreadable=tally.unreadable, dim=featurizer.dim
@@ -198,11 +203,11 @@ def featurize_folder(
     return summary
 
 
-def _nothing_found(roots: Sequence[PathLike], tally: Tally) -> str:
+def _no_photos(roots: Sequence[PathLike], tally: Tally) -> str:
     where = ", ".join(one_line(os.fsdecode(root)) for root in roots)
     endings = " ".join(ending[1:] for ending in IMAGE_EXTENSIONS)
-    message = f"no photos in {where}: looked for files ending in {endings}"
-    message += f"; other files there: {tally.others:,}"
+    message = f"no photos in {where}: no file name ends in {endings}"
+    message += f"; other files: {tally.others:,}"
     for path, reason in tally.unreadable[:LISTED_ERRORS]:
         message += f"; {one_line(path)} cannot be listed: {reason}"
     return message
@@ -216,7 +221,7 @@ class _Photo(NamedTuple):
 
 
 def _read_photo(path: str) -> _Photo:
-    """Read a file that may be gone, forbidden, endless or no file at all."""
+    """Read a file; every failure to read it becomes the photo's error."""
     content = error = None
     try:
         content = _read_file(path)
@@ -227,8 +232,8 @@ def _read_photo(path: str) -> _Photo:
 
 
 def _read_file(path: str) -> bytes:
-    # Asked before opening, because opening a pipe or a device already does something to it, and
-    # opened without blocking in case it has become one since.
+    # Checked before opening, because opening a pipe or a device has side effects; opened without
+    # blocking in case the file has become one since.
     _check_regular(Path(path).stat())
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
     with os.fdopen(descriptor, "rb") as file:
@@ -244,7 +249,7 @@ def _check_regular(status: os.stat_result) -> None:
     if stat.S_ISDIR(status.st_mode):
         raise OSError(errno.EISDIR, "it is a folder")
     if not stat.S_ISREG(status.st_mode):
-        raise OSError(errno.EINVAL, "it is a pipe, a socket or a device, not a file")
+        raise OSError(errno.EINVAL, "it is a pipe, a socket or a device, not a regular file")
     if status.st_size > MAX_FILE_BYTES:
         raise OSError(
             errno.EFBIG,
@@ -269,7 +274,7 @@ def _chunks(paths: Iterable[str]) -> Iterator[list[_Photo]]:
 
 @contextmanager
 def _read_ahead(paths: Iterable[str]) -> Iterator[Iterator[list[_Photo]]]:
-    """Read photos in a thread, one chunk ahead of whoever takes them."""
+    """Read photos in a thread, one chunk ahead of the consumer."""
     ready: Queue[list[_Photo] | Exception | None] = Queue(maxsize=1)
     stop = Event()
 
@@ -280,7 +285,7 @@ def _read_ahead(paths: Iterable[str]) -> Iterator[Iterator[list[_Photo]]]:
                 if stop.is_set():
                     return
             ready.put(None)
-        except Exception as error:  # handed over to be raised where the photos are used
+        except Exception as error:  # raised again in the consumer
             ready.put(error)
 
     def take() -> Iterator[list[_Photo]]:
@@ -292,7 +297,7 @@ def _read_ahead(paths: Iterable[str]) -> Iterator[Iterator[list[_Photo]]]:
                 raise item
             yield item
 
-    # A daemon, so that a read that hangs on a dead network disk does not keep the process alive.
+    # A daemon, so that a read stuck on a dead network disk does not keep the process alive.
     thread = Thread(target=read, name="pomona-reader", daemon=True)
     thread.start()
     try:
@@ -304,13 +309,8 @@ def _read_ahead(paths: Iterable[str]) -> Iterator[Iterator[list[_Photo]]]:
         thread.join(timeout=1)
 
 
-def _require_pyarrow() -> None:
-    try:
-        import pyarrow.parquet  # noqa: F401
-    except ImportError as error:
-        raise ImportError(
-            "writing Parquet needs pyarrow: pip install 'pomona[spark]'", name="pyarrow"
-        ) from error
+def _parquet() -> Any:
+    return require("pyarrow.parquet", "spark", "writing Parquet")
 
 
 def _schema() -> pa.Schema:
@@ -327,7 +327,7 @@ def _schema() -> pa.Schema:
 
 
 def _metadata(featurizer: Featurizer, apply_exif: bool) -> dict[str, str]:
-    """Tell where the features come from, for whoever finds the file in a year."""
+    """Return the provenance of the features, for the metadata of the file."""
     from pomona import __version__
     from pomona.models.store import sha256_of
 
@@ -343,13 +343,13 @@ def _metadata(featurizer: Featurizer, apply_exif: bool) -> dict[str, str]:
 def _table(
     photos: Sequence[_Photo], features: NDArray[np.float32], errors: Sequence[ImageError | None]
 ) -> pa.Table:
-    """Make rows of photos and their features (n, d), without a Python object per number."""
+    """Build rows from photos and their features (n, d), without a Python object per number."""
     import pyarrow as pa
 
     from pomona import __version__
 
     failed = np.array([error is not None for error in errors], dtype=bool)
-    # A list starts at its offset; a null offset is a null list and takes no numbers.
+    # A list starts at its offset. A null offset makes a null list, which takes no numbers.
     starts = np.zeros(len(photos) + 1, dtype=np.int32)
     np.cumsum(np.where(failed, 0, features.shape[1]), out=starts[1:])
     lists = pa.ListArray.from_arrays(
@@ -369,37 +369,36 @@ def _table(
 
 @contextmanager
 def _row_groups(file: BinaryIO, metadata: dict[str, str]) -> Iterator[Any]:
-    """Collect tables and write them as row groups of about `ROW_GROUP_BYTES`."""
+    """Buffer tables and write them as row groups of about `ROW_GROUP_BYTES`."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
-    # Snappy and plain pages, which every Spark reads.
-    writer = pq.ParquetWriter(
+    # Snappy and plain pages, which every Spark version reads.
+    writer = _parquet().ParquetWriter(
         file,
         _schema().with_metadata(metadata),
         compression="snappy",
         use_dictionary=["label"],
         use_compliant_nested_type=True,
     )
-    waiting: list[pa.Table] = []
+    pending: list[pa.Table] = []
 
     def write(table: pa.Table) -> None:
-        waiting.append(table)
-        if sum(each.nbytes for each in waiting) >= ROW_GROUP_BYTES:
+        pending.append(table)
+        if sum(each.nbytes for each in pending) >= ROW_GROUP_BYTES:
             flush()
 
     def flush() -> None:
-        if waiting:
-            table = pa.concat_tables(waiting)
-            waiting.clear()
+        if pending:
+            table = pa.concat_tables(pending)
+            pending.clear()
             writer.write_table(table, row_group_size=len(table))
 
     try:
         yield write
         flush()
     except BaseException:
-        # Closing would write a footer, and once more when the writer is collected, to a file
-        # that is about to be removed.
+        # Closing, or collecting an open writer, would write a footer to a file that is about to
+        # be removed.
         writer.is_open = False
         raise
     writer.close()

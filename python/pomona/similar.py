@@ -1,10 +1,9 @@
-"""Which photos look alike: the nearest to one, and the near-duplicates of a whole set.
+"""Find the nearest neighbours of a photo, and the near-duplicates in a set of photos.
 
-Two photos are as far apart as the cosine distance of their features: 0 for the same direction, 1
-for nothing in common, 2 for the opposite. The search is exact. Blocks of rows meet in float32
-matrix products, which numpy hands to its BLAS (OpenBLAS in the wheels of PyPI, on as many threads
-as ``OPENBLAS_NUM_THREADS`` or the process's cores allow); what comes close is measured again in
-float64, whose distances are the ones returned.
+The distance of two photos is the cosine distance of their features: 0 for the same direction, 1 for
+orthogonal vectors, 2 for opposite ones. The search is exact. Blocks of rows are multiplied in
+float32 by numpy's BLAS (in the wheels on PyPI, OpenBLAS, on ``OPENBLAS_NUM_THREADS`` threads or all
+cores of the process); the distances of candidates are computed again, and returned, in float64.
 """
 
 from __future__ import annotations
@@ -26,24 +25,25 @@ if TYPE_CHECKING:
 
     from pomona.results import Results
 
-#: What distances are, for people.
+#: The name of the metric, for output.
 METRIC = "cosine distance"
 
-#: Photos closer than this are listed as near-duplicates, unless told otherwise: neighbouring frames
-#: of a fruit that turns, which are 0.01 to 0.05 apart in the features of an ImageNet network.
+#: Default threshold for near-duplicates. Neighbouring frames of a rotating object are 0.01 to 0.05
+#: apart in the features of an ImageNet model.
 DUPLICATE_DISTANCE = 0.01
 
-#: Pairs that `duplicates` keeps, the closest ones.
+#: Pairs that `duplicates` returns by default, the closest ones.
 MOST_PAIRS = 10_000
 
-# float32 products of unit vectors err by some 1e-6: so much further is looked at in float64.
+# float32 products of unit vectors are accurate to about 1e-6; candidates this much further away are
+# checked in float64.
 _ROUNDING = 1e-5
-# And candidates for the nearest, beyond those asked for.
+# Further candidates for the nearest neighbours, for the same reason.
 _SPARE = 16
 
 
 class Neighbour(NamedTuple):
-    """A photo and how far it is."""
+    """A photo and its distance from the query."""
 
     path: str
     label: str
@@ -51,7 +51,7 @@ class Neighbour(NamedTuple):
 
 
 class Pair(NamedTuple):
-    """Two photos and how far apart they are; `path` is the one that comes first in the set."""
+    """Two photos and their distance; `path` comes first in the set."""
 
     path: str
     other: str
@@ -61,23 +61,28 @@ class Pair(NamedTuple):
 
 
 class Duplicates(NamedTuple):
-    """Pairs of photos that look alike."""
+    """Near-duplicates."""
 
-    #: The closest, by distance; at most as many as asked for.
+    #: The closest pairs, by distance.
     pairs: list[Pair]
-    #: How many pairs are within the threshold.
+    #: The number of pairs within the threshold.
     found: int
-    #: Photos that were compared.
+    #: The number of photos compared.
     photos: int
 
 
 class Index:
-    """Photos in memory, ready to be searched.
+    """Photos in memory, for exact nearest-neighbour search.
 
     Parameters
     ----------
     blocks
-        Their vectors, as `pomona.results.Results.vectors` reads them.
+        Vectors from `pomona.results.Results.vectors`.
+
+    Raises
+    ------
+    ValueError
+        There are no vectors.
 
     Examples
     --------
@@ -93,32 +98,32 @@ class Index:
             raise ValueError("there are no photos with features to search")
         self.paths = [path for part in parts for path in part.paths]
         self.labels = [label for part in parts for label in part.labels]
-        #: Of length 1 each: float32, of shape (n, d).
+        #: Unit vectors: float32, shape (n, d).
         self.units = np.concatenate([unit(part.matrix) for part in parts])
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def nearest(self, query: ArrayLike, k: int) -> list[Neighbour]:
-        """Find the `k` photos nearest to a vector of shape (d,), nearest first.
+        """Find the `k` nearest neighbours of a vector of shape (d,), nearest first.
 
         Raises
         ------
         ValueError
-            The vector is of another length, or `k` is below 1.
+            The vector does not have d finite numbers, or `k` is less than 1.
         """
         vector = _query(query, k)
         rows = _top(_scores(self.units, vector), k + _SPARE)
-        found = Vectors(self.paths, self.labels, self.units).take(rows)
-        return _ranked(found, vector, k)
+        candidates = Vectors(self.paths, self.labels, self.units).take(rows)
+        return _ranked(candidates, vector, k)
 
     def neighbours(self, k: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Find the `k` other photos nearest to each photo.
+        """Find the `k` nearest neighbours of each photo among the others.
 
         Returns
         -------
         rows, distances
-            int64 and float32, of shape (n, min(k, n - 1)); nearest first.
+            int64 and float32, shape (n, min(k, n - 1)); nearest first.
         """
         n = len(self)
         k = min(k, n - 1)
@@ -136,26 +141,26 @@ class Index:
 
 
 def nearest(results: Results, query: ArrayLike, k: int) -> list[Neighbour]:
-    """Find the `k` photos of a run nearest to a vector, without holding the set in memory.
+    """Find the `k` nearest neighbours of a vector in a run, without loading the set into memory.
 
     Parameters
     ----------
     results
-        What the run left.
+        The results of the run.
     query
-        Features of the same model, of shape (d,).
+        Features from the same model, shape (d,).
     k
-        How many.
+        The number of neighbours.
 
     Returns
     -------
     list of Neighbour
-        Nearest first; fewer if the set has fewer photos.
+        Nearest first; fewer than `k` if the set is smaller.
 
     Raises
     ------
     ValueError
-        The vector is of another length, or `k` is below 1.
+        The vector does not have d finite numbers, or `k` is less than 1.
     """
     vector = _query(query, k)
     kept = partial(closest, query=vector, k=k + _SPARE)
@@ -164,7 +169,7 @@ def nearest(results: Results, query: ArrayLike, k: int) -> list[Neighbour]:
 
 
 def closest(blocks: Iterable[Vectors], *, query: NDArray[np.float64], k: int) -> Iterator[Vectors]:
-    """Keep the `k` rows nearest to a vector of length 1; one block comes out, or none."""
+    """Reduce blocks to at most one, with the `k` rows nearest to a unit vector."""
     best: Vectors | None = None
     for block in blocks:
         candidates = block if best is None else _joined(best, block)
@@ -174,7 +179,7 @@ def closest(blocks: Iterable[Vectors], *, query: NDArray[np.float64], k: int) ->
 
 
 def vector_of(results: Results, path: str) -> NDArray[np.float32] | None:
-    """Read the features of a photo of the set; None if they are not there."""
+    """Read the features of a photo; None if the set has none of it."""
     blocks = results.vectors("features", paths=[path])
     return next((block.matrix[0] for block in blocks), None)
 
@@ -184,26 +189,26 @@ def duplicates(
 ) -> Duplicates:
     """Find all pairs of photos that are at most `threshold` apart.
 
-    Every photo is compared with every other, blocks of them at a time. The vectors lie in a
-    temporary file of 4 bytes a number, which the system keeps in as much memory as it has to spare;
-    the process itself needs some 50 MB beside the paths and the pairs that it keeps.
+    Every photo is compared with every other, block by block. The vectors are in a temporary file (4
+    bytes per number), which the operating system caches in free memory; the process itself needs
+    about 50 MB, plus the paths and the pairs.
 
     Parameters
     ----------
     blocks
-        The photos, as `pomona.results.Results.vectors` reads them.
+        Vectors from `pomona.results.Results.vectors`.
     threshold
-        A cosine distance, 0 to 2; 0 finds photos with the very same features.
+        A cosine distance from 0 to 2; 0 finds photos with identical features.
     most
-        Keep the closest pairs, this many.
+        The maximum number of pairs to return, the closest ones.
 
     Raises
     ------
     ValueError
-        The threshold is no distance, or the vectors are of different lengths.
+        The threshold is out of range, or the vectors differ in length.
     """
     if not 0 <= threshold <= 2:
-        raise ValueError(f"the threshold is {threshold}, it must be a cosine distance of 0 to 2")
+        raise ValueError(f"the threshold is {threshold}: it must be a cosine distance from 0 to 2")
     with _spooled(blocks) as (paths, labels, units):
         n, found = len(paths), 0
         kept: list[tuple[float, int, int]] = []
@@ -230,7 +235,7 @@ def duplicates(
 def _close_pairs(
     rows: NDArray[np.float32], others: NDArray[np.float32], threshold: float, same: bool
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-    """Find the pairs of two blocks that are close: row of one, row of the other, distance."""
+    """Find close pairs between two blocks: row in the one, row in the other, distance."""
     hits = np.flatnonzero((rows @ others.T).ravel() >= 1 - threshold - _ROUNDING)
     one, two = np.divmod(hits, len(others))
     if same:
@@ -245,9 +250,9 @@ def _close_pairs(
 
 
 def _distances(rows: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Measure row by row, in float64; 0 for equal rows."""
+    """Compute the distance of each pair of rows in float64; exactly 0 for equal rows."""
     one, two = rows.astype(np.float64), others.astype(np.float64)
-    # Half the squared distance of the unit vectors: it does not cancel where they are close.
+    # Half the squared distance of unit vectors has no cancellation for close vectors.
     lengths = [np.linalg.norm(each, axis=-1, keepdims=True) for each in (one, two)]
     for each, length in zip((one, two), lengths):
         np.divide(each, length, out=each, where=length > 0)
@@ -259,7 +264,7 @@ def _distances(rows: NDArray[np.float32], others: NDArray[np.float32]) -> NDArra
 def _spooled(
     blocks: Iterable[Vectors],
 ) -> Iterator[tuple[list[str], list[str], NDArray[np.float32]]]:
-    """Put vectors of length 1 into a temporary file, mapped into memory."""
+    """Write unit vectors to a temporary file, and map it into memory."""
     paths: list[str] = []
     labels: list[str] = []
     with tempfile.TemporaryFile(prefix="pomona-") as file:
@@ -278,7 +283,7 @@ def _spooled(
 
 def _query(query: ArrayLike, k: int) -> NDArray[np.float64]:
     if k < 1:
-        raise ValueError(f"k is {k}, it must be at least 1")
+        raise ValueError(f"k is {k}: it must be at least 1")
     vector = np.asarray(query, np.float64)
     if vector.ndim != 1 or not np.isfinite(vector).all():
         raise ValueError("the query must be one vector of finite numbers")
@@ -291,13 +296,13 @@ def _scores(units: NDArray[np.float32], query: NDArray[np.float64]) -> NDArray[n
     return units @ query.astype(np.float32)
 
 
-def _check_width(here: int, there: int) -> None:
-    if here != there:
-        raise ValueError(f"features of {here} and of {there} numbers: are they of two models?")
+def _check_width(one: int, other: int) -> None:
+    if one != other:
+        raise ValueError(f"features of {one} and of {other} numbers: do they come from two models?")
 
 
 def _top(scores: NDArray[np.float32], k: int) -> NDArray[np.int64]:
-    """Find the rows of the `k` highest scores, in no order."""
+    """Return the rows of the `k` highest scores, unordered."""
     if len(scores) <= k:
         return np.arange(len(scores))
     return np.argpartition(scores, len(scores) - k)[-k:]
@@ -311,7 +316,7 @@ def _joined(one: Vectors, other: Vectors) -> Vectors:
     )
 
 
-def _ranked(found: Vectors, query: NDArray[np.float64], k: int) -> list[Neighbour]:
-    distances = _distances(found.matrix, np.broadcast_to(query, found.matrix.shape))
-    ranked = sorted(zip(distances.tolist(), found.paths, found.labels))
+def _ranked(candidates: Vectors, query: NDArray[np.float64], k: int) -> list[Neighbour]:
+    distances = _distances(candidates.matrix, np.broadcast_to(query, candidates.matrix.shape))
+    ranked = sorted(zip(distances.tolist(), candidates.paths, candidates.labels))
     return [Neighbour(path, label, distance) for distance, path, label in ranked[:k]]

@@ -82,7 +82,7 @@ def test_no_photos_are_read_but_those_shown(
     frame = spark.createDataFrame([(path,) for path in [*paths[:2], *gone]], "path string")
     table = show_photos(frame, 2)
     assert table.reasons == [None, None]
-    assert repr(table).endswith("the first 2 photos of more")
+    assert repr(table).endswith("the first 2 photos; there are more")
 
 
 def test_photos_that_are_gone_or_empty_and_rows_without_a_path_say_so(

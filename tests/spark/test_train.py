@@ -158,7 +158,7 @@ def test_names_of_fruits_360_are_understood(spark: SparkSession) -> None:
     split = holdouts.blocked(frame(spark, rows), 0.25, 0)
     assert {Path(path).name for path in parts_of(split)} >= set(names)
     assert not {Path(path).name for path in parts_of(split)} & set(others)
-    assert split.notes == ["4 photos without the index of a rotation in their names left out"]
+    assert split.notes == ["4 photos without a rotation index in their names left out"]
     assert holdouts.blocked(frame(spark, [("/a/x.jpg", "a"), ("/b/y.jpg", "b")]), 0.25, 0) is None
 
 
@@ -211,10 +211,13 @@ def test_a_column_can_be_the_group(spark: SparkSession) -> None:
 @pytest.mark.parametrize(
     ("group", "message"),
     [
-        (r"/(tree\d+)_", r"pattern /\(tree\\d\+\)_ finds no key for any photo, such as file:/phot"),
-        ("r0_", "as a regular expression it has no group: put the key in parentheses"),
+        (r"/(tree\d+)_", r"pattern /\(tree\\d\+\)_ gives no key for any photo, such as file:/phot"),
+        ("r0_", "as a regular expression it has no capturing group: put the key in parentheses"),
         ("(r0", r"neither a column \(path, label\) nor a regular expression: Unclosed group"),
-        ("(fruit .)", "leaves nothing to hold out: each class has one group only, such as 'fruit"),
+        (
+            "(fruit .)",
+            "leaves nothing to hold out, because each class has only one group, such as 'f",
+        ),
     ],
 )
 def test_groups_that_make_no_sense_say_why(spark: SparkSession, group: str, message: str) -> None:
@@ -313,7 +316,7 @@ def test_svms_of_features_too_large_for_the_driver_are_sparks(
     rows = vectors(spark, features, clouds[1][three]).cache()
     here = fit_svm(rows, "features", "target", 3, np.zeros(D), 0.3)
     monkeypatch.setattr(svm, "DRIVER_NUMBERS", 0)
-    monkeypatch.setattr(svm, "_fit_here", None)
+    monkeypatch.setattr(svm, "_fit_on_driver", None)
     monkeypatch.setattr(svm, "_SPARK_STEPS", 3)
     there = fit_svm(rows, "features", "target", 3, np.zeros(D), 0.3)
     both = [
@@ -326,9 +329,9 @@ def test_svms_of_features_too_large_for_the_driver_are_sparks(
 def test_an_svm_without_scikit_learn_says_how_to_get_it(
     spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "sklearn", None)
+    monkeypatch.setitem(sys.modules, "sklearn.svm", None)
     with pytest.raises(
-        ImportError, match=r"need sklearn.* on the driver: pip install 'pomona\[rep"
+        ImportError, match=r"an SVM needs sklearn.*: pip install 'pomona\[report\]', on the driver"
     ):
         train(spark, tmp_path, classifier="svm")
 
@@ -399,15 +402,18 @@ def test_train_writes_metrics_and_a_model_and_predict_labels_new_photos(
         fitted.append(features.count())
         return fit_pca(features, **options)
 
+    saved = results / "classifier/logistic/model"
     command = ["train", str(results), "--classifier", "logistic", "--model", str(tiny_model)]
+    command += ["--save", str(saved)]
     with monkeypatch.context() as patched:
         patched.setattr("pomona.spark.classification.training.fit_pca", spy)
         assert main(command) == 0
     # The PCA of a hold-out does not see the photos that test, nor those left out.
     assert fitted == [48, 40]
-    shown = capsys.readouterr().out
+    shown, complaint = capsys.readouterr()
+    assert "pomona: --save is deprecated: use --output\n" in complaint
     lines = shown.splitlines()
-    assert lines[0] == "logistic on 6 components of 64 photos; 1 without features or label"
+    assert lines[0] == "logistic on 6 components of 64 photos; 1 without features or a label"
     assert lines[1].split() == ["hold-out", "accuracy", "macro", "F1", "tested", "trained", "on"]
     assert lines[2].split()[0] == "random"
     assert lines[3].split()[0] == "blocked"
@@ -433,7 +439,7 @@ def test_train_writes_metrics_and_a_model_and_predict_labels_new_photos(
     shown = capsys.readouterr().out
     assert "r0_cut.jpg: " in shown
     assert "65 photos, 1 error: " in shown
-    assert "of 64 photos in folders named as a class, " in shown
+    assert "of 64 photos in folders named like a class, " in shown
     rows = spark.read.parquet(str(labels)).collect()
     assert len(rows) == CLASSES * PER_CLASS + 1
     broken = [row for row in rows if row.error is not None]
@@ -485,16 +491,17 @@ def test_an_svm_on_raw_features_gives_scores_and_no_probabilities(
         classifier="svm",
         features="raw",
         group=r"/r0_(\d+)\.",
-        model=model,
-        image_model=tiny_model,
+        output=model,
+        model=tiny_model,
     )
     assert done.dimensions == 16
     assert done.model == f"file:{model}"
     assert not (results / "classifier/svm/model").exists()
     blocked = done.holdouts["blocked"]
-    assert blocked.how == r"4 of 16 groups by pattern /r0_(\d+)\., none split"
+    assert blocked.how == r"4 of 16 groups by pattern /r0_(\d+)\."
     assert blocked.test == 16
-    found = predict(spark, model, images, tmp_path / "labels")
+    with pytest.warns(DeprecationWarning, match=r"predict\(model=…\) is deprecated"):
+        found = predict(spark, model=model, images=images, output=tmp_path / "labels")
     assert (found.photos, found.errors, found.probabilities) == (65, 1, False)
     rows = spark.read.parquet(found.uri)
     assert rows.columns == ["path", "label", "predicted", "scores", *ERROR_COLUMNS]
@@ -513,9 +520,9 @@ def test_without_rotations_there_is_no_blocked_holdout_and_a_note_says_so(
     for number, photo in enumerate(render(images, classes=2, per_class=4, size=32)):
         photo.rename(photo.with_name(f"{'abcdefgh'[number]}.jpg"))
     pipeline.run(spark, images, output, model=tiny_model, components=3, progress=False)
-    done = train(spark, output, classifier="forest", image_model=tiny_model, seed=3)
+    done = train(spark, output, classifier="forest", model=tiny_model, seed=3)
     assert done.holdouts["blocked"] is None
-    assert "say with --group which belong together" in done.notes[0]
+    assert "group them with --group" in done.notes[0]
     assert done.holdouts["random"].test == 2
 
 
@@ -526,31 +533,38 @@ def test_what_cannot_be_trained_says_why_and_leaves_what_was_there(
         train(spark, results, classifier="bayes")
     with pytest.raises(ValueError, match="no features 'umap': choose one of pca, raw"):
         train(spark, results, classifier="svm", features="umap")
-    with pytest.raises(ValueError, match=r"hold-out is 1\.5, it must be above 0 and below 1"):
+    with pytest.raises(ValueError, match=r"hold-out is 1\.5: it must be between 0 and 1"):
         train(spark, results, classifier="svm", holdout_share=1.5)
-    with pytest.raises(FileNotFoundError, match="no finished run: make one with pomona run"):
+    with pytest.raises(FileNotFoundError, match="holds no finished run"):
         train(spark, tmp_path / "nothing", classifier="svm")
-    with pytest.raises(ModelError, match="features were made with it: give its file with --model"):
+    with pytest.raises(ModelError, match=r"were computed with .*: give its file with --model"):
         train(spark, results, classifier="svm")
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/diary.txt").write_text("dear diary")
-    with pytest.raises(FileExistsError, match=r"holds diary\.txt, which is no part of a Spark ML"):
-        train(spark, results, classifier="svm", model=tmp_path / "mine", image_model=tiny_model)
-    with pytest.raises(ValueError, match="finds no key for any photo"):
-        train(spark, results, classifier="svm", group="(nowhere)", image_model=tiny_model)
+    with pytest.raises(FileExistsError, match=r"contains diary\.txt, which is not part of a Spa"):
+        train(spark, results, classifier="svm", output=tmp_path / "mine", model=tiny_model)
+    with pytest.raises(ValueError, match="gives no key for any photo"):
+        train(spark, results, classifier="svm", group="(nowhere)", model=tiny_model)
     with pytest.raises(ValueError, match=r"not a column \(path, label, length, modificationTime\)"):
-        train(spark, results, classifier="svm", group="lenght", image_model=tiny_model)
+        train(spark, results, classifier="svm", group="lenght", model=tiny_model)
+    # Until now, `model` was what `output` is.
+    with pytest.raises(ModelError, match=r"mine' is a folder.*output is where the classifier is"):
+        train(spark, results, classifier="svm", model=tmp_path / "mine")
+    with pytest.raises(ModelError, match="no model file"), pytest.warns(
+        DeprecationWarning, match=r"image_model=…\) is deprecated: use model="
+    ):
+        train(spark, results, classifier="svm", image_model=tmp_path / "no.onnx")
     assert not (results / "classifier").exists()
     results.rename(tmp_path / "results[1]")
-    with pytest.raises(ValueError, match="loads no model from there: rename the folder"):
-        train(spark, tmp_path / "results[1]", classifier="svm", image_model=tiny_model)
+    with pytest.raises(ValueError, match=r"cannot load a model from .*: rename the folder"):
+        train(spark, tmp_path / "results[1]", classifier="svm", model=tiny_model)
 
 
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        ({"a": 3, "b": 1, "c": 1}, "b, c: one readable photo only"),
-        ({"a": 3}, "all photos are of one class, a: there is nothing to tell apart"),
+        ({"a": 3, "b": 1, "c": 1}, "b, c: only one readable photo"),
+        ({"a": 3}, "all photos are of one class, a: there is nothing to classify"),
         ({None: 3}, "none of the 3 photos of .* has both features and a label"),
     ],
 )
@@ -566,22 +580,22 @@ def test_labels_that_cannot_be_learned_are_named(
     schema = "path string, label string, features array<float>, error string"
     spark.createDataFrame(rows, schema).write.parquet(str(results / "features"))
     with pytest.raises(ValueError, match=message):
-        train(spark, results, classifier="svm", image_model=tiny_model)
+        train(spark, results, classifier="svm", model=tiny_model)
 
 
 def test_predict_refuses_what_is_no_model_and_outputs_among_the_photos(
     spark: SparkSession, images: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(FileNotFoundError, match="holds no model: name the folder that pomona trai"):
+    with pytest.raises(FileNotFoundError, match="holds no classifier: give a folder saved by `pom"):
         predict(spark, tmp_path / "nothing", images, tmp_path / "labels")
     other = SparkPCA(k=2, inputCol="features", outputCol="pca")
     Pipeline(stages=[other]).save(str(tmp_path / "other"))
-    with pytest.raises(ValueError, match="loads no model from there: rename the folder"):
+    with pytest.raises(ValueError, match=r"cannot load a model from .*: rename the folder"):
         predict(spark, tmp_path / "other*", images, tmp_path / "labels")
     with pytest.raises(ValueError, match="pomona train"):
         predict(spark, tmp_path / "other", images, tmp_path / "labels")
     for output in (images / "labels", images.parent):
-        with pytest.raises(ValueError, match="are one in the other: choose another output"):
+        with pytest.raises(ValueError, match="overlap: choose another output"):
             predict(spark, tmp_path / "other", images, output)
     assert not (tmp_path / "labels").exists()
 

@@ -1,4 +1,4 @@
-"""The output of a run that a verb looks at, on this machine or through Spark."""
+"""Opens the results of a run, on this machine or through Spark."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def open_results(output: str, verb: str, unfinished: str) -> Iterator[Results]:
-    """Open what a run left.
+def open_results(folder: str, verb: str, unfinished: str) -> Iterator[Results]:
+    """Open the folder that a run wrote.
 
-    A folder that is on this machine needs no Spark. Any other belongs to Spark's file systems: also
-    a path without a scheme, which on a cluster is one of HDFS.
+    A folder on this machine needs no Spark. Spark opens all others, including paths without a
+    scheme, which are HDFS paths on a cluster.
     """
-    folder = local_path(output)
-    if folder is not None and (folder.exists() or output.startswith("file:")):
-        yield LocalResults(output)
+    path = local_path(folder)
+    if path is not None and (path.exists() or folder.startswith("file:")):
+        yield LocalResults(folder)
         return
-    if folder is not None and find_spec("pyspark") is None:
-        raise CommandError(f"there is no folder {output}")
+    if path is not None and find_spec("pyspark") is None:
+        raise CommandError(f"no folder {folder}")
     with spark_session(verb, unfinished) as spark:
         from pomona.spark.results import SparkResults
 
-        yield SparkResults(spark, output)
+        yield SparkResults(spark, folder)

@@ -1,4 +1,4 @@
-"""`pomona featurize`: photos to a Parquet file of features, on this machine."""
+"""`pomona featurize`: featurize photos into a Parquet file, on this machine."""
 
 from __future__ import annotations
 
@@ -22,36 +22,36 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
     verb = verbs.add_parser(
         "featurize",
         parents=[common],
-        help="photos to a Parquet file of features, on this machine",
-        description="Write the features of photos to a Parquet file, on this machine, without "
-        f"Spark. Folders are searched to the bottom for files ending in {endings}; hidden files "
-        "are passed over. Each row has the photo's path, its folder's name as label, its features, "
-        "or the error that kept it from having any.",
+        help="featurize photos into a Parquet file, on this machine",
+        description="Write the features of photos to a Parquet file, on this machine and without "
+        f"Spark. Folders are searched recursively for files ending in {endings}; hidden files are "
+        "skipped. Each row has the photo's path, the name of its folder as its label, and either "
+        "its features or an error.",
         epilog="example: pomona featurize fruits -o features.parquet",
     )
-    verb.add_argument("images", nargs="+", metavar="IMAGES", help="folders of photos, or photos")
+    verb.add_argument("images", nargs="+", metavar="IMAGES", help="folders or photos")
     verb.add_argument(
-        "-o", "--output", required=True, metavar="FEATURES.parquet", help="the file to write"
+        "-o", "--output", required=True, metavar="OUTPUT", help="the Parquet file to write"
     )
     add_model_option(verb)
     verb.add_argument(
         "--threads",
         type=positive,
         metavar="N",
-        help="threads (default: one for each core that this process may use)",
+        help="threads (default: the number of CPU cores available to this process)",
     )
     verb.add_argument(
         "--strict",
         action="store_true",
-        help=f"end with exit code {SOME_PHOTOS_FAILED} if any photo failed; the file is "
-        "written all the same",
+        help=f"exit with code {SOME_PHOTOS_FAILED} if a photo failed or a folder could not be "
+        "listed; the file is written nevertheless",
     )
-    verb.add_argument("--overwrite", action="store_true", help="replace the file if it exists")
+    verb.add_argument("--overwrite", action="store_true", help="replace OUTPUT if it exists")
     verb.add_argument(
-        "--apply-exif", action="store_true", help="turn photos as their EXIF orientation says"
+        "--apply-exif", action="store_true", help="rotate photos by their EXIF orientation"
     )
     verb.add_argument(
-        "--allow-trailing", action="store_true", help="accept photos with bytes behind their end"
+        "--allow-trailing", action="store_true", help="accept extra bytes after the end of a photo"
     )
     verb.add_argument(
         "--max-pixels", type=positive, metavar="N", help="refuse photos with more pixels than this"
@@ -86,14 +86,14 @@ def _describe(summary: Summary) -> str:
         lines.append(f"{count(len(summary.unreadable), 'folder')} could not be listed:")
         lines += [f"  {one_line(path)}: {one_line(why)}" for path, why in summary.unreadable]
     if summary.others:
-        lines.append(f"{count(summary.others, 'other file')} passed over")
+        lines.append(f"{count(summary.others, 'other file')} skipped")
     lines.append(
-        f"{count(summary.images, 'photo')}, {count(len(summary.labels), 'label')}, "
+        f"{count(summary.photos, 'photo')}, {count(len(summary.labels), 'label')}, "
         f"{count(summary.errors, 'error')}: {summary.seconds:.1f} s, "
         f"{summary.images_per_second:,.1f} images/s"
     )
     lines.append(
-        f"{one_line(summary.output)}: {summary.dim:,} features a photo, "
+        f"{one_line(summary.output)}: {summary.dim:,} features per photo, "
         + size(summary.output_bytes)
     )
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""`pomona predict`: labels for new photos, on Spark."""
+"""`pomona predict`: label new photos, on Spark."""
 
 from __future__ import annotations
 
@@ -20,23 +20,25 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
     verb = verbs.add_parser(
         "predict",
         parents=[common],
-        help="labels for new photos, on Spark",
-        description="Label photos with a model that `pomona train` saved, and write a row for each "
-        "photo: its path, its folder's name, the predicted label and each class's probability (of "
-        "an SVM, which knows none: its scores), or the error that kept it from being read.",
+        help="label new photos, on Spark",
+        description="Label photos with a classifier saved by `pomona train`. The output has one "
+        "row per photo: its path, the name of its folder, and either the predicted label and the "
+        "probability of each class (for an SVM: its score), or an error.",
         epilog="example: pomona predict s3://bucket/results/classifier/svm/model s3://bucket/new "
         "-o s3://bucket/labels.parquet",
     )
-    verb.add_argument("model", metavar="MODEL", help="the folder of a saved model")
+    verb.add_argument(
+        "classifier", metavar="CLASSIFIER", help="the folder of a classifier from `pomona train`"
+    )
     verb.add_argument("images", nargs="+", metavar="IMAGES", help="folders of photos")
     verb.add_argument(
         "-o",
         "--output",
         required=True,
-        metavar="LABELS.parquet",
+        metavar="OUTPUT",
         help="the folder of Parquet files to write",
     )
-    verb.add_argument("--overwrite", action="store_true", help="replace it if it exists")
+    verb.add_argument("--overwrite", action="store_true", help="replace OUTPUT if it exists")
     verb.set_defaults(command=_predict, unfinished="{output} is not finished")
 
 
@@ -47,7 +49,7 @@ def _predict(args: argparse.Namespace) -> int:
 
         try:
             predictions = predict(
-                spark, args.model, args.images, args.output, overwrite=args.overwrite
+                spark, args.classifier, args.images, args.output, overwrite=args.overwrite
             )
         except FileExistsError as error:
             raise CommandError(f"{args.output} exists already; --overwrite replaces it") from error
@@ -56,7 +58,7 @@ def _predict(args: argparse.Namespace) -> int:
 
 
 def describe(predictions: Predictions) -> str:
-    """Put what was predicted into some lines for a terminal."""
+    """Format the predictions for a terminal."""
     lines = describe_errors(predictions.errors, predictions.first_errors)
     lines.append(
         f"{count(predictions.photos, 'photo')}, {count(predictions.errors, 'error')}: "
@@ -66,10 +68,10 @@ def describe(predictions: Predictions) -> str:
     lines += [f"{photos:>9,}  {one_line(label)}" for label, photos in common]
     if predictions.named:
         lines.append(
-            f"of {count(predictions.named, 'photo')} in folders named as a class, "
-            f"{predictions.agreeing:,} are taken for it "
+            f"of {count(predictions.named, 'photo')} in folders named like a class, "
+            f"{predictions.agreeing:,} are predicted as that class "
             f"({predictions.agreeing / predictions.named:.2%})"
         )
-    what = "probabilities" if predictions.probabilities else "scores, which are no probabilities"
-    lines.append(f"{one_line(predictions.uri)}: predicted labels and {what}")
+    columns = "probabilities" if predictions.probabilities else "scores (not probabilities)"
+    lines.append(f"{one_line(predictions.uri)}: predicted labels and {columns}")
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""`pomona report`: a page to look at."""
+"""`pomona report`: write a report about a run, as an HTML page."""
 
 from __future__ import annotations
 
@@ -21,47 +21,51 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
     verb = verbs.add_parser(
         "report",
         parents=[common],
-        help="a page about a run, to look at in a browser",
-        description="Write OUTPUT/report/index.html, one file that needs no network: classes, "
-        "photos, errors, variance curve, maps of the photos in two and three dimensions, "
-        "look-alikes, odd ones, and the classifiers that `pomona train` has made. The same "
-        "pictures are PNG files beside it.",
+        help="write a report about a run, for a browser",
+        description="Write RESULTS/report/index.html, a self-contained page that works offline: "
+        "classes, photos, errors, explained variance, maps of the photos in two and three "
+        "dimensions, nearest neighbours, near-duplicates, outliers, and the metrics of classifiers "
+        "from `pomona train`. Its figures are saved next to it as PNG files.",
         epilog="example: pomona report results",
     )
-    verb.add_argument("output", metavar="OUTPUT", help="the --output of `pomona run`")
+    verb.add_argument("results", metavar="RESULTS", help="the folder that `pomona run` wrote")
     verb.add_argument(
         "--sample",
         type=positive,
         metavar="N",
         default=SAMPLE_PHOTOS,
-        help="photos in the pictures, each class by its share; counts are of all photos "
+        help="photos to show, sampled in proportion to the classes; counts cover all photos "
         f"(default: {SAMPLE_PHOTOS})",
     )
     verb.add_argument(
-        "--seed", type=seed, default=0, metavar="N", help="of the sample and the maps (default: 0)"
+        "--seed",
+        type=seed,
+        default=0,
+        metavar="N",
+        help="seed of the sample and of t-SNE (default: 0)",
     )
     verb.set_defaults(command=_report, unfinished="the report was not written")
 
 
 def _report(args: argparse.Namespace) -> int:
-    with open_results(args.output, "report", args.unfinished) as results:
-        report = write_report(results, sample=args.sample, seed=args.seed, progress=_tell)
+    with open_results(args.results, "report", args.unfinished) as results:
+        report = write_report(results, sample=args.sample, seed=args.seed, progress=_print)
     show(describe(report))
     return 0
 
 
 def describe(report: Report) -> str:
-    """Put a report into two lines for a terminal."""
+    """Format the outcome for a terminal."""
     photos = count(report.photos, "photo")
     if report.photos < report.of:
         photos = f"a sample of {photos} of {report.of:,}"
     return "\n".join(
         [
             f"{one_line(report.uri)}: {photos}, {size(report.bytes)}",
-            f"beside it: {', '.join(report.pictures)}",
+            f"figures next to it: {', '.join(report.pictures)}",
         ]
     )
 
 
-def _tell(what: str) -> None:
-    print(f"pomona: {what}", file=sys.stderr, flush=True)  # noqa: T201
+def _print(step: str) -> None:
+    print(f"pomona: {step}", file=sys.stderr, flush=True)  # noqa: T201

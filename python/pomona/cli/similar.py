@@ -1,4 +1,4 @@
-"""`pomona similar`: photos that look like one, and photos that look alike."""
+"""`pomona similar`: find the nearest neighbours of a photo, or near-duplicates."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from pomona.results import Results
 
-#: Neighbours, and pairs, that are shown unless -k says otherwise.
+#: Neighbours and pairs shown by default.
 _NEIGHBOURS = 10
 _PAIRS = 100
 
@@ -31,40 +31,39 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
     verb = verbs.add_parser(
         "similar",
         parents=[common],
-        help="the photos of a run that look like one, or like each other",
-        description="Find the photos of a run that are nearest to PHOTO, or with --duplicates all "
-        "pairs of its photos that are nearly the same. Exact: every photo is compared. Distances "
-        "are cosine distances of the features, from 0 (the same) to 2.",
+        help="find the nearest neighbours of a photo, or near-duplicates",
+        description="Find the photos of a run that are nearest to PHOTO or, with --duplicates, all "
+        "pairs of near-duplicates. The search is exact. Distances are cosine distances of the "
+        "features, from 0 (identical) to 2.",
         epilog="examples: pomona similar results new.jpg -k 5; "
         "pomona similar results --duplicates --threshold 0.005",
     )
-    verb.add_argument("output", metavar="OUTPUT", help="the --output of `pomona run`")
+    verb.add_argument("results", metavar="RESULTS", help="the folder that `pomona run` wrote")
     verb.add_argument(
         "photo",
         nargs="?",
         metavar="PHOTO",
-        help="a photo of the set, by its path, or any other, which goes through the run's model",
+        help="the path of a photo of the run, or of any other photo, which is featurized first",
     )
     verb.add_argument(
         "-k",
         type=positive,
         metavar="N",
-        help=f"how many to show (default: {_NEIGHBOURS} photos, {_PAIRS} pairs)",
+        help=f"maximum number of results (default: {_NEIGHBOURS} photos or {_PAIRS} pairs)",
     )
     verb.add_argument(
-        "--duplicates", action="store_true", help="pairs of near-duplicates in the whole set"
+        "--duplicates", action="store_true", help="find pairs of near-duplicates in the whole set"
     )
     verb.add_argument(
         "--threshold",
         type=_distance,
         metavar="D",
-        help="with --duplicates: the farthest that two photos of a pair may be "
-        f"(default: {DUPLICATE_DISTANCE})",
+        help=f"maximum distance of near-duplicates (default: {DUPLICATE_DISTANCE})",
     )
     verb.add_argument(
         "--model",
         metavar="MODEL",
-        help="where the run's model is, if not under its name (default: the name in summary.json)",
+        help="the image model that the run used, if it is not available under its name",
     )
     verb.add_argument("--json", action="store_true", help="print JSON")
     verb.set_defaults(command=_similar, unfinished="nothing was changed")
@@ -72,12 +71,12 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
 
 def _similar(args: argparse.Namespace) -> int:
     if args.duplicates == (args.photo is not None):
-        raise CommandError("name a PHOTO, or ask for --duplicates: one of them")
+        raise CommandError("give either a PHOTO or --duplicates")
     if args.threshold is not None and not args.duplicates:
-        raise CommandError("--threshold belongs to --duplicates; -k says how many photos to show")
-    with open_results(args.output, "similar", args.unfinished) as results:
-        found = _duplicates(results, args) if args.duplicates else _nearest(results, args)
-    show(json.dumps(found, indent=2) if args.json else _describe(found))
+        raise CommandError("--threshold applies to --duplicates; use -k to limit the neighbours")
+    with open_results(args.results, "similar", args.unfinished) as results:
+        answer = _duplicates(results, args) if args.duplicates else _nearest(results, args)
+    show(json.dumps(answer, indent=2) if args.json else _describe(answer))
     return 0
 
 
@@ -96,21 +95,21 @@ def _duplicates(results: Results, args: argparse.Namespace) -> dict[str, Any]:
 def _nearest(results: Results, args: argparse.Namespace) -> dict[str, Any]:
     path, vector = _query(results, args.photo, args.model)
     k = args.k or _NEIGHBOURS
-    # One more: a photo of the set finds itself.
-    found = [each for each in nearest(results, vector, k + 1) if each.path != path][:k]
+    # One more, because a photo of the set finds itself.
+    others = [each for each in nearest(results, vector, k + 1) if each.path != path][:k]
     return {
         "metric": METRIC,
         "photo": path or args.photo,
         "in_set": path is not None,
-        "neighbours": [each._asdict() for each in found],
+        "neighbours": [each._asdict() for each in others],
     }
 
 
 def _query(
     results: Results, photo: str, model: str | None
 ) -> tuple[str | None, NDArray[np.float32]]:
-    """Take a photo's features from the set, with its path there, or compute them."""
-    # As Spark writes the paths of local files.
+    """Return a photo's path in the set and its features; None and computed ones otherwise."""
+    # Spark spells local paths as in the second one.
     for path in (photo, f"file:{Path(photo).absolute()}"):
         vector = vector_of(results, path)
         if vector is not None:
@@ -123,22 +122,22 @@ def _compute(results: Results, photo: str, model: str | None) -> NDArray[np.floa
     from pomona.models.store import resolve, sha256_of
 
     try:
-        # On a cluster the set is elsewhere, and the photo may be here.
-        here = Path(photo)
-        content = here.read_bytes() if here.is_file() else results.photo(photo)
+        # A local photo can be compared with results on a cluster.
+        local = Path(photo)
+        content = local.read_bytes() if local.is_file() else results.photo(photo)
     except OSError as error:
         raise CommandError(
-            f"{photo} is no photo of the set with features, and cannot be read: "
+            f"{photo} has no features in these results, and cannot be read: "
             f"{error.strerror or error}"
         ) from error
-    wanted = results.summary["model"]
-    file = resolve(model or wanted["name"])
-    found = sha256_of(file)
-    if found != wanted["sha256"]:
+    expected = results.summary["model"]
+    file = resolve(model or expected["name"])
+    sha256 = sha256_of(file)
+    if sha256 != expected["sha256"]:
         raise ModelError(
-            f"{file} is not the model of this run: its sha256 is {found[:16]}… and the features "
-            f"are of {wanted['name']} with {wanted['sha256'][:16]}…; name the right file with "
-            "--model"
+            f"{file} is not the model of this run: its sha256 is {sha256[:16]}… and the features "
+            f"were computed with {expected['name']} ({expected['sha256'][:16]}…); give the right "
+            "file with --model"
         )
     try:
         features = Featurizer(file).featurize([content])
@@ -148,24 +147,24 @@ def _compute(results: Results, photo: str, model: str | None) -> NDArray[np.floa
     return vector
 
 
-def _describe(found: dict[str, Any]) -> str:
-    if "pairs" in found:
-        pairs = found["pairs"]
+def _describe(answer: dict[str, Any]) -> str:
+    if "pairs" in answer:
+        pairs = answer["pairs"]
         lines = [
             f"{each['distance']:.6f}  {one_line(each['path'])}  {one_line(each['other'])}"
             for each in pairs
         ]
         lines.append(
-            f"{count(found['found'], 'pair')} of {count(found['photos'], 'photo')} within "
-            f"{found['metric']} {found['threshold']:g}"
+            f"{count(answer['found'], 'pair')} among {count(answer['photos'], 'photo')} within "
+            f"{answer['metric']} {answer['threshold']:g}"
         )
-        if len(pairs) < found["found"]:
-            lines[-1] += f"; the closest {len(pairs):,} are shown, -k shows more"
+        if len(pairs) < answer["found"]:
+            lines[-1] += f"; the closest {len(pairs):,} are shown, use -k for more"
         return "\n".join(lines)
-    lines = [f"{found['metric']} to {one_line(found['photo'])}:"]
+    lines = [f"{answer['metric']} to {one_line(answer['photo'])}:"]
     lines += [
         f"{each['distance']:.6f}  {one_line(each['label'])}  {one_line(each['path'])}"
-        for each in found["neighbours"]
+        for each in answer["neighbours"]
     ]
     return "\n".join(lines)
 
@@ -174,4 +173,4 @@ def _distance(text: str) -> float:
     with suppress(ValueError):
         if 0 <= float(text) <= 2:
             return float(text)
-    raise argparse.ArgumentTypeError(f"{text!r} is not a cosine distance of 0 to 2")
+    raise argparse.ArgumentTypeError(f"{text!r} is not a cosine distance from 0 to 2")

@@ -1,17 +1,17 @@
-"""The report of a run: one page that opens anywhere, and its pictures as PNG files.
+"""The report of a run: a self-contained HTML page, and its figures as PNG files.
 
-`write_report` leaves in the run's output folder::
+`write_report` writes to the folder of results::
 
-    report/index.html        everything in one file: data, photos, script; it asks no network
+    report/index.html        data, thumbnails and scripts in one file that works offline
     report/classes.png  photos.png  variance.png  pca.png  tsne.png  tsne_3d.png
            neighbours.png  near_duplicates.png  outliers.png  other_classes.png
            confusion_<classifier>_<hold-out>.png
 
-The page's plots are drawn by plotly.js, which the PyPI package of that name brings and the page
-carries along (4 MB, MIT): 20,000 points in two and three dimensions that turn and pan smoothly are
-the work of a library. Page, script and style are files beside this module; what they show comes as
-JSON and is only ever put into the page as text, so no label and no path can become markup, and the
-page's own policy (CSP) forbids it every request and every script but its own two.
+The page embeds plotly.js (4 MB, MIT) from the PyPI package plotly, because smooth panning and
+rotation of 20,000 points takes a library. Template, script and style are files next to this module.
+The data is embedded as JSON and inserted into the page only as text, so neither labels nor paths
+can become markup, and the Content-Security-Policy of the page forbids all requests and all scripts
+but its own two.
 """
 
 from __future__ import annotations
@@ -19,39 +19,39 @@ from __future__ import annotations
 import base64
 import hashlib
 import html
-import importlib
 import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable
 
+from pomona._optional import require
 from pomona.report.content import Content, collect
 
 if TYPE_CHECKING:
     from pomona.results import Results
 
-#: Photos of a report, which holds a thumbnail of each: 10 MB of them.
+#: Photos shown in a report by default. Their thumbnails take about 10 MB.
 SAMPLE_PHOTOS = 4000
 
-_PLACE = re.compile(r"\{\{(\w+)\}\}")
-_HERE = Path(__file__).parent
+_PLACEHOLDER = re.compile(r"\{\{(\w+)\}\}")
+_FOLDER = Path(__file__).parent
 
 
 @dataclass(frozen=True)
 class Report:
-    """What was written.
+    """The outcome of `write_report`.
 
     Attributes
     ----------
     uri
         The page.
     photos, of
-        Photos in its pictures, and photos of the set that have features.
+        Photos shown, and photos with features.
     bytes
         Size of the page.
     pictures
-        Names of the PNG files beside it.
+        Names of the PNG files next to it.
     """
 
     uri: str
@@ -68,50 +68,50 @@ def write_report(
     seed: int = 0,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Report:
-    """Write the report of a run into its output folder.
+    """Write the report of a run to its folder of results.
 
     Parameters
     ----------
     results
-        What the run left: `pomona.results.LocalResults` or `pomona.spark.results.SparkResults`.
+        The results of the run: `pomona.LocalResults` or `pomona.spark.SparkResults`.
     sample
-        Photos in the pictures: each class by its share. Counts are of all photos.
+        Photos to show, sampled in proportion to the classes. Counts cover all photos.
     seed
-        Of the sample and of t-SNE: the same gives the same report.
+        Seed of the sample and of t-SNE; equal seeds give equal reports.
     progress
-        Is told what happens next.
+        Called with a description of each step before it starts.
 
     Raises
     ------
     ImportError
-        Something of ``pip install 'pomona[report]'`` is missing.
+        A package of ``pip install 'pomona[report]'`` is missing.
     ValueError
-        No photo of the run has features, or `sample` is below 1.
+        No photo of the run has features, or `sample` is less than 1.
     OSError
-        The output cannot be read or written.
+        The results cannot be read or written.
 
     Examples
     --------
-    >>> from pomona.results import LocalResults
+    >>> from pomona import LocalResults
     >>> write_report(LocalResults("results")).uri  # doctest: +SKIP
     'results/report/index.html'
     """
     if sample < 1:
         raise ValueError(f"a sample of {sample} photos makes no report: it must be at least 1")
-    plotly = _plotly()
+    # Before work is spent on the content.
+    plotly = str(_require("plotly.offline").get_plotlyjs())
     _require("sklearn.manifold")
-    _require("pomona.plots")
-    content = collect(results, size=sample, seed=seed, progress=progress)
-    progress("drawing the pictures")
     drawing = _require("pomona.report.pictures")
+    content = collect(results, size=sample, seed=seed, progress=progress)
+    progress("drawing the figures")
     pictures = drawing.draw(content)
     page = _page(content, plotly).encode()
     for name in drawing.NAMES:
-        if name not in pictures:  # of a report before this one
+        if name not in pictures:  # left by an earlier report
             results.delete(f"report/{name}")
     for name, picture in pictures.items():
         results.write(f"report/{name}", picture)
-    # Last: where the page is, all is there.
+    # Last, so that a page implies complete figures.
     results.write("report/index.html", page)
     return Report(
         uri=f"{results.uri.rstrip('/')}/report/index.html",
@@ -123,9 +123,9 @@ def write_report(
 
 
 def _page(content: Content, plotly: str) -> str:
-    """Put data, scripts and style into the template."""
+    """Fill data, scripts and style into the template."""
     script = _text("report.js")
-    # As JSON in a script element: nothing in it may look like the element's end.
+    # Escaped, because JSON in a script element must not contain the end of the element.
     data = json.dumps(content.data, separators=(",", ":")).replace("<", "\\u003c")
     parts = {
         "title": html.escape(f"Pomona report: {content.data['summary']['output']}"),
@@ -135,21 +135,11 @@ def _page(content: Content, plotly: str) -> str:
         "plotly": plotly,
         "script": script,
     }
-    return _PLACE.sub(lambda match: parts[match.group(1)], _text("template.html"))
-
-
-def _plotly() -> str:
-    return str(_require("plotly.offline").get_plotlyjs())
+    return _PLACEHOLDER.sub(lambda match: parts[match.group(1)], _text("template.html"))
 
 
 def _require(module: str) -> Any:
-    """Import what the extra brings, before work is spent on the report."""
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise ImportError(
-            f"the report needs {error.name}: pip install 'pomona[report]'", name=error.name
-        ) from error
+    return require(module, "report", "the report")
 
 
 def _hash(script: str) -> str:
@@ -157,4 +147,4 @@ def _hash(script: str) -> str:
 
 
 def _text(name: str) -> str:
-    return (_HERE / name).read_text(encoding="utf-8")
+    return (_FOLDER / name).read_text(encoding="utf-8")

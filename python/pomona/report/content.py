@@ -1,4 +1,4 @@
-"""What a report says: everything that its page shows, as numbers and names."""
+"""The content of a report: everything that its page shows, as JSON."""
 
 from __future__ import annotations
 
@@ -22,39 +22,39 @@ if TYPE_CHECKING:
 #: Photos of a class on the contact sheet.
 SHEET_PHOTOS = 8
 
-#: How many are listed: photos that cannot be read, photos with their neighbours, neighbours of
-#: each, near-duplicates, outliers, photos that look like another class.
+#: Maximum numbers of unreadable photos, photos shown with their neighbours, neighbours per photo,
+#: near-duplicates, outliers and possible label errors.
 BROKEN_LISTED = 200
 NEIGHBOURHOODS = 8
 NEIGHBOURS = 6
 PAIRS_LISTED = 24
 OUTLIERS_LISTED = 16
-STRANGERS_LISTED = 16
+LABEL_ERRORS_LISTED = 16
 
-#: Principal components that t-SNE starts from; what follows is mostly noise.
+#: Principal components used by t-SNE; further ones are mostly noise.
 TSNE_COMPONENTS = 50
-#: How many neighbours a photo has for t-SNE, roughly: its usual value.
+#: The usual perplexity.
 TSNE_PERPLEXITY = 30
-#: Fewer photos make no map.
+#: Fewer photos than this get no t-SNE map.
 TSNE_LEAST = 8
 
 
 @dataclass(frozen=True)
 class Content:
-    """What the page and the pictures are made of.
+    """The content of the page and of the figures.
 
     Attributes
     ----------
     classes
-        All classes of the set, with those photos that cannot be read.
+        Photos per class, including unreadable ones.
     sample
-        The photos of all pictures.
+        The photos shown.
     thumbnails
-        JPEG files, None where a photo cannot be read any more.
+        JPEG files, None for photos that can no longer be read.
     flat, solid
-        t-SNE in 2 and 3 dimensions: float32 of shape (n, 2) and (n, 3); None for too few photos.
+        t-SNE in 2 and 3 dimensions: float32, shape (n, 2) and (n, 3); None for too few photos.
     data
-        What the page's script draws: JSON, described by `report.js`.
+        The data of the page, as JSON; `report.js` describes it.
     """
 
     classes: list[ClassCount]
@@ -66,32 +66,19 @@ class Content:
 
 
 def collect(results: Results, *, size: int, seed: int, progress: Callable[[str], None]) -> Content:
-    """Read a run's output and compute what its report shows.
-
-    Parameters
-    ----------
-    results
-        What the run left.
-    size
-        Photos of the sample.
-    seed
-        Of the sample and of t-SNE.
-    progress
-        Is told what happens next.
-    """
+    """Compute the content of a report; the parameters are those of `write_report`."""
     progress("counting the photos of each class")
     classes = sorted(results.classes(), key=lambda each: class_order(each.label))
     progress("drawing a sample")
     sample = results.sample(size, seed)
     progress(f"reading {len(sample.paths):,} photos")
-    found = results.thumbnails(sample.paths, THUMBNAIL_SIDE)
-    thumbnails = [jpeg(found[path]) for path in sample.paths]
-    unseen = [path for path, photo in zip(sample.paths, thumbnails) if photo is None]
-    progress("comparing the photos")
+    pictures = results.thumbnails(sample.paths, THUMBNAIL_SIDE)
+    thumbnails = [jpeg(pictures[path]) for path in sample.paths]
+    progress("finding nearest neighbours")
     index = Index([Vectors(sample.paths, sample.labels, sample.features)])
-    progress("arranging the photos on a map (t-SNE)")
+    progress("arranging the photos on a map (t-SNE in two dimensions)")
     flat = tsne(sample.pca, 2, seed)
-    progress("arranging the photos in space (t-SNE)")
+    progress("arranging the photos on a map (t-SNE in three dimensions)")
     solid = tsne(sample.pca, 3, seed)
 
     summary = results.summary
@@ -116,7 +103,7 @@ def collect(results: Results, *, size: int, seed: int, progress: Callable[[str],
         "classes": [each._asdict() for each in classes],
         "sample": {"photos": len(sample.paths), "of": readable, "seed": seed},
         "photos": _photos(sample, classes, thumbnails),
-        "unseen": _explain(results.uri, unseen, found, len(sample.paths)),
+        "missing": _explain_missing(results.uri, sample.paths, pictures),
         "maps": {
             "pca": _columns(sample.pca[:, :2]),
             "flat": None if flat is None else _columns(flat),
@@ -124,19 +111,19 @@ def collect(results: Results, *, size: int, seed: int, progress: Callable[[str],
         },
         "broken": results.broken(BROKEN_LISTED) if summary["errors"] else [],
         "sheets": _sheets(sample.labels),
-        **_likeness(index),
+        **_similarity(index),
         "classifiers": _classifiers(results),
     }
     return Content(classes, sample, thumbnails, flat, solid, data)
 
 
 def tsne(pca: NDArray[np.float32], dimensions: int, seed: int) -> NDArray[np.float32] | None:
-    """Arrange photos so that those that look alike are close: scikit-learn's t-SNE.
+    """Arrange photos on a map where similar photos are close, with scikit-learn's t-SNE.
 
     Returns
     -------
     numpy.ndarray or None
-        float32 of shape (n, dimensions); None for fewer than `TSNE_LEAST` photos.
+        float32, shape (n, dimensions); None for too few photos or components.
     """
     if len(pca) < TSNE_LEAST or pca.shape[1] < dimensions:
         return None
@@ -144,11 +131,11 @@ def tsne(pca: NDArray[np.float32], dimensions: int, seed: int) -> NDArray[np.flo
     from threadpoolctl import threadpool_limits
 
     start, spread = pca[:, :dimensions], float(pca[:, 0].std())
-    # Copies of one photo differ by rounding at most, and stay in one place.
+    # Copies of a photo differ only by rounding errors, which must not be scaled up.
     alike = spread <= np.finfo(np.float32).eps * float(np.abs(pca[:, 0]).max())
     start = np.zeros_like(start) if alike else start / spread * 1e-4
-    # On a machine that does other work too, OpenMP's threads wait for each other at each of the
-    # 1,000 steps: 600 photos took 100 s on two threads, and 2 s on one.
+    # On a busy machine, OpenMP threads wait for each other in each of the 1,000 iterations: 600
+    # photos took 100 s on two threads, and 2 s on one.
     with threadpool_limits(1):
         arranged = TSNE(
             n_components=dimensions,
@@ -172,24 +159,25 @@ def _photos(
     }
 
 
-def _explain(
-    output: str, unseen: Sequence[str], found: Mapping[str, NDArray[np.uint8] | str], photos: int
+def _explain_missing(
+    output: str, paths: Sequence[str], pictures: Mapping[str, NDArray[np.uint8] | str]
 ) -> str | None:
-    """Say why photos are missing in the page, and how to get them there; None if all are there."""
-    if not unseen:
+    """Explain why thumbnails are missing, and how to get them; None if there are all."""
+    missing = [path for path in paths if isinstance(pictures[path], str)]
+    if not missing:
         return None
-    number = f"{len(unseen):,} of the {photos:,} photos of this page cannot be shown"
-    if local_path(output) is not None and local_path(unseen[0]) is None:
+    message = f"{len(missing):,} of the {len(paths):,} photos on this page cannot be shown"
+    if local_path(output) is not None and local_path(missing[0]) is None:
         return (
-            f"{number}: they are elsewhere, such as {unseen[0]}, and these results are on the "
-            "machine that made the page. Copy the results to where the photos are and run "
-            "`pomona report` on them there."
+            f"{message}: they are stored elsewhere, such as {missing[0]}, and only the results are "
+            "on the machine that wrote this page. Copy the results to where the photos are, and "
+            "run `pomona report` on that copy."
         )
-    return f"{number}, such as {unseen[0]}: {found[unseen[0]]}."
+    return f"{message}, such as {missing[0]}: {pictures[missing[0]]}."
 
 
 def _sheets(labels: Sequence[str]) -> list[list[int]]:
-    """Choose photos of each class, evenly along its paths: neighbours there are near-twins."""
+    """Choose photos evenly along the paths of each class, where neighbours are near-duplicates."""
     rows: dict[str, list[int]] = {}
     for row, label in enumerate(labels):
         rows.setdefault(label, []).append(row)
@@ -199,9 +187,9 @@ def _sheets(labels: Sequence[str]) -> list[list[int]]:
     ]
 
 
-def _likeness(index: Index) -> dict[str, Any]:
+def _similarity(index: Index) -> dict[str, Any]:
     rows, distances = index.neighbours(NEIGHBOURS)
-    twins = duplicates([Vectors(index.paths, index.labels, index.units)], most=PAIRS_LISTED)
+    near = duplicates([Vectors(index.paths, index.labels, index.units)], most=PAIRS_LISTED)
     row_of = {path: row for row, path in enumerate(index.paths)}
     return {
         "neighbours": [
@@ -209,77 +197,84 @@ def _likeness(index: Index) -> dict[str, Any]:
             for row in _spread(index.labels, NEIGHBOURHOODS)
             if rows.shape[1]
         ],
-        "twins": {
+        "duplicates": {
             "pairs": [
                 [row_of[pair.path], row_of[pair.other], round(pair.distance, 4)]
-                for pair in twins.pairs
+                for pair in near.pairs
             ],
-            "found": twins.found,
+            "found": near.found,
             "threshold": DUPLICATE_DISTANCE,
         },
         "outliers": _outliers(distances),
-        "strangers": _strangers(index.labels, rows),
+        "label_errors": _label_errors(index.labels, rows),
     }
 
 
 def _near(rows: NDArray[np.int64], distances: NDArray[np.float32]) -> list[list[float]]:
-    return [[int(row), round(float(far), 4)] for row, far in zip(rows, distances)]
+    return [[int(row), round(float(distance), 4)] for row, distance in zip(rows, distances)]
 
 
 def _spread(labels: Sequence[str], number: int) -> list[int]:
-    """Choose photos of as many classes as possible: the middle one of some classes."""
+    """Choose one photo from each of `number` classes, spread evenly over all classes."""
     middles = [sheet[len(sheet) // 2] for sheet in _sheets(labels)]
     picks = np.unique(np.linspace(0, len(middles) - 1, number).astype(int))
     return [middles[at] for at in picks]
 
 
 def _outliers(distances: NDArray[np.float32]) -> list[list[float]]:
-    """Find the photos that are farthest from their nearest ones."""
+    """Find the photos with the largest mean distance from their nearest neighbours."""
     if not distances.shape[1]:
         return []
-    far = distances.mean(axis=1)
-    order = np.argsort(-far, kind="stable")[:OUTLIERS_LISTED]
-    return _near(order, far[order])
+    means = distances.mean(axis=1)
+    order = np.argsort(-means, kind="stable")[:OUTLIERS_LISTED]
+    return _near(order, means[order])
 
 
-def _strangers(labels: Sequence[str], rows: NDArray[np.int64]) -> list[list[int]]:
-    """Find photos whose nearest ones are mostly of one other class: photo, a like one, how many."""
-    found = []
+def _label_errors(labels: Sequence[str], rows: NDArray[np.int64]) -> list[list[int]]:
+    """Find photos most of whose nearest neighbours are of one other class.
+
+    Returns
+    -------
+    list
+        For each photo, its row, the row of its nearest neighbour of that class, and the number of
+        neighbours of that class.
+    """
+    suspects = []
     for row, near in enumerate(rows):
         others = [labels[other] for other in near if labels[other] != labels[row]]
         if others:
             label = max(set(others), key=lambda each: (others.count(each), each))
             votes = others.count(label)
             if 2 * votes > len(near):
-                like = next(int(other) for other in near if labels[other] == label)
-                found.append([row, like, votes])
-    return sorted(found, key=lambda each: -each[2])[:STRANGERS_LISTED]
+                nearest = next(int(other) for other in near if labels[other] == label)
+                suspects.append([row, nearest, votes])
+    return sorted(suspects, key=lambda each: -each[2])[:LABEL_ERRORS_LISTED]
 
 
 def _classifiers(results: Results) -> list[dict[str, Any]]:
-    """Read what `pomona train` measured, if it has been run."""
+    """Read the metrics of all classifiers that `pomona train` saved."""
     names = results.folders("classifier")
     metrics = [(name, results.read_json(f"classifier/{name}/metrics.json")) for name in names]
-    found = [{"name": name, **each} for name, each in metrics if each is not None]
-    for each in found:
+    trainings = [{"name": name, **each} for name, each in metrics if each is not None]
+    for each in trainings:
         if _is_outdated(each, results.summary):
             each["notes"] = [
-                "Trained before these results were what they are now, on other photos or with "
-                "another model: train it again.",
+                "Trained on earlier results, with other photos or another image model: train it "
+                "again.",
                 *each["notes"],
             ]
-    return found
+    return trainings
 
 
 def _is_outdated(training: dict[str, Any], summary: dict[str, Any]) -> bool:
-    """Whether a run has changed the photos or the model since a classifier learned from them."""
+    """Whether the photos or the image model have changed since a classifier was trained."""
     photos = training["photos"] + training["left_out"]
     model = training["image_model"].get("sha256")
     return bool(photos != summary["photos"] or model != summary["model"]["sha256"])
 
 
 def _columns(points: NDArray[np.float32]) -> list[list[float]]:
-    """Write coordinates short, a list for each axis: 4 digits are finer than a screen."""
+    """Round coordinates to 4 digits, finer than a screen, and return one list per axis."""
     scale = max(float(np.abs(points).max()), float(np.finfo(np.float32).tiny))
     digits = int(4 - np.floor(np.log10(scale)))
     return [[round(float(value), digits) for value in column] for column in points.T]

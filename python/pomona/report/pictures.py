@@ -1,4 +1,4 @@
-"""The page's pictures as PNG files, for slides and mails."""
+"""The figures of a report as PNG files, for slides and mails."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from pomona.report.content import Content
 
-#: What there is of pictures; `draw` leaves some out.
+#: All names; `draw` omits empty figures.
 NAMES = (
     *("classes.png", "photos.png", "variance.png", "pca.png", "tsne.png", "tsne_3d.png"),
     *("neighbours.png", "near_duplicates.png", "outliers.png", "other_classes.png"),
@@ -22,12 +22,12 @@ NAMES = (
 
 
 def draw(content: Content) -> dict[str, bytes]:
-    """Draw what the page shows; a picture of nothing is left out.
+    """Draw the figures that are not empty.
 
     Returns
     -------
     dict
-        The content of each PNG file, by its name.
+        The content of each PNG file, by name.
     """
     sample, summary = content.sample, content.data["summary"]
     chosen = [row for sheet in content.data["sheets"] for row in sheet]
@@ -42,27 +42,27 @@ def draw(content: Content) -> dict[str, bytes]:
     if sample.pca.shape[1] > 1:
         figures["pca.png"] = plots.components_scatter(sample.pca[:, :2], sample.labels)
     if content.flat is not None:
-        figures["tsne.png"] = _map(plots.components_scatter(content.flat, sample.labels))
+        figures["tsne.png"] = _without_axes(plots.components_scatter(content.flat, sample.labels))
     if content.solid is not None:
-        figures["tsne_3d.png"] = _map(plots.space_scatter(content.solid, sample.labels))
-    figures.update(_likeness(content))
+        figures["tsne_3d.png"] = _without_axes(plots.space_scatter(content.solid, sample.labels))
+    figures.update(_similarity(content))
     for each in content.data["classifiers"]:
         figures.update(_confusion(each))
     with warnings.catch_warnings():
-        # matplotlib's font lacks some scripts; the page has the browser's.
+        # matplotlib's font lacks some scripts.
         warnings.filterwarnings("ignore", r"Glyph .* missing from", UserWarning)
         return {name: plots.to_png(figure) for name, figure in figures.items()}
 
 
-def _map(figure: Figure) -> Figure:
-    """Take from a scatter what t-SNE's axes do not have: a meaning."""
+def _without_axes(figure: Figure) -> Figure:
+    """Remove the axis labels from a t-SNE map, whose axes have no meaning."""
     figure.axes[0].set(xlabel="", ylabel="", xticks=[], yticks=[])
     titled = next(axes for axes in figure.axes if axes.get_title(loc="left"))
-    titled.set_title("Photos that look alike are close (t-SNE)", loc="left", fontsize=11)
+    titled.set_title("Similar photos are close (t-SNE)", loc="left", fontsize=11)
     return figure
 
 
-def _likeness(content: Content) -> dict[str, Figure]:
+def _similarity(content: Content) -> dict[str, Figure]:
     labels, data = content.sample.labels, content.data
     files = [path.rpartition("/")[2] for path in content.sample.paths]
 
@@ -74,15 +74,15 @@ def _likeness(content: Content) -> dict[str, Figure]:
             labels[one] if labels[one] == labels[two] else between.join([labels[one], labels[two]])
         )
 
-    pairs = data["twins"]["pairs"]
+    pairs = data["duplicates"]["pairs"]
     pictures: dict[str, tuple[str, Sequence[tuple[str, Sequence[tuple[bytes, str]]]]]] = {
         "neighbours.png": (
-            "Each photo, and those nearest to it with their distances",
+            "Photos with their nearest neighbours and distances",
             [
                 (
                     labels[each["photo"]],
                     [
-                        photo(each["photo"], "this one"),
+                        photo(each["photo"], "this photo"),
                         *(photo(row, f"{far:.3f} {labels[row]}") for row, far in each["near"]),
                     ],
                 )
@@ -90,7 +90,7 @@ def _likeness(content: Content) -> dict[str, Figure]:
             ],
         ),
         "near_duplicates.png": (
-            f"The {len(pairs):,} closest of {data['twins']['found']:,} near-duplicates",
+            f"The {len(pairs):,} closest of {data['duplicates']['found']:,} near-duplicates",
             [
                 (
                     f"{far:.4f} {names(one, two, ' and ')}",
@@ -100,17 +100,17 @@ def _likeness(content: Content) -> dict[str, Figure]:
             ],
         ),
         "outliers.png": (
-            "Photos unlike all others, and their mean distance from the nearest ones",
+            "Outliers, with their mean distance from their nearest neighbours",
             [
                 (labels[row], [photo(row, f"{far:.3f} {files[row]}")])
                 for row, far in data["outliers"]
             ],
         ),
         "other_classes.png": (
-            "Photos that look like another class: left the photo, right one of that class",
+            "Possible label errors: the photo, and its neighbour of another class",
             [
                 (names(row, like, " like "), [photo(row, files[row]), photo(like, files[like])])
-                for row, like, _ in data["strangers"]
+                for row, like, _ in data["label_errors"]
             ],
         ),
     }
@@ -124,10 +124,10 @@ def _likeness(content: Content) -> dict[str, Figure]:
 def _confusion(training: dict[str, Any]) -> dict[str, Figure]:
     return {
         f"confusion_{training['name']}_{name}.png": plots.confusion_matrix(
-            found["confusion"],
-            [each["label"] for each in found["classes"]],
-            f"{training['classifier']}, {name} hold-out: {found['accuracy']:.2%} right",
+            metrics["confusion"],
+            [each["label"] for each in metrics["classes"]],
+            f"{training['classifier']}, {name} hold-out: accuracy {metrics['accuracy']:.2%}",
         )
-        for name, found in training["holdouts"].items()
-        if found is not None
+        for name, metrics in training["holdouts"].items()
+        if metrics is not None
     }

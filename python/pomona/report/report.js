@@ -1,32 +1,33 @@
 /* Draws the report from the JSON in #data, which pomona/report/content.py collects.
  *
  * summary, curve, classes[{label, photos, errors}], sample{photos, of, seed}
- * photos{path[], label[] (rows of classes), thumbnail[] (base64 of JPEGs; empty where there is none)}
- * unseen: why there is none, and what to do about it, or null
- * maps{pca, flat, solid}: a list for each axis, or null
+ * photos{path[], label[] (indices of classes), thumbnail[] (JPEGs in base64, or empty)}
+ * missing: why thumbnails are empty and how to get them, or null
+ * maps{pca, flat, solid}: one list per axis, or null
  * broken[[path, label, reason]], sheets[[photo]], neighbours[{photo, near[[photo, distance]]}]
- * twins{pairs[[photo, photo, distance]], found, threshold}, outliers[[photo, distance]]
- * strangers[[photo, the nearest of the other class, votes]], classifiers[…]
+ * duplicates{pairs[[photo, photo, distance]], found, threshold}, outliers[[photo, distance]]
+ * label_errors[[photo, nearest neighbour of the other class, votes]], classifiers[…]
+ * A photo is an index of photos.
  *
- * Names and paths reach the page as text only (textContent): they are other people's.
+ * Names and paths are untrusted, so they reach the page only as text (textContent).
  */
 "use strict";
 (() => {
   const data = JSON.parse(document.getElementById("data").textContent);
   const { photos, classes, summary } = data;
 
-  // Okabe and Ito's palette for all kinds of colour vision, without black and yellow. Shapes and
-  // colours take turns, 6 by 7, so that neighbours in the list differ in both.
+  // The palette of Okabe and Ito for all kinds of colour vision, without black and yellow. With 6
+  // colours and 7 shapes, neighbours in the legend differ in both.
   const COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00"];
-  // The crosses of scatter3d are letters, which not every machine has; these shapes all have.
+  // scatter3d draws crosses as letters, for which fonts may be missing; it draws these as shapes.
   const SHAPES = ["circle", "square", "diamond", "cross", "circle-open", "square-open", "diamond-open"];
-  const KEYS_PAN = 0.15; // of the map, a key press
+  const KEYS_PAN = 0.15; // share of the map per key press
   const KEYS_TURN = 0.2; // radians
   const ZOOM = 1.25;
-  const MANY = 1500; // photos from which marks are smaller
+  const MANY = 1500; // from this many photos on, markers are smaller
 
-  const MIXED_LISTED = 20;
-  const TALL = 24; // classes from which the contact sheet scrolls in a frame of its own
+  const CONFUSIONS_LISTED = 20;
+  const TALL = 24; // from this many classes on, the contact sheet scrolls in its own frame
 
   const colourOf = (row) => COLOURS[row % COLOURS.length];
   const shapeOf = (row) => SHAPES[row % SHAPES.length];
@@ -72,7 +73,7 @@
   // Headline
 
   const STAGES = { list: "Listing the photos", features: "Computing features", pca: "Fitting the PCA",
-    projection: "Applying the PCA", model: "Saving the PCA" };
+    projection: "Projecting onto the PCA", model: "Saving the PCA" };
 
   function headline() {
     const labelled = classes.length;
@@ -82,20 +83,20 @@
     const facts = [
       ["Photos", summary.photos.toLocaleString("en")],
       ["Classes", labelled.toLocaleString("en")],
-      ["Cannot be read", summary.errors.toLocaleString("en")],
+      ["Unreadable photos", summary.errors.toLocaleString("en")],
       ["Model", summary.model.name],
-      ["Numbers a photo", `${summary.dim.toLocaleString("en")}, summed up in ${summary.k.toLocaleString("en")}`],
-      ["Speed", summary.featurized ? `${summary.images_per_second.toLocaleString("en")} photos a second` : "nothing new to do"],
+      ["Features per photo", `${summary.dim.toLocaleString("en")}, reduced to ${summary.k.toLocaleString("en")} components`],
+      ["Speed", summary.featurized ? `${summary.images_per_second.toLocaleString("en")} photos/s` : "no new photos"],
       ...Object.entries(summary.seconds).map(([stage, took]) => [STAGES[stage] ?? `Time: ${stage}`, `${took.toFixed(1)} s`]),
     ];
     byId("facts").append(...facts.map(([name, value]) =>
       element("div", {}, element("dt", { text: name }), element("dd", { text: value }))));
     const versions = Object.entries(summary.versions).map(([name, version]) => `${name} ${version}`);
     byId("footer").textContent = `Run finished ${summary.finished}. Model ${summary.model.name}, sha256 `
-      + `${summary.model.sha256}. ${versions.join(", ")}. Pictures: sample with seed ${data.sample.seed}.`;
+      + `${summary.model.sha256}. ${versions.join(", ")}. Sample drawn with seed ${data.sample.seed}.`;
   }
 
-  // Classes, photos, broken photos
+  // Classes, photos, unreadable photos
 
   function balance() {
     const most = Math.max(...classes.map((each) => each.photos));
@@ -111,8 +112,8 @@
   }
 
   function sheets() {
-    byId("unseen").textContent = data.unseen ?? "";
-    byId("unseen").hidden = !data.unseen;
+    byId("missing").textContent = data.missing ?? "";
+    byId("missing").hidden = !data.missing;
     if (data.sheets.length > TALL) byId("sheets").className = "tall";
     byId("sheets").append(...data.sheets.map((rows) => {
       const row = photos.label[rows[0]];
@@ -125,16 +126,16 @@
   function broken() {
     const list = byId("broken-list");
     if (!summary.errors) {
-      byId("broken-lead").textContent = "None: every photo was read.";
+      byId("broken-lead").textContent = "None: all photos could be read.";
       list.remove();
       return;
     }
     const rest = summary.errors - data.broken.length;
     byId("broken-lead").textContent =
-      `${count(summary.errors, "photo")} could not be read and ${summary.errors === 1 ? "is" : "are"} missing from everything below. `
-      + "A photo that was cut off while it was copied only needs to be copied again."
-      + (rest > 0 ? ` The first ${data.broken.length} are listed; the features' column “error” has them all.` : "");
-    list.append(table(["Photo", "Why"], data.broken.map(([path, , reason]) => [path, reason])));
+      `${count(summary.errors, "photo")} could not be read and ${summary.errors === 1 ? "is" : "are"} missing from the sections below. `
+      + "If a photo was truncated in a transfer, copy it again."
+      + (rest > 0 ? ` The first ${data.broken.length} are listed; the column “error” of the features has all of them.` : "");
+    list.append(table(["Photo", "Error"], data.broken.map(([path, , reason]) => [path, reason])));
   }
 
   // The variance curve
@@ -150,23 +151,23 @@
     const k = summary.k;
     const kept = data.curve[k - 1];
     byId("variance-lead").textContent =
-      `The model describes each photo by ${summary.dim.toLocaleString("en")} numbers, many of which say the same. `
-      + `${count(k, "number")} made from them keep ${percent(kept)} of the differences between the photos.`;
+      `The model describes each photo by ${summary.dim.toLocaleString("en")} features, many of which are correlated. `
+      + `${count(k, "principal component")} ${k === 1 ? "explains" : "explain"} ${percent(kept)} of their variance.`;
     const colours = theme();
     const end = Math.min(data.curve.length, Math.max(k * 2, 10));
     const x = data.curve.slice(0, end).map((_, at) => at + 1);
     const axis = { color: colours.muted, gridcolor: colours.line, zeroline: false, fixedrange: true };
     Plotly.react("curve", [
       { x, y: data.curve.slice(0, end), mode: "lines", line: { color: colours.accent, width: 3 }, name: "",
-        hovertemplate: "%{x} numbers keep %{y:.1%}<extra></extra>" },
+        hovertemplate: "%{x} components: %{y:.1%}<extra></extra>" },
       { x: [k], y: [kept], mode: "markers+text", marker: { color: colours.warm, size: 12, symbol: "diamond" },
-        text: [`chosen: ${k.toLocaleString("en")} keep ${percent(kept)}`], textposition: "bottom right",
+        text: [`${count(k, "component")}: ${percent(kept)}`], textposition: "bottom right",
         textfont: { color: colours.warm, size: 14 }, hoverinfo: "skip", cliponaxis: false },
     ], {
       paper_bgcolor: colours.ground, plot_bgcolor: colours.ground, showlegend: false,
       font: { color: colours.ink }, margin: { l: 60, r: 20, t: 10, b: 50 },
-      xaxis: { ...axis, title: { text: "numbers kept (components)" }, range: [0, end * 1.02] },
-      yaxis: { ...axis, title: { text: "differences kept" }, tickformat: ".0%", range: [0, 1.04] },
+      xaxis: { ...axis, title: { text: "components" }, range: [0, end * 1.02] },
+      yaxis: { ...axis, title: { text: "explained variance" }, tickformat: ".0%", range: [0, 1.04] },
       shapes: [{ type: "line", x0: k, x1: k, y0: 0, y1: kept, line: { color: colours.warm, width: 1.5, dash: "dash" } }],
     }, { displayModeBar: false, responsive: true });
   }
@@ -177,7 +178,7 @@
     const context = document.createElement("canvas").getContext("webgl");
     return Boolean(context);
   })();
-  const ticked = new Set(); // rows of classes; none ticked shows all
+  const ticked = new Set(); // indices of classes; if empty, all are shown
   const isShown = (row) => !ticked.size || ticked.has(photos.label[row]);
   const maps = [];
 
@@ -190,12 +191,12 @@
       this.current = null;
       if (!this.points || (this.solid && !webgl)) {
         box.style.height = "auto";
-        box.append(nothing(this.points ? "This browser has no WebGL, which turning marks in space needs."
-          : "There are too few photos, or too few components, for this map."));
+        box.append(nothing(this.points ? "This map needs WebGL, which this browser does not provide."
+          : "There are too few photos or components for this map."));
         return;
       }
       this.draw = element("div", { class: "draw", tabindex: "0", role: "application", "aria-describedby": "keys",
-        "aria-label": `Map of ${count(photos.path.length, "photo")}, ${this.solid ? "in space" : "flat"}` });
+        "aria-label": `Map of ${count(photos.path.length, "photo")}, ${this.solid ? "three dimensions" : "two dimensions"}` });
       this.names = element("div", { class: "names", "aria-hidden": "true" });
       this.tip = element("div", { class: "tip", "aria-live": "polite" });
       this.tip.hidden = true;
@@ -284,7 +285,7 @@
         members.get(label).push(row);
       });
       return [...members].sort((one, two) => two[1].length - one[1].length || one[0] - two[0])
-        .map(([label, rows]) => [label, this.points.map((axis) => middle(rows.map((row) => axis[row])))]);
+        .map(([label, rows]) => [label, this.points.map((axis) => median(rows.map((row) => axis[row])))]);
     }
 
     /* Put the classes' names at their middles, each where it covers no other. */
@@ -387,7 +388,7 @@
     }
   }
 
-  // Where a name may stand, around the middle of its class: sideways in its own widths, down in pixels.
+  // Positions of a name around the median of its class: horizontally in its widths, vertically in pixels.
   const SPOTS = [[0, 0], [0, -18], [0, 18], [1, 0], [-1, 0], [0, -36], [0, 36], [1, -18], [-1, 18], [1, 18], [-1, -18], [0, 54], [0, -54]];
   const pen = document.createElement("canvas").getContext("2d");
 
@@ -396,7 +397,7 @@
     return pen.measureText(text).width;
   }
 
-  function middle(values) {
+  function median(values) {
     const sorted = values.sort((one, two) => one - two);
     return sorted[Math.floor(sorted.length / 2)];
   }
@@ -456,7 +457,7 @@
   function showing() {
     byId("showing").textContent = ticked.size
       ? `Showing ${ticked.size} of ${count(classes.length, "class")}`
-      : `Showing all: tick classes to see only those`;
+      : `Showing all classes: select some to show only these`;
   }
 
   function refilter() {
@@ -467,75 +468,79 @@
     }
   }
 
-  // Likeness
+  // Similar photos and photos to check
 
-  function alike() {
-    const far = (distance) => distance.toFixed(3);
+  function similar() {
+    const three = (distance) => distance.toFixed(3);
     byId("neighbours").append(...(data.neighbours.length ? data.neighbours.map(({ photo: row, near }) =>
       element("div", { class: "row" }, photo(row, [element("b", { text: labelOf(row) })]),
-        element("div", { class: "strip" }, ...near.map(([other, distance]) => photo(other, `${labelOf(other)}, ${far(distance)}`)))))
+        element("div", { class: "strip" }, ...near.map(([other, distance]) => photo(other, `${labelOf(other)}, ${three(distance)}`)))))
       : [nothing("There is only one photo.")]));
-    const { pairs, found, threshold } = data.twins;
-    byId("twins-lead").textContent = found
-      ? `${count(found, "pair")} of photos in the sample ${found === 1 ? "is" : "are"} closer than ${threshold}: the same shot twice, or neighbouring `
-        + `shots of one fruit. If one of a pair is used to teach and the other to test, the test is too easy.`
-        + (found > pairs.length ? ` The ${pairs.length} closest are shown.` : "")
+    const { pairs, found, threshold } = data.duplicates;
+    byId("duplicates-lead").textContent = found
+      ? `${count(found, "pair")} of photos in the sample ${found === 1 ? "is" : "are"} closer than ${threshold}: copies, or neighbouring `
+        + `shots of one object. A test is too easy if one photo of a pair is used for training and the other for testing.`
+        + (found > pairs.length ? ` The ${pairs.length} closest pairs are shown.` : "")
       : `No two photos in the sample are closer than ${threshold}.`;
-    byId("twins").append(...pairs.map(([one, two, distance]) => element("div", { class: "pair" }, photo(one, fileOf(one)), photo(two, fileOf(two)),
+    byId("duplicates").append(...pairs.map(([one, two, distance]) => element("div", { class: "pair" }, photo(one, fileOf(one)), photo(two, fileOf(two)),
       element("p", { text: `${labelOf(one)}${labelOf(one) === labelOf(two) ? "" : ` and ${labelOf(two)}`}; distance ${distance.toFixed(4)}` }))));
-    byId("outliers").append(...data.outliers.map(([row, distance]) => photo(row, [element("b", { text: labelOf(row) }), `, ${fileOf(row)}, ${far(distance)}`])));
-    byId("strangers-lead").textContent = data.strangers.length
-      ? "Left, a photo; right, the nearest photo of the class that most of its neighbours have. Either the two fruits look alike, or the label is wrong."
-      : "None: every photo's nearest ones are mostly of its own class.";
-    byId("strangers").append(...data.strangers.map(([row, like]) => element("div", { class: "pair" },
-      photo(row, fileOf(row)), photo(like, fileOf(like)), element("p", { text: `${labelOf(row)}, but looks like ${labelOf(like)}` }))));
+    byId("outliers").append(...data.outliers.map(([row, distance]) => photo(row, [element("b", { text: labelOf(row) }), `, ${fileOf(row)}, ${three(distance)}`])));
+    byId("label-errors-lead").textContent = data.label_errors.length
+      ? "Most nearest neighbours of the photo on the left are of another class; the nearest one is on the right. Either the two classes "
+        + "are similar, or the label is wrong."
+      : "None: the nearest neighbours of every photo are mostly of its own class.";
+    byId("label-errors").append(...data.label_errors.map(([row, like]) => element("div", { class: "pair" },
+      photo(row, fileOf(row)), photo(like, fileOf(like)), element("p", { text: `Labelled ${labelOf(row)}, but similar to ${labelOf(like)}` }))));
   }
 
   // Classifiers
 
-  const HOLDOUTS = { random: "photos drawn at random", blocked: "whole ranges of views" };
+  const HOLDOUTS = { random: "random photos", blocked: "ranges of views or groups" };
   const KINDS = { logistic: "Logistic regression", svm: "Support vector machine", forest: "Random forest" };
-  const markup = (text) => text.replace(/&/g, "&amp;").replace(/</g, "&lt;"); // for plotly.js, which reads tags
+  const markup = (text) => text.replace(/&/g, "&amp;").replace(/</g, "&lt;"); // plotly.js interprets tags
   const share = (value) => (value === null ? "–" : percent(value));
 
   function classifiers() {
     if (!data.classifiers.length) return;
     byId("classifiers").hidden = false;
-    const tests = data.classifiers.flatMap((each) => Object.entries(each.holdouts)
-      .filter(([, found]) => found).map(([name, found]) => ({ each, name, found })));
-    byId("scores").append(table(["Classifier", "It sees", "Kept back", "Learned from", "Tested with", "Right", "Right, each class alike (macro F1)"],
-      tests.map(({ each, name, found }) => [KINDS[each.classifier] ?? each.classifier,
-        `${each.dimensions.toLocaleString("en")} numbers (${each.features})`, HOLDOUTS[name] ?? name, found.train, found.test,
-        percent(found.accuracy), percent(found.macro_f1)])));
-    for (const { each, name, found } of tests) {
+    const tests = data.classifiers.flatMap((training) => Object.entries(training.holdouts)
+      .filter(([, metrics]) => metrics).map(([name, metrics]) => ({ training, name, metrics })));
+    const kind = (training) => KINDS[training.classifier] ?? training.classifier;
+    byId("scores").append(table(["Classifier", "Input", "Test on", "Training photos", "Test photos", "Accuracy", "Macro F1"],
+      tests.map(({ training, name, metrics }) => [kind(training),
+        `${training.dimensions.toLocaleString("en")} ${training.features === "pca" ? "components" : "features"}`, HOLDOUTS[name] ?? name,
+        metrics.train, metrics.test, percent(metrics.accuracy), percent(metrics.macro_f1)])));
+    for (const { training, name, metrics } of tests) {
       const box = element("details", { class: "test" }, element("summary", {
-        text: `${KINDS[each.classifier] ?? each.classifier}, ${HOLDOUTS[name] ?? name}: ${percent(found.accuracy)} right` }));
-      box.addEventListener("toggle", () => { if (box.open && box.childElementCount === 1) detail(box, each, found); });
+        text: `${kind(training)}, ${HOLDOUTS[name] ?? name}: accuracy ${percent(metrics.accuracy)}` }));
+      box.addEventListener("toggle", () => { if (box.open && box.childElementCount === 1) detail(box, training, metrics); });
       byId("tests").append(box);
     }
     byId("tests").firstElementChild.open = true;
   }
 
-  function detail(box, each, found) {
-    const names = found.classes.map((one) => one.label || "(no label)");
-    for (const note of [found.how, ...found.notes, ...each.notes]) box.append(element("p", { class: "note", text: note }));
-    const mixed = found.confusion.flatMap((row, is) => row.map((n, taken) => ({ is, taken, n })))
-      .filter(({ is, taken, n }) => n && is !== taken).sort((one, two) => two.n - one.n);
-    box.append(element("h3", { text: "What it mixes up" }), mixed.length
-      ? table(["It is", "It was taken for", "Photos"], mixed.slice(0, MIXED_LISTED).map(({ is, taken, n }) => [names[is], names[taken], n]))
-      : nothing("Nothing: every photo of the test was named right."));
-    if (mixed.length > MIXED_LISTED) box.append(element("p", { class: "note", text: `And ${mixed.length - MIXED_LISTED} more kinds of mistakes, all in the picture below.` }));
-    box.append(element("h3", { text: "Every class against every other (confusion matrix)" }),
-      element("p", { text: "A row is what the photos show, a column what they were taken for. Blue on the diagonal is right; orange is mixed up." }));
-    const frame = element("div", { class: "matrix", tabindex: "0", role: "img", "aria-label": "Confusion matrix; the mix-ups are listed in words above it" });
+  function detail(box, training, metrics) {
+    const names = metrics.classes.map((each) => each.label || "(no label)");
+    for (const note of [metrics.how, ...metrics.notes, ...training.notes]) box.append(element("p", { class: "note", text: note }));
+    const confused = metrics.confusion.flatMap((row, is) => row.map((n, predicted) => ({ is, predicted, n })))
+      .filter(({ is, predicted, n }) => n && is !== predicted).sort((one, two) => two.n - one.n);
+    box.append(element("h3", { text: "Most frequent confusions" }), confused.length
+      ? table(["Class", "Predicted as", "Photos"], confused.slice(0, CONFUSIONS_LISTED).map(({ is, predicted, n }) => [names[is], names[predicted], n]))
+      : nothing("None: every test photo was classified correctly."));
+    if (confused.length > CONFUSIONS_LISTED) {
+      box.append(element("p", { class: "note", text: `And ${confused.length - CONFUSIONS_LISTED} more, all in the matrix below.` }));
+    }
+    box.append(element("h3", { text: "Confusion matrix" }),
+      element("p", { text: "Rows are the true classes, columns the predicted ones. Correct predictions, on the diagonal, are blue; errors are orange." }));
+    const frame = element("div", { class: "matrix", tabindex: "0", role: "img", "aria-label": "Confusion matrix; the table above lists the confusions" });
     const plot = element("div");
     frame.append(plot);
     box.append(frame);
-    matrix(plot, names, found.confusion);
-    box.append(element("h3", { text: "Class by class" }),
-      element("p", { text: "Found: of the photos of this class, how many were named so. True: of the photos named so, how many were." }),
-      element("div", { class: "scroll", tabindex: "0" }, table(["Class", "Found", "True", "F1", "Tested", "Learned from"], found.classes.map((one, at) =>
-        [names[at], share(one.recall), share(one.precision), share(one.f1), one.support, one.trained]))));
+    matrix(plot, names, metrics.confusion);
+    box.append(element("h3", { text: "Metrics per class" }),
+      element("p", { text: "Recall: share of the photos of the class that were predicted as such. Precision: share of the photos predicted as the class that belong to it." }),
+      element("div", { class: "scroll", tabindex: "0" }, table(["Class", "Recall", "Precision", "F1", "Test photos", "Training photos"], metrics.classes.map((each, at) =>
+        [names[at], share(each.recall), share(each.precision), share(each.f1), each.support, each.trained]))));
   }
 
   function matrix(plot, names, confusion) {
@@ -549,8 +554,8 @@
       fixedrange: true, ticks: "", range: [-0.5, names.length - 0.5], automargin: false };
     Plotly.newPlot(plot, [{ type: "heatmap", x: at, y: at, zmin: -1, zmax: 1, showscale: false, xgap: 1, ygap: 1,
       colorscale: [[0, colours.warm], [0.5, colours.panel], [1, colours.accent]],
-      z: confusion.map((row, is) => row.map((n, taken) => (n && total[is] ? ((is === taken ? 1 : -1) * (0.25 + 0.75 * n / total[is])) : 0))),
-      text: confusion.map((row, is) => row.map((n, taken) => `${n} of ${total[is]} photos of ${markup(names[is])}<br>taken for ${markup(names[taken])}`)),
+      z: confusion.map((row, is) => row.map((n, predicted) => (n && total[is] ? ((is === predicted ? 1 : -1) * (0.25 + 0.75 * n / total[is])) : 0))),
+      text: confusion.map((row, is) => row.map((n, predicted) => `${n} of ${total[is]} photos of ${markup(names[is])}<br>predicted as ${markup(names[predicted])}`)),
       hovertemplate: "%{text}<extra></extra>" }], {
       width: names.length * cell + room + 10, height: names.length * cell + room + 10, margin: { l: room, t: room, r: 10, b: 10 },
       paper_bgcolor: colours.ground, plot_bgcolor: colours.ground, font: { color: colours.ink },
@@ -563,9 +568,9 @@
   sheets();
   broken();
   byId("sampled").textContent = data.sample.photos < data.sample.of
-    ? `A sample of ${count(data.sample.photos, "photo")} of ${data.sample.of.toLocaleString("en")}: each class by its share.`
-    : `All ${count(data.sample.photos, "photo")} that can be read.`;
-  alike();
+    ? `A sample of ${count(data.sample.photos, "photo")} of ${data.sample.of.toLocaleString("en")}, in proportion to the classes.`
+    : `All ${count(data.sample.photos, "readable photo")}.`;
+  similar();
   classifiers();
   legend();
   curve();

@@ -99,13 +99,7 @@ class Results(ABC):
 
     @abstractmethod
     def choose(self, quotas: dict[str, int], seed: int) -> list[str]:
-        """Choose as many readable photos of each label as its quota, those with the lowest `draw`.
-
-        Returns
-        -------
-        list of str
-            Their paths.
-        """
+        """Return the paths of each label's quota of readable photos, those with lowest `draw`."""
 
     @abstractmethod
     def vectors(
@@ -127,13 +121,7 @@ class Results(ABC):
 
     @abstractmethod
     def photo(self, path: str) -> bytes:
-        """Read the file of a photo.
-
-        Raises
-        ------
-        OSError
-            It cannot be read.
-        """
+        """Read the file of a photo; raises OSError if that fails."""
 
     @abstractmethod
     def thumbnails(self, paths: Sequence[str], side: int) -> dict[str, NDArray[np.uint8] | str]:
@@ -144,12 +132,7 @@ class Results(ABC):
 
         Classes are represented in proportion, with at least `LEAST_PER_CLASS` photos each. A seed
         draws the same photos from a local copy as from the original, and mostly the same photos
-        after others were added.
-
-        Raises
-        ------
-        ValueError
-            No photo has both features and components.
+        after others were added. Raises ValueError if no photo has both features and components.
         """
         readable = [(each.label, each.photos - each.errors) for each in self.classes()]
         quotas = shares([number for _, number in readable], size)

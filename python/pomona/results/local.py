@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Iterator, Sequence
 
+from pomona._optional import require
 from pomona._output import atomic_file
 from pomona.results.base import ClassCount, Results, draw
 from pomona.results.format import STATE_FOLDER, finished_set
@@ -48,7 +49,7 @@ class LocalResults(Results):
         if path is None:
             raise ValueError(f"{folder} is not on this machine; reading it needs Spark")
         self._home = path
-        _require_pyarrow()
+        _parquet()
         super().__init__(folder)
 
     def read_json(self, name: str) -> Any | None:
@@ -144,11 +145,9 @@ class LocalResults(Results):
             return error.strerror or str(error)
 
     def _batches(self, name: str, columns: list[str]) -> Iterator[pa.RecordBatch]:
-        import pyarrow.parquet as pq
-
         for path in self._files(name):
             with path.open("rb") as file:
-                yield from pq.ParquetFile(file).iter_batches(BLOCK_ROWS, columns=columns)
+                yield from _parquet().ParquetFile(file).iter_batches(BLOCK_ROWS, columns=columns)
 
     def _files(self, name: str) -> list[Path]:
         """List the Parquet files of a table; of a feature set, those of the finished set."""
@@ -184,10 +183,5 @@ def _texts(column: pa.Array) -> list[str]:
     return [text or "" for text in column.to_pylist()]
 
 
-def _require_pyarrow() -> None:
-    try:
-        import pyarrow.parquet  # noqa: F401
-    except ImportError as error:
-        raise ImportError(
-            "reading Parquet needs pyarrow: pip install 'pomona[spark]'", name="pyarrow"
-        ) from error
+def _parquet() -> Any:
+    return require("pyarrow.parquet", "spark", "reading Parquet")

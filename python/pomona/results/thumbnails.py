@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from pomona._errors import ImageError
 from pomona._native import load_image
+from pomona._optional import require
 
 if TYPE_CHECKING:
     import numpy as np
@@ -48,22 +49,10 @@ def thumbnail(content: bytes, side: int, *, enlarge: bool = False) -> NDArray[np
 
 
 def jpeg(pixels: NDArray[np.uint8] | str) -> bytes | None:
-    """Encode the result of `thumbnail` as JPEG; None for a photo that cannot be decoded.
-
-    Raises
-    ------
-    ImportError
-        Pillow is missing.
-    """
+    """Encode the result of `thumbnail` as JPEG; None for a photo that cannot be decoded."""
     if isinstance(pixels, str):
         return None
-    try:
-        from PIL import Image
-    except ImportError as error:
-        raise ImportError(
-            f"thumbnails need {error.name}: pip install 'pomona[report]'", name=error.name
-        ) from error
-
+    image = require("PIL.Image", "report", "a thumbnail").fromarray(pixels)
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "JPEG", quality=THUMBNAIL_QUALITY, optimize=True)
+    image.save(buffer, "JPEG", quality=THUMBNAIL_QUALITY, optimize=True)
     return buffer.getvalue()

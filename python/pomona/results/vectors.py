@@ -37,23 +37,9 @@ class Vectors(NamedTuple):
 def blocks_of(
     paths: list[str], labels: list[str], lists: pa.ListArray, wanted: set[str] | None = None
 ) -> Iterator[Vectors]:
-    """Split a batch into blocks of rows that have a finite vector.
+    """Split a batch into blocks of rows that have a finite vector, and one of the `wanted` paths.
 
     The numbers stay in Arrow and numpy buffers; none becomes a Python object.
-
-    Parameters
-    ----------
-    paths, labels
-        One for each row of the batch.
-    lists
-        The vectors, null where a photo has none.
-    wanted
-        Keep only photos with these paths.
-
-    Raises
-    ------
-    ValueError
-        The vectors differ in length.
     """
     keep = lists.is_valid().to_numpy(zero_copy_only=False)
     if wanted is not None:

@@ -38,11 +38,6 @@ class SparkResults(Results):
         The session whose settings and credentials are used.
     uri
         The folder.
-
-    Raises
-    ------
-    FileNotFoundError
-        The folder holds no finished run.
     """
 
     def __init__(self, spark: SparkSession, uri: str) -> None:

@@ -1,4 +1,4 @@
-"""Rows of a DataFrame of photos as a table with thumbnails, for notebooks."""
+"""Show rows of a DataFrame of photos as a table with thumbnails, in notebooks."""
 
 from __future__ import annotations
 
@@ -18,32 +18,32 @@ from pomona.spark.results import thumbnails
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, Row
 
-#: Numbers of an array, and entries of a map, that a cell shows.
+#: Items of an array or a map shown in a cell.
 _SHOWN = 3
 
-#: Decimals: beyond them, distances and probabilities are noise.
+#: Decimals shown. Further digits of distances and probabilities are noise.
 _DECIMALS = 6
 
-#: Characters of a cell: of a table of text, whose lines should not be too long, and of HTML.
+#: Maximum characters per cell, in a text table and in HTML.
 _TEXT_WIDTH = 40
 _HTML_WIDTH = 200
 
 
 @dataclass(frozen=True, repr=False)
 class PhotoTable:
-    """Some photos and what is known of them: a table with thumbnails in Jupyter, else of text.
+    """A table of photos, with thumbnails in Jupyter and as plain text elsewhere.
 
     Attributes
     ----------
     rows
-        The rows that are shown, without columns of bytes.
+        The rows shown, without binary columns.
     thumbnails
         A JPEG file for each row, at most `THUMBNAIL_SIDE` pixels a side; empty where the photo
         cannot be read. `pomona.plots.contact_sheet` accepts them.
     reasons
-        Why a photo cannot be read, None for one that can.
+        For each row, why its photo cannot be read; None if it can.
     more
-        Whether the DataFrame has more rows than these.
+        Whether the DataFrame has further rows.
     """
 
     rows: list[Row]
@@ -82,34 +82,35 @@ class PhotoTable:
 
     def _caption(self) -> str:
         photos = f"{len(self.rows):,} photo{'' if len(self.rows) == 1 else 's'}"
-        return f"the first {photos} of more" if self.more else photos
+        return f"the first {photos}; there are more" if self.more else photos
 
 
 def show_photos(photos: DataFrame, n: int = 20) -> PhotoTable:
     """Show the first rows of a DataFrame of photos, with thumbnails.
 
-    In Jupyter, what this returns is displayed as a table with a thumbnail in each row. Printed, or
-    where HTML is not displayed (sparkmagic), it is a table of text; there, give its ``thumbnails``
-    to `pomona.plots.contact_sheet`. Only the photos that are shown are read, by the executors.
+    Jupyter displays the result as a table with a thumbnail in each row. When printed, or where HTML
+    is not displayed (sparkmagic), it is a text table; there, pass its ``thumbnails`` to
+    `pomona.plots.contact_sheet`. The executors read the photos, and only those that are shown.
 
     Parameters
     ----------
     photos
-        Any DataFrame with a column ``path``: of `read_images`, `read_features`, of labels that
-        `pomona.spark.predict` has written, or of what `pomona.similar` has found:
-        ``spark.createDataFrame(found)``. Order it to see the rows that matter first.
+        A DataFrame with a column ``path``: the result of `read_images` or `read_features`, labels
+        written by `pomona.spark.predict`, or neighbours from `pomona.similar` as
+        ``spark.createDataFrame(neighbours)``. Sort it to see the most relevant rows first.
     n
-        How many rows.
+        Maximum number of rows.
 
     Returns
     -------
     PhotoTable
-        Paths are cut to folder and name, arrays to their first numbers, maps to their largest.
+        Paths are shortened to folder and file name, arrays to their first items, maps to their
+        largest values.
 
     Raises
     ------
     ValueError
-        There is no column ``path``, or `n` is below 1.
+        There is no column ``path``, or `n` is less than 1.
     ImportError
         Pillow is missing: ``pip install 'pomona[report]'``.
 
@@ -123,8 +124,7 @@ def show_photos(photos: DataFrame, n: int = 20) -> PhotoTable:
         raise ValueError(f"n is {n}, it must be at least 1")
     if "path" not in photos.columns:
         raise ValueError(
-            "there is no column path, which tells where the photos are: the columns are "
-            f"{', '.join(photos.columns)}"
+            f"no column path, which locates the photos: the columns are {', '.join(photos.columns)}"
         )
     spark = session_of(photos)
     binary = [field.name for field in photos.schema if isinstance(field.dataType, BinaryType)]
@@ -132,8 +132,8 @@ def show_photos(photos: DataFrame, n: int = 20) -> PhotoTable:
         rows = photos.drop(*binary).take(n + 1)
     shown = rows[:n]
     paths = [row["path"] for row in shown]
-    found = thumbnails(spark, sorted({path for path in paths if path}), THUMBNAIL_SIDE)
-    pixels = [found[path] if path else "the row has no path" for path in paths]
+    pictures = thumbnails(spark, sorted({path for path in paths if path}), THUMBNAIL_SIDE)
+    pixels = [pictures[path] if path else "the row has no path" for path in paths]
     return PhotoTable(
         rows=shown,
         thumbnails=[jpeg(each) or b"" for each in pixels],
@@ -155,7 +155,7 @@ def _image(photo: bytes, name: str) -> str:
 
 
 def _name(path: str | None) -> str:
-    """Keep of a path the photo's folder and name: what else there is all photos share.
+    """Shorten a path to folder and file name; the rest is common to all photos.
 
     Examples
     --------
@@ -166,7 +166,7 @@ def _name(path: str | None) -> str:
 
 
 def _text(value: Any) -> str:
-    """Write a value as a cell shows it.
+    """Format a value for a cell.
 
     Examples
     --------
@@ -185,7 +185,7 @@ def _text(value: Any) -> str:
         largest = sorted(value, key=lambda key: -(value[key] or 0))[:_SHOWN]
         entries = [f"{key}: {_text(value[key])}" for key in largest]
         return ", ".join([*entries, "…"] if len(value) > _SHOWN else entries)
-    if hasattr(value, "toArray"):  # a vector of Spark ML
+    if hasattr(value, "toArray"):  # a Spark ML vector
         value = value.toArray()
     if isinstance(value, (Sequence, np.ndarray)) and not isinstance(value, str):
         first = [_text(each) for each in value[:_SHOWN]]

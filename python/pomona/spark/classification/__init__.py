@@ -1,1 +1,1 @@
-"""Classifiers on the features of a run: hold-outs, training, and labels for new photos."""
+"""Classifiers on the features of a run: hold-outs, training and prediction."""

@@ -1,12 +1,12 @@
-"""Classifiers of Spark ML as stages: features in, the name of a class out.
+"""Fit Spark ML classifiers as pipeline stages, from a column of features to class names.
 
-The settings are the same for every set of photos and every model. They were chosen on a sample of
-Fruits-360 (295 photos, 23 classes) by the mean accuracy over several seeds, with features of
-`efficientnet_lite0`, and confirmed on another (600 photos, 6 classes): penalties relative to the
-spread of the features, because that differs from model to model by orders of magnitude; features
-not standardized, because a network's small features are mostly noise and cost 1 to 4 points where
-they are blown up to count as much as the large ones. A penalty ten times as large costs about one
-point, one ten times as small none.
+The hyperparameters are the same for all photos and models. They maximize the mean accuracy over
+several seeds on a sample of Fruits-360 (295 photos, 23 classes) with features of
+`efficientnet_lite0`, and were confirmed on another data set (600 photos, 6 classes). Penalties
+scale with the variance of the features, which differs between models by orders of magnitude.
+Features are not standardized: a network's small features are mostly noise, and scaling them up
+costs 1 to 4 points of accuracy. A penalty ten times as large costs about one point, one ten times
+as small costs nothing.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ if TYPE_CHECKING:
     from pyspark.ml import Transformer
     from pyspark.sql import DataFrame
 
-#: Penalty of the squared weights, for features of a total variance of 1.
+#: L2 penalties for features with a total variance of 1.
 LOGISTIC_PENALTY = 1e-4
 SVM_PENALTY = 1e-3
 
-#: Steps of the logistic regression at most; it mostly stops long before.
+#: Maximum iterations of the logistic regression, which usually converges long before.
 LOGISTIC_STEPS = 200
 
-#: Twice as many take twice the time and changed no result. Trees grow until their leaves are pure,
-#: or to the depth where Spark ends.
+#: Twice as many trees take twice the time and change no result. They grow until their leaves are
+#: pure, or to the maximum depth that Spark supports.
 TREES = 100
 TREE_DEPTH = 30
 
-#: Columns that a classifier adds; `PROBABILITY` is not one of an SVM's.
+#: Columns that a classifier adds; an SVM does not add `PROBABILITY`.
 PREDICTED, PROBABILITY, SCORES = "predicted", "probability", "scores"
-# Numbers of classes: the one that is known and the one that is predicted.
+# The indices of the true and of the predicted class.
 _TARGET, _CLASS = "target", "class"
 
 
@@ -54,24 +54,23 @@ def fit(
     Parameters
     ----------
     name
-        ``logistic``: multinomial logistic regression. ``svm``: a linear support-vector machine for
-        each class against all others; the class with the highest score is predicted. ``forest``: a
-        random forest.
+        ``logistic``: multinomial logistic regression. ``svm``: one-vs-rest linear support-vector
+        machines; the class with the highest score is predicted. ``forest``: a random forest.
     rows
-        ``label``, and the features; read many times, so better cached.
+        ``label`` and the features. They are read many times, so cache them.
     features
         The column of vectors.
     classes
         The labels in `rows`, sorted.
     seed
-        Of the forest's chance.
+        Seed of the random forest.
 
     Returns
     -------
     list of Transformer
-        The classifier and the names of its classes. They add ``predicted``; ``scores``, a vector
-        (logits, signed distances of an SVM's, or weighed votes of trees); and ``probability``, a
-        vector, except an SVM, which has none.
+        The classifier and the lookup of class names. They add ``predicted``; ``scores``, a vector
+        of logits, signed distances (SVM) or weighted votes (forest); and, except for an SVM,
+        ``probability``, a vector.
     """
     indexer = StringIndexerModel.from_labels(list(classes), inputCol="label", outputCol=_TARGET)
     indexed = indexer.transform(rows).select(_TARGET, col(features))
@@ -107,7 +106,7 @@ def fit(
 
 
 def _mean_and_spread(rows: DataFrame, features: str) -> tuple[NDArray[np.float64], float]:
-    """Find the mean of the features, float64 [d], and the sum of their variances."""
-    summary = Summarizer.metrics("mean", "variance").summary(col(features))
-    found = rows.select(summary.alias("summary")).head().summary
-    return found["mean"].toArray(), float(found["variance"].toArray().sum())
+    """Return the mean of the features, float64 [d], and the sum of their variances."""
+    metrics = Summarizer.metrics("mean", "variance").summary(col(features))
+    summary = rows.select(metrics.alias("summary")).head().summary
+    return summary["mean"].toArray(), float(summary["variance"].toArray().sum())

@@ -1,12 +1,13 @@
-"""Which photos a classifier learns from, and which test it.
+"""Split photos into a training part and a test part.
 
-Neighbouring photos of a rotating fruit are near-twins: with one of them in the training part, the
-other is no test. So there are two hold-outs. `stratified` draws photos of each class at random and
-says how well a classifier knows these very fruits. `blocked` and `grouped` keep near-twins
-together and say more of fruits in a position, or of specimens, that it has not seen.
+Neighbouring photos of a rotating object are near-duplicates: if one is in the training part, the
+other is too easy a test. Hence two kinds of hold-out. `stratified` samples each class at random and
+measures how well a classifier recognizes the very objects it was trained on. `blocked` and
+`grouped` keep near-duplicates together and measure how well it generalizes to unseen views or
+specimens.
 
-Both are drawn by hashes of labels and file names. So a seed gives the same split on every cluster,
-on every Spark, and for the same photos in another place.
+Splits depend on hashes of labels and file names only, so a seed gives the same split on every
+cluster and Spark version, and for a copy of the photos elsewhere.
 """
 
 from __future__ import annotations
@@ -45,14 +46,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from pyspark.sql import Column, DataFrame
 
-#: The index of a rotation in the names of Fruits-360: ``r0_115.jpg``, ``0_100.jpg``,
-#: ``r2_87_100.jpg``. The axis of the rotation comes first, ``_100`` at the end is a size.
+#: The axis and the index of a rotation in file names of Fruits-360, such as ``r0_115.jpg``,
+#: ``0_100.jpg`` and ``r2_87_100.jpg``. A trailing ``_100`` is a size.
 ROTATION = r"(?:^|/)(?:(r\d*)_)?(\d{1,9})(?:_100)?\.[^./]+$"
 
-#: What is left out on either side of a range of a rotation, as a share of its length.
+#: Width of the gap on either side of a held-out range, as a share of the range.
 GAP = 0.125
 
-#: What a row is for, in the column ``part``; null where a hold-out leaves the photo out.
+#: Values of the column ``part``, which is null for photos that a hold-out leaves out.
 TRAIN, TEST = "train", "test"
 
 
@@ -65,11 +66,11 @@ class Holdout:
     name
         ``random`` or ``blocked``.
     how
-        What was held out, in a sentence.
+        Describes what was held out.
     parts
         ``path``, ``label``, ``part``: `TRAIN`, `TEST` or null.
     notes
-        What whoever reads the results should know.
+        Remarks for the reader of the results.
     """
 
     name: str
@@ -84,19 +85,18 @@ def stratified(photos: DataFrame, share: float, seed: int) -> Holdout:
     Parameters
     ----------
     photos
-        ``path``, ``label``; a class has at least two.
+        ``path``, ``label``; at least two photos per class.
     share
-        Between 0 and 1. A class has at least one photo in either part.
+        Between 0 and 1. Each part has at least one photo of every class.
     seed
-        Another seed is another split.
+        Selects the split.
     """
     name = element_at(split("path", "/"), -1)
-    drawn = Window.partitionBy("label").orderBy(_hash("label", name, seed=seed), "path")
-    whole = Window.partitionBy("label")
-    ranked = photos.withColumn("position", row_number().over(drawn))
-    ranked = ranked.withColumn("there", count(lit(1)).over(whole))
-    held_out = least(greatest(rounded(col("there") * share), lit(1)), col("there") - 1)
-    part = when(col("position") <= held_out, TEST).otherwise(TRAIN)
+    of_class = Window.partitionBy("label")
+    rank = row_number().over(of_class.orderBy(_hash("label", name, seed=seed), "path"))
+    ranked = photos.withColumn("rank", rank).withColumn("total", count(lit(1)).over(of_class))
+    held_out = least(greatest(rounded(col("total") * share), lit(1)), col("total") - 1)
+    part = when(col("rank") <= held_out, TEST).otherwise(TRAIN)
     return Holdout(
         "random",
         f"{share:.0%} of each class, drawn at random",
@@ -105,95 +105,95 @@ def stratified(photos: DataFrame, share: float, seed: int) -> Holdout:
 
 
 def blocked(photos: DataFrame, share: float, seed: int) -> Holdout | None:
-    """Hold out one range of each rotation: of each class and axis, a share of the indexes in a row.
+    """Hold out one contiguous range of views per rotation, that is, per class and axis.
 
-    On either side of the range a gap of an eighth of its length is left out, and then come photos
-    to train on, as far as there are enough photos: what is tested is a view between known ones.
-    A side that no training photo shows is another question, and a harder one: on 295 photos of 23
-    fruits, three classifiers were right of 99 to 100 % of the photos in ranges such as these, and
-    of 82 to 88 % in ranges at the ends, which no other photo was near.
+    A gap of an eighth of the range is left out on either side of it. Training photos follow beyond
+    both gaps, as far as there are enough photos, so the test is a view between known ones. Views at
+    the ends, which no training photo is near, are a harder test: on 295 photos of 23 classes, the
+    accuracy of three classifiers was 99 to 100 % for ranges as chosen here, and 82 to 88 % for
+    ranges at the ends.
 
     Parameters
     ----------
     photos
         ``path``, ``label``.
     share
-        Between 0 and 1, of the indexes.
+        Share of the views to hold out, between 0 and 1.
     seed
-        Says where the ranges begin.
+        Selects where the ranges start.
 
     Returns
     -------
     Holdout or None
-        None if no photo has the index of a rotation in its name, or too few have.
+        None if too few photos have a rotation index in their names.
     """
     axis, index = (regexp_extract("path", ROTATION, group) for group in (1, 2))
     number = when(index != "", index.cast("bigint"))
-    named = photos.withColumn("axis", axis).withColumn("index", number)
-    there, nameless = named.agg(count("index"), count(when(col("index").isNull(), 1))).head()
-    if not there:
+    indexed = photos.withColumn("axis", axis).withColumn("index", number)
+    usable, unindexed = indexed.agg(count("index"), count(when(col("index").isNull(), 1))).head()
+    if not usable:
         return None
-    track = Window.partitionBy("label", "axis")
-    ranked = named.where(col("index").isNotNull()).withColumn(
-        "place", dense_rank().over(track.orderBy("index")) - 1
+    rotation = Window.partitionBy("label", "axis")
+    ranked = indexed.where(col("index").isNotNull()).withColumn(
+        "view", dense_rank().over(rotation.orderBy("index")) - 1
     )
-    ranked = ranked.withColumn("places", highest("place").over(track) + 1)
+    ranked = ranked.withColumn("views", highest("view").over(rotation) + 1)
     ranked = ranked.withColumn(
-        "length", least(rounded(col("places") * share), col("places") - 1).cast("bigint")
+        "length", least(rounded(col("views") * share), col("views") - 1).cast("bigint")
     )
     ranked = ranked.withColumn("gap", rounded(col("length") * GAP).cast("bigint"))
-    # First and last of the places where a range may begin.
-    first = least(col("gap") + 1, col("places") - col("length"))
-    last = greatest(col("places") - col("length") - col("gap") - 1, first)
-    chance = _hash("label", "axis", seed=seed)
+    # The first and the last view at which a range may start.
+    first = least(col("gap") + 1, col("views") - col("length"))
+    last = greatest(col("views") - col("length") - col("gap") - 1, first)
+    random = _hash("label", "axis", seed=seed)
     choices = last - first + 1
-    start = first + ((chance % choices) + choices) % choices
-    behind_start = ranked.withColumn("behind_start", col("place") - start)
-    from_start, length, gap = col("behind_start"), col("length"), col("gap")
+    start = first + ((random % choices) + choices) % choices
+    ranked = ranked.withColumn("offset", col("view") - start)
+    offset, length, gap = col("offset"), col("length"), col("gap")
     part = (
-        when((from_start >= 0) & (from_start < length), TEST)
-        .when((from_start >= -gap) & (from_start < length + gap), None)
+        when((offset >= 0) & (offset < length), TEST)
+        .when((offset >= -gap) & (offset < length + gap), None)
         .otherwise(TRAIN)
     )
-    parts = behind_start.select("path", "label", part.alias("part"))
+    parts = ranked.select("path", "label", part.alias("part"))
     if not parts.where(col("part") == TEST).head(1):
         return None
     notes = []
-    if nameless:
-        notes.append(f"{nameless:,} photos without the index of a rotation in their names left out")
+    if unindexed:
+        notes.append(f"{unindexed:,} photos without a rotation index in their names left out")
     return Holdout(
         "blocked",
-        f"a range of {share:.0%} of each class's rotation, by the index in the file names; a gap "
-        f"of {GAP:.1%} of its length on either side is left out",
+        f"a contiguous {share:.0%} of the views of each rotation, by the index in the file names; "
+        f"a gap of {GAP:.1%} of that range is left out on either side",
         parts,
         notes,
     )
 
 
 def grouped(photos: DataFrame, share: float, seed: int, group: str) -> Holdout:
-    """Hold out whole groups of photos.
+    """Hold out groups of photos without splitting any.
 
-    Groups are put in order (numbers as numbers) and a run of neighbours is held out, so that
-    days, or numbers of a series, are not tested by the ones beside them. Of all such runs it is
-    the one by which the share of every class comes out best. Classes that share no group are
-    held out apart from each other.
+    Groups are sorted by their keys, numbers numerically, and a run of consecutive groups is held
+    out, so that most test groups (days, or numbers in a series) have no training neighbour. The run
+    is the one whose share of every class is closest to `share`. Classes that have no groups in
+    common are split independently.
 
     Parameters
     ----------
     photos
-        ``path``, ``label``, and the column if `group` is one.
+        ``path``, ``label``, and the column `group` if it is one.
     share
-        Between 0 and 1, of the photos.
+        Share of the photos to hold out, between 0 and 1.
     seed
-        Chooses between runs that are equally good.
+        Selects among equally good runs.
     group
-        A column, or a regular expression (Java's) that is looked for in ``path`` and whose first
+        A column, or a Java regular expression that is searched for in ``path`` and whose first
         group is the key.
 
     Raises
     ------
     ValueError
-        `group` matches no photo, has no group, or puts all photos into one.
+        `group` matches no photo, has no capturing group, or puts all photos into one group.
     """
     if group in photos.columns:
         key, what = col(group), f"column {group}"
@@ -206,12 +206,12 @@ def grouped(photos: DataFrame, share: float, seed: int, group: str) -> Holdout:
     counts = [each for each in counts if each.key is not None]
     if not counts:
         example = keyed.select("path").head().path
-        raise ValueError(f"--group: {what} finds no key for any photo, such as {example}")
+        raise ValueError(f"--group: {what} gives no key for any photo, such as {example}")
     held_out = [key for some in _connected(counts) for key in _best_run(some, share, seed)]
     if not held_out:
         raise ValueError(
-            f"--group: {what} leaves nothing to hold out: each class has one group only, such as "
-            f"{counts[0].key!r}"
+            f"--group: {what} leaves nothing to hold out, because each class has only one group, "
+            f"such as {counts[0].key!r}"
         )
     groups = len({each.key for each in counts})
     spark = session_of(photos)
@@ -222,14 +222,14 @@ def grouped(photos: DataFrame, share: float, seed: int, group: str) -> Holdout:
     notes = [f"{left_out:,} photos without a key left out"] if left_out else []
     return Holdout(
         "blocked",
-        f"{len(held_out):,} of {groups:,} groups by {what}, none split",
+        f"{len(held_out):,} of {groups:,} groups by {what}",
         parts.select("path", "label", part.alias("part")),
         notes,
     )
 
 
 class _Count(NamedTuple):
-    """Photos of one class in one group."""
+    """The number of photos of a class in a group."""
 
     key: str
     label: str
@@ -241,12 +241,12 @@ def _hash(*columns: str | Column, seed: int) -> Column:
 
 
 def _extracted(photos: DataFrame, pattern: str) -> Column:
-    """Take a pattern's first group from the paths; null where it does not match."""
+    """Extract the first group of a pattern from the paths; null where it does not match."""
     regex = session_of(photos)._jvm.java.util.regex.Pattern
     try:
         groups = regex.compile(pattern).matcher("").groupCount()
     except (Py4JJavaError, IllegalArgumentException) as error:
-        # Later Sparks turn Java's exception into their own.
+        # Later versions of Spark convert the Java exception.
         java = isinstance(error, Py4JJavaError)
         reason = error.java_exception.getDescription() if java else str(error).splitlines()[0]
         raise ValueError(
@@ -256,13 +256,14 @@ def _extracted(photos: DataFrame, pattern: str) -> Column:
     if not groups:
         raise ValueError(
             f"--group {pattern!r} is not a column ({', '.join(photos.columns)}), and as a regular "
-            r"expression it has no group: put the key in parentheses, as in '/(tree\d+)_'"
+            r"expression it has no capturing group: put the key in parentheses, as in "
+            r"'/(tree\d+)_'"
         )
     return when(col("path").rlike(pattern), regexp_extract("path", pattern, 1))
 
 
 def _connected(counts: Sequence[_Count]) -> list[list[_Count]]:
-    """Part classes into those that share groups with each other, directly or through others."""
+    """Partition classes into connected components: classes that have groups in common."""
     classes_of: dict[str, list[str]] = {}
     for each in counts:
         classes_of.setdefault(each.key, []).append(each.label)
@@ -284,7 +285,7 @@ def _connected(counts: Sequence[_Count]) -> list[list[_Count]]:
 
 
 def _best_run(counts: Sequence[_Count], share: float, seed: int) -> list[str]:
-    """Choose neighbouring keys, on a ring, that hold about a share of each class's photos."""
+    """Choose consecutive keys, on a ring, that hold about a share of each class's photos."""
     keys = sorted({each.key for each in counts}, key=_natural)
     labels = sorted({each.label for each in counts})
     if len(keys) == 1:
@@ -299,7 +300,7 @@ def _best_run(counts: Sequence[_Count], share: float, seed: int) -> list[str]:
     ring = np.vstack([np.zeros_like(sizes), np.cumsum(np.vstack([table, table]), axis=0)])
     starts = np.arange(len(keys))
     shares = (ring[ends] - ring[starts]) / sizes
-    # First that few classes are all in one part, then that all have the share.
+    # First minimize the classes that are in one part only, then the distance from the share.
     one_part = ((shares == 0.0) | (shares == 1.0)).sum(axis=1)
     uneven = np.abs(shares - share).sum(axis=1).round(6)
     best = np.flatnonzero(one_part == one_part.min())
@@ -310,9 +311,9 @@ def _best_run(counts: Sequence[_Count], share: float, seed: int) -> list[str]:
 
 
 def _run_ends(photos: NDArray[np.float64], wanted: float) -> NDArray[np.intp]:
-    """Find for each start the end of the run whose photos are nearest to a number of them.
+    """Return for each start the end of the run whose number of photos is closest to `wanted`.
 
-    A run has at least one key, and leaves at least one.
+    A run takes at least one key and leaves at least one.
     """
     keys = len(photos)
     ring = np.concatenate([[0.0], np.cumsum(np.concatenate([photos, photos]))])
@@ -324,7 +325,7 @@ def _run_ends(photos: NDArray[np.float64], wanted: float) -> NDArray[np.intp]:
 
 
 def _natural(key: str) -> tuple[list[tuple[int, str]], str]:
-    """Order ``tree9`` before ``tree10``."""
+    """Return a sort key that puts ``tree9`` before ``tree10``."""
     pieces = re.split(r"(\d+)", key)
     parts = [(int(piece), "") if number % 2 else (-1, piece) for number, piece in enumerate(pieces)]
     return parts, key

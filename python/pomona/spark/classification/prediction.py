@@ -1,20 +1,19 @@
-"""Labels for new photos, from a pipeline that `pomona.spark.train` saved.
+"""Label new photos with a pipeline saved by `pomona.spark.train`.
 
-What `predict` writes is a folder of Parquet files with a row for each photo:
+`predict` writes a folder of Parquet files with one row per photo:
 
 ``path``, ``label``
-    As `pomona.spark.read_images` has them: ``label`` is the folder's name, whatever that says.
+    As `pomona.spark.read_images` returns them: ``label`` is the name of the photo's folder.
 ``predicted``
-    The class that the photo is taken for; null if it cannot be read.
+    The predicted class; null if the photo cannot be read.
 ``probability``, ``probabilities``
-    That class's probability as the model sees it, and each class's, a map. Those of a forest are
-    shares of its trees' votes. **Not of an SVM**, which knows no probabilities:
+    The probability of the predicted class, and of each class (a map). For a random forest, these
+    are shares of the votes. An SVM has no probabilities; in their place it has
 ``scores``
-    of an SVM in their place: each class's signed distance from its boundary, a map. Above 0 the
-    photo looks like the class, below it does not; the highest is predicted. They are no
-    probabilities, and are not made to look like some.
+    The signed distance from the boundary of each class (a map). It is positive if the photo looks
+    like the class; the class with the highest one is predicted.
 ``error``, ``error_kind``, ``error_version``
-    Why a photo could not be read, as `pomona.spark.features` has it; null where it could.
+    Why a photo cannot be read, as in `pomona.spark.features`; null if it can.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from time import monotonic
-from typing import TYPE_CHECKING, Sequence, Union
+from typing import TYPE_CHECKING, Sequence
 
 from py4j.protocol import Py4JJavaError
 from pyspark.ml import PipelineModel
@@ -41,47 +40,46 @@ from pyspark.sql.functions import (
 )
 from pyspark.sql.utils import IllegalArgumentException
 
+from pomona._deprecated import renamed_arguments
 from pomona._errors import ERROR_COLUMNS
 from pomona.spark._hadoop import Folder
 from pomona.spark._s3 import storage_of, why_not_by_paths
-from pomona.spark._session import described, session_of
-from pomona.spark._shipping import ship
+from pomona.spark._session import described
 from pomona.spark.classification.classifiers import PREDICTED, PROBABILITY, SCORES
 from pomona.spark.images import read_images
 from pomona.spark.transformer import ImageFeaturizer
-from pomona.spark.udf import featurized
 
 if TYPE_CHECKING:
     from pyspark.ml import Transformer
     from pyspark.sql import Column, DataFrame, SparkSession
 
-    PathLike = Union[str, "os.PathLike[str]"]
+    from pomona._typing import PathLike
 
-#: Photos that cannot be read which the result names; the rows have them all.
+#: Unreadable photos listed in the result; the rows have all of them.
 LISTED_ERRORS = 5
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """What `predict` wrote.
+    """The outcome of `predict`.
 
     Attributes
     ----------
     uri
-        The folder.
+        The folder of labels.
     photos, errors
         Rows, and those of photos that cannot be read.
     first_errors
-        The first of them: (path, reason).
+        The first errors: (path, reason).
     predicted
-        Photos of each predicted class.
+        Photos per predicted class.
     named, agreeing
-        Readable photos whose folder is named as one of the model's classes, and those of them that
-        are taken for that class.
+        Readable photos in folders named like one of the classes, and those among them that are
+        predicted as that class.
     probabilities
-        Whether there are some; an SVM gives scores.
+        Whether there are probabilities; an SVM has scores instead.
     seconds
-        Wall-clock, for all of it.
+        Wall-clock seconds in total.
     """
 
     uri: str
@@ -95,46 +93,48 @@ class Predictions:
     seconds: float
 
 
+@renamed_arguments(model="classifier")
 def predict(
     spark: SparkSession,
-    model: PathLike,
+    classifier: PathLike,
     images: PathLike | Sequence[PathLike],
     output: PathLike,
     *,
     overwrite: bool = False,
 ) -> Predictions:
-    """Label photos, in one pass over them, and write the labels as Parquet.
+    """Label photos in one pass and write the labels as Parquet.
 
     Parameters
     ----------
     spark
         The session to run on.
-    model
-        The folder of a pipeline that `pomona.spark.train` saved.
+    classifier
+        The folder of a pipeline saved by `pomona.spark.train`. The old name ``model`` is
+        deprecated.
     images
         Folders of photos, as for `pomona.spark.read_images`.
     output
-        The folder to write; the module's docstring tells its columns.
+        The folder to write; this module documents its columns.
     overwrite
-        Replace labels that are there. They stay until the new ones are whole: a job that fails or
-        dies leaves them as they were. Only one that dies in the moment between the two leaves both,
-        and `overwrite` then removes both.
+        Replace existing labels. They are deleted once the new ones are complete, so a job that
+        fails leaves them intact. A crash between the two steps leaves both; run again to replace
+        both.
 
     Raises
     ------
     FileNotFoundError
-        There is no model, or there are no photos.
+        The classifier does not exist, or there are no photos.
     FileExistsError
-        There is an output already.
+        `output` exists and `overwrite` is false.
     ValueError
-        The model is a Spark ML model of another kind, or the output is in the folder of photos.
+        The classifier is another kind of Spark ML model, or `output` overlaps with `images`.
 
     Examples
     --------
-    >>> done = predict(  # doctest: +SKIP
+    >>> labels = predict(  # doctest: +SKIP
     ...     spark, "s3://fruits/out/classifier/svm/model", "s3://fruits/new", "s3://fruits/labels"
     ... )
-    >>> done.photos, done.errors, done.predicted  # doctest: +SKIP
+    >>> labels.photos, labels.errors, labels.predicted  # doctest: +SKIP
     """
     started = monotonic()
     context = spark.sparkContext
@@ -144,20 +144,20 @@ def predict(
     for source in sources:
         if source.contains(home) or home.contains(source):
             raise ValueError(
-                f"the output {home.uri} and the folder of photos {source.uri} are one in the "
-                "other: choose another output"
+                f"the output {home.uri} and the folder of photos {source.uri} overlap: choose "
+                "another output"
             )
-    present = home.sizes()
-    if present and not overwrite:
-        raise FileExistsError(f"{home.uri} exists already: overwrite it, or choose another one")
-    foreign = [name for name in present if not name.startswith(("part-", "_", "."))]
+    existing = home.sizes()
+    if existing and not overwrite:
+        raise FileExistsError(f"{home.uri} exists already: overwrite it, or choose another output")
+    foreign = [name for name in existing if not name.startswith(("part-", "_", "."))]
     if foreign:
         raise ValueError(
-            f"{home.uri} holds {foreign[0]}, which is no part of predicted labels: choose another "
+            f"{home.uri} contains {foreign[0]}, which `predict` did not write: choose another "
             "output"
         )
     with described(context, "load the classifier"):
-        pipeline = load(spark, model)
+        pipeline = load(spark, classifier)
     with described(context, "list the photos"):
         uris = [source.uri for source in sources]
         only_spark = why_not_by_paths(spark, uris, storage_of(spark))
@@ -165,80 +165,88 @@ def predict(
     labelled = label_photos(pipeline, photos)
     with described(context, "label the photos and write"):
         labelled.write.mode("append").parquet(home.uri)
-    for name in present:
+    for name in existing:
         if name.startswith("part-"):
             (home / name).delete()
     with described(context, "count the labels"):
         return _count(spark, home, labelled, pipeline.stages[-1].getLabels(), started)
 
 
-def load(spark: SparkSession, model: PathLike) -> PipelineModel:
-    """Load a pipeline that `pomona.spark.train` saved.
+def load(spark: SparkSession, classifier: PathLike) -> PipelineModel:
+    """Load a pipeline saved by `pomona.spark.train`.
 
     Raises
     ------
     FileNotFoundError
-        There is no Spark ML model.
+        The folder holds no Spark ML model.
     ValueError
-        It is none of `pomona train`'s.
+        The model was not saved by `pomona train`.
     """
-    folder = Folder(spark, os.fspath(model))
+    folder = Folder(spark, os.fspath(classifier))
     check_loadable(folder)
     if "metadata" not in folder.sizes():
         raise FileNotFoundError(
-            f"{folder.uri} holds no model: name the folder that pomona train saved one in"
+            f"{folder.uri} holds no classifier: give a folder saved by `pomona train`"
         )
     try:
         pipeline = PipelineModel.load(folder.uri)
         stages = pipeline.stages
     except (Py4JJavaError, IllegalArgumentException, AttributeError) as error:
-        raise ValueError(f"{folder.uri} is no whole pipeline of pomona train: {error}") from error
+        raise ValueError(
+            f"{folder.uri} is not a complete pipeline saved by `pomona train`: {error}"
+        ) from error
     if not isinstance(stages[0], ImageFeaturizer) or not isinstance(stages[-1], IndexToString):
         names = ", ".join(type(stage).__name__ for stage in stages)
-        raise ValueError(f"{folder.uri} is a pipeline of {names}, and none of pomona train")
+        raise ValueError(f"{folder.uri} was not saved by `pomona train`: its stages are {names}")
     return pipeline
 
 
 def check_loadable(folder: Folder) -> None:
-    """Refuse a place from which Spark ML loads no model: to it, the address is a glob.
+    """Refuse a folder that Spark ML cannot load from, because it takes the path for a glob.
 
     Raises
     ------
     ValueError
-        It has such a character.
+        The path contains a glob character.
     """
     if folder.pattern != folder.uri:
         raise ValueError(
-            f"{folder.uri} has a character of a glob in its name (one of {{ }} [ ] * ? \\), and "
-            "Spark ML loads no model from there: rename the folder"
+            f"Spark ML cannot load a model from {folder.uri}, whose name has a glob character (one "
+            "of { } [ ] * ? \\): rename the folder"
         )
 
 
 def label_photos(pipeline: PipelineModel, photos: DataFrame) -> DataFrame:
-    """Label photos without losing those that cannot be read.
+    """Label photos, and keep a row for each that cannot be read.
 
     Parameters
     ----------
     pipeline
-        What `load` returned.
+        A pipeline from `load`.
     photos
-        As `pomona.spark.read_images` reads them, or lists them.
+        Photos from `pomona.spark.read_images`, with or without their content.
 
     Returns
     -------
     DataFrame
-        The columns that the module's docstring tells.
+        With the columns that this module documents.
     """
     featurizer, *others, names = pipeline.stages
-    context = session_of(photos).sparkContext
-    result = featurized(photos, ship(context, featurizer.getModel()))
-    table = photos.select("path", "label", result.alias("result"))
-    # Spark's stages fail on null, and to part readable photos from others would featurize each
-    # twice. So those that cannot be read have zeros for a moment.
-    zeros = array_repeat(lit(0.0).cast("float"), _dimensions(others[0]))
-    features = array_to_vector(coalesce(col("result.features"), zeros))
-    errors = [f"result.{name}" for name in ERROR_COLUMNS]
-    table = table.select("path", "label", features.alias(featurizer.getOutputCol()), *errors)
+    source = "content" if "content" in photos.columns else "path"
+    error_params = (featurizer.errorCol, featurizer.errorKindCol, featurizer.errorVersionCol)
+    keeping = featurizer.copy(
+        {
+            featurizer.inputCol: source,
+            featurizer.handleInvalid: "keep",
+            **dict(zip(error_params, ERROR_COLUMNS)),
+        }
+    )
+    table = keeping.transform(photos.select("label", *dict.fromkeys(["path", source])))
+    # Later stages fail on null, and splitting off unreadable photos would featurize each photo
+    # twice, so these get zeros until the end.
+    features = featurizer.getOutputCol()
+    zeros = array_to_vector(array_repeat(lit(0.0), _dimensions(others[0])))
+    table = table.withColumn(features, coalesce(features, zeros))
     for stage in (*others, names):
         table = stage.transform(table)
 
@@ -261,7 +269,7 @@ def _map(labels: Sequence[str], numbers: Column) -> Column:
 
 
 def _dimensions(stage: Transformer) -> int:
-    """How many features a stage takes."""
+    """Return the length of the vectors that a stage expects."""
     return stage.mean.size if isinstance(stage, StandardScalerModel) else int(stage.numFeatures)
 
 

@@ -1,18 +1,18 @@
-"""Linear support-vector machines, one for each class against all others, as one stage of Spark ML.
+"""Fit one-vs-rest linear support-vector machines, as a single Spark ML stage.
 
-They are scikit-learn's where the features fit on the driver. Spark's own, LinearSVC in OneVsRest,
-run some 130 jobs for each class whatever the number of photos: on two cores, 218 photos of 23
-classes and 47 components took 38 s with 10 steps and 75 s with 100, and labelling 77 photos 12 s,
-because PySpark takes each row through Python once for each class. scikit-learn takes 0.02 s, and
-25 s for 23,619 photos of 131 classes and 117 components; on that one split both labelled all 77
-rightly. Features too large for the driver are fitted by Spark's, whose jobs are worth their
-overhead there.
+scikit-learn fits them if the features fit on the driver. Spark's LinearSVC with OneVsRest runs
+about 130 jobs per class, whatever the number of photos: on two cores, 218 photos of 23 classes with
+47 components took 38 s for 10 iterations and 75 s for 100, and labelling 77 photos took 12 s,
+because PySpark passes each row through Python once per class. scikit-learn takes 0.02 s for the
+same photos, and 25 s for 23,619 photos of 131 classes with 117 components; both labelled all 77
+photos correctly. Spark fits features that are too large for the driver, where its jobs are worth
+their overhead.
 """
 
 from __future__ import annotations
 
 import uuid
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pyspark.ml.classification import LinearSVC, LogisticRegressionModel, OneVsRest
@@ -21,24 +21,23 @@ from pyspark.ml.functions import vector_to_array
 from pyspark.ml.linalg import DenseMatrix, DenseVector
 from pyspark.sql.functions import col
 
+from pomona._optional import require
 from pomona.spark._session import session_of, settings
 from pomona.spark._shipping import active_context
 
 if TYPE_CHECKING:
-    from types import ModuleType
-
     from numpy.typing import NDArray
     from pyspark.sql import DataFrame
 
-#: Features of up to this many numbers are fitted on the driver: 26,000 rows of 1,280, or 280,000 of
-#: 117 components. They take about 1 GB, of which liblinear has half: 16 bytes for each number.
+#: Up to this many numbers are fitted on the driver: 26,000 rows of 1,280 features, or 280,000 rows
+#: of 117 components. They take about 1 GB, half of it in liblinear: 16 bytes per number.
 DRIVER_NUMBERS = 2**25
 
-#: Steps of each of Spark's machines at most: three times as many took twice the time, and labelled
-#: at most one photo of 77 differently.
+#: Maximum iterations of a Spark SVM. Three times as many took twice the time and changed the label
+#: of at most one photo in 77.
 _SPARK_STEPS = 30
-#: Of Spark's machines are fitted at a time: their jobs are short and wait for the driver mostly.
-_ABREAST = 8
+#: SVMs that Spark fits concurrently: their jobs are short and mostly wait for the driver.
+_PARALLELISM = 8
 
 
 def fit_svm(
@@ -49,28 +48,28 @@ def fit_svm(
     mean: NDArray[np.float64],
     penalty: float,
 ) -> LogisticRegressionModel:
-    """Minimize the mean hinge loss of each class against all others, plus a penalty.
+    """Minimize the mean hinge loss of each class against the rest, plus an L2 penalty.
 
-    The hinge loss is squared on the driver, and as it is in Spark, which knows no other.
+    The driver minimizes the squared hinge loss; Spark the plain one, the only one it offers.
 
     Parameters
     ----------
     rows
-        At least one of each class; read many times, so better cached.
+        At least one row per class. They are read many times, so cache them.
     features, target
-        Columns: vectors of d numbers, and numbers of classes, from 0.
+        Columns: vectors of length d, and class indices from 0.
     classes
-        How many there are.
+        The number of classes.
     mean
-        Of the features: float64 [d].
+        Mean of the features, float64 [d].
     penalty
-        Of half the sum of the squared weights.
+        Factor of half the sum of the squared weights.
 
     Returns
     -------
     LogisticRegressionModel
-        It adds the signed distance from each class's boundary, a vector, as its raw prediction, and
-        the class of the highest; its columns have the names of Spark's defaults.
+        It adds a vector of signed distances from the boundary of each class as its raw prediction,
+        and the class with the highest one, in Spark's default columns.
 
     Raises
     ------
@@ -78,36 +77,28 @@ def fit_svm(
         scikit-learn is missing on the driver.
     """
     if rows.count() * mean.size <= DRIVER_NUMBERS:
-        weights, intercepts = _fit_here(rows, features, target, mean, penalty)
+        weights, intercepts = _fit_on_driver(rows, features, target, mean, penalty)
     else:
-        weights, intercepts = _fit_there(rows, features, target, classes, penalty)
+        weights, intercepts = _fit_on_executors(rows, features, target, classes, penalty)
     return _linear_model(weights, intercepts)
 
 
-def require_scikit_learn() -> ModuleType:
-    """Import what fits on the driver, before work is spent on the features.
+def require_scikit_learn() -> Any:
+    """Import ``sklearn.svm``, to fail before work is spent on the features.
 
     Raises
     ------
     ImportError
         scikit-learn is missing.
     """
-    try:
-        from sklearn import svm
-    except ImportError as error:
-        raise ImportError(
-            f"support-vector machines need {error.name} on the driver: "
-            "pip install 'pomona[report]', or take --classifier logistic",
-            name=error.name,
-        ) from error
-    module: ModuleType = svm
-    return module
+    advice = "on the driver, or choose another classifier"
+    return require("sklearn.svm", "report", "an SVM", advice=advice)
 
 
-def _fit_there(
+def _fit_on_executors(
     rows: DataFrame, features: str, target: str, classes: int, penalty: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    machine = LinearSVC(
+    svm = LinearSVC(
         featuresCol=features,
         labelCol=target,
         regParam=penalty,
@@ -115,34 +106,34 @@ def _fit_there(
         maxIter=_SPARK_STEPS,
     )
     all_classes = OneVsRest(
-        classifier=machine,
+        classifier=svm,
         featuresCol=features,
         labelCol=target,
-        parallelism=min(classes, _ABREAST),
+        parallelism=min(classes, _PARALLELISM),
     )
     models = all_classes.fit(rows).models
     weights = np.stack([model.coefficients.toArray() for model in models])
     return weights, np.array([model.intercept for model in models])
 
 
-def _fit_here(
+def _fit_on_driver(
     rows: DataFrame, features: str, target: str, mean: NDArray[np.float64], penalty: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    machines = require_scikit_learn()
     arrays = rows.select(
         vector_to_array(col(features), "float32").alias("x"), col(target).alias("y")
     )
     with settings(session_of(rows), spark_sql_execution_arrow_pyspark_enabled="true"):
         frame = arrays.toPandas()
     centred = np.stack(frame["x"].to_numpy()) - mean
-    # liblinear penalizes the intercept as a weight of a feature of this size: as large as a photo's
-    # distance from the mean, it costs next to nothing.
+    # liblinear penalizes the intercept like the weight of a feature of this size. With the typical
+    # distance of a photo from the mean, the penalty is negligible.
     size = float(np.sqrt(np.einsum("ij,ij->", centred, centred) / len(centred))) or 1.0
-    machine = machines.LinearSVC(
+    svm = require_scikit_learn().LinearSVC(
         C=1 / (penalty * len(centred)), intercept_scaling=size, random_state=0
-    ).fit(centred, frame["y"].to_numpy())
-    weights, intercepts = machine.coef_, machine.intercept_
-    # Of two classes, scikit-learn has the machine of the second only.
+    )
+    svm.fit(centred, frame["y"].to_numpy())
+    weights, intercepts = svm.coef_, svm.intercept_
+    # For two classes, scikit-learn fits only the second one.
     if len(weights) == 1:
         weights, intercepts = np.vstack([-weights, weights]), np.hstack([-intercepts, intercepts])
     return weights, intercepts - weights @ mean
@@ -151,11 +142,11 @@ def _fit_here(
 def _linear_model(
     weights: NDArray[np.float64], intercepts: NDArray[np.float64]
 ) -> LogisticRegressionModel:
-    """Make one stage of the machines of all classes.
+    """Combine the SVMs of all classes into one stage.
 
-    A LogisticRegressionModel without a column of probabilities is the same product of a matrix and
-    a vector, and its scores are the machines' own. Its Java constructor is private to Spark's Scala
-    code and public to everybody else.
+    A LogisticRegressionModel without a probability column computes the same matrix-vector product,
+    and its raw predictions are the SVM scores. Its constructor is private in Scala but public in
+    Java bytecode.
     """
     context = active_context()
     classes, features = weights.shape

@@ -1,14 +1,13 @@
-"""A classifier on what a run has written, tested twice, and saved with all that it needs.
+"""Train a classifier on the results of a run, test it on two hold-outs, and save its pipeline.
 
-What `train` leaves beside the output of `pomona.pipeline.run`::
+`train` writes this to the folder of results::
 
     classifier/<logistic, svm or forest>/
-        model/          a Spark PipelineModel: photos in, labels out; elsewhere if so asked
-        metrics.json    `Training`; written last, so where it is, the model is finished
+        model/          a Spark PipelineModel from photos to labels, unless saved elsewhere
+        metrics.json    a `Training`, written last: if it exists, the model is complete
 
-``metrics.json`` has the fields of `Training`. Its ``holdouts`` are ``random`` and ``blocked`` (null
-where photos have neither the index of a rotation in their names nor groups), each with the fields
-of `pomona.results.metrics.Metrics`::
+The ``holdouts`` of ``metrics.json`` are ``random`` and ``blocked``, each a `Metrics`; ``blocked``
+is null for photos with neither a rotation index in their names nor groups::
 
     {"classifier": "svm", "features": "pca", "dimensions": 47, "photos": 295, "left_out": 0,
      "holdouts": {"random": {"how": "25% of each class, drawn at random", "notes": [],
@@ -29,7 +28,7 @@ import platform
 from dataclasses import asdict
 from datetime import datetime, timezone
 from math import ceil
-from typing import TYPE_CHECKING, Any, Iterator, NamedTuple, Union
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pyspark.ml import PipelineModel
 from pyspark.ml.functions import array_to_vector
@@ -37,6 +36,7 @@ from pyspark.sql.functions import col, count, expr, lit, when
 
 import pomona
 from pomona import ModelError
+from pomona._deprecated import renamed_arguments
 from pomona._errors import ERROR_COLUMNS
 from pomona.results.metrics import (
     CLASSIFIERS,
@@ -56,36 +56,38 @@ from pomona.spark.classification.prediction import check_loadable
 from pomona.spark.classification.svm import require_scikit_learn
 from pomona.spark.features import read_features
 from pomona.spark.pca import fit_pca
+from pomona.spark.results import SparkResults
 from pomona.spark.transformer import ImageFeaturizer
 
 if TYPE_CHECKING:
     from pyspark.ml import Transformer
     from pyspark.sql import DataFrame, SparkSession
 
-    PathLike = Union[str, "os.PathLike[str]"]
+    from pomona._typing import PathLike
 
-#: Bytes of features in a task: for less than that, a task costs more than it saves.
+#: Bytes of features per task. Below that, the overhead of a task is larger than its work.
 _TASK_BYTES = 32 * 1024 * 1024
 
-#: Classes that an error or a note names.
-_NAMED = 5
+#: Classes listed in an error message.
+_LISTED = 5
 
 
-class _Set(NamedTuple):
-    """The photos to learn from, and how to make of them what the classifier sees."""
+class _Data(NamedTuple):
+    """The labelled photos, and how to preprocess their features."""
 
     #: ``path``, ``label``, ``features`` (a vector).
     photos: DataFrame
-    #: Photos of each label.
+    #: Photos per label.
     sizes: dict[str, int]
-    #: Components of the PCA; None for raw features.
-    k: int | None
+    #: Principal components; None for raw features.
+    components: int | None
     standardize: bool
 
 
+@renamed_arguments(image_model="model")
 def train(
     spark: SparkSession,
-    output: PathLike,
+    results: PathLike,
     *,
     classifier: str,
     features: str = "pca",
@@ -93,258 +95,243 @@ def train(
     group: str | None = None,
     seed: int = 0,
     model: PathLike | None = None,
-    image_model: PathLike | None = None,
+    output: PathLike | None = None,
 ) -> Training:
     """Train a classifier on a run's labelled photos, test it on two hold-outs, and save it.
 
-    For each hold-out, the PCA and the classifier are fitted to the training part alone. What is
-    saved is then fitted to all photos.
+    For each hold-out, the PCA and the classifier are fitted to the training part only. The saved
+    pipeline is then fitted to all photos.
 
     Parameters
     ----------
     spark
         The session to run on.
-    output
-        What `pomona.pipeline.run` wrote.
+    results
+        The folder that `pomona.pipeline.run` wrote.
     classifier
         ``logistic``, ``svm`` or ``forest``; see `pomona.spark.classification.classifiers.fit`.
     features
-        ``pca``: the run's principal components. ``raw``: the network's features.
+        ``pca``: the run's principal components. ``raw``: the features of the image model.
     holdout_share
-        The share of photos to test with: above 0, below 1.
+        The share of photos to test on, greater than 0 and less than 1.
     group
-        A column of the features, or a regular expression for paths whose first group is the key:
-        photos with the same key are tested together. None: ranges of the rotation index in the
+        Photos with the same key are tested together. A column of the features, or a regular
+        expression for paths whose first group is the key. None: ranges of the rotation index in the
         file names.
     seed
-        Of the hold-outs and of the forest. The same seed holds out the same photos everywhere.
+        Seed of the hold-outs and of the forest. A seed holds out the same photos everywhere.
     model
-        The folder to save the pipeline in; a Spark ML model that is there is replaced. None:
-        ``classifier/<classifier>/model`` in `output`.
-    image_model
-        The network that the run used, if it is not here under the name that the run knew it by.
+        The image model that the run used, if it is not available under the name in
+        ``summary.json``. The old name ``image_model`` is deprecated.
+    output
+        The folder to save the pipeline in; an existing Spark ML model is replaced. None:
+        ``classifier/<classifier>/model`` in `results`.
 
     Returns
     -------
     Training
-        What ``metrics.json`` says.
+        The content of ``metrics.json``.
 
     Raises
     ------
     FileNotFoundError
-        No run has finished there.
+        `results` holds no finished run.
     FileExistsError
-        `model` is a folder of something else.
+        `output` contains something else.
     ImportError
-        An SVM without scikit-learn on the driver.
+        An SVM needs scikit-learn on the driver.
     ModelError
-        The network is not here, or not the one that made the features.
+        The image model is not available, or is not the one that computed the features.
     ValueError
-        An argument makes no sense, or the photos cannot be learned from: no labels, one class only,
-        a class of one photo, groups that leave nothing to train on or to test.
+        An argument is invalid, or there is nothing to learn: no labels, only one class, a class
+        with one photo, or groups that leave nothing to train or test on.
 
     Examples
     --------
-    >>> done = train(spark, "s3://fruits/out", classifier="svm")  # doctest: +SKIP
-    >>> done.holdouts["random"].accuracy, done.holdouts["blocked"].accuracy  # doctest: +SKIP
+    >>> training = train(spark, "s3://fruits/out", classifier="svm")  # doctest: +SKIP
+    >>> training.holdouts["random"].accuracy  # doctest: +SKIP
     >>> from pyspark.ml import PipelineModel  # doctest: +SKIP
-    >>> labelled = PipelineModel.load(done.model).transform(photos)  # doctest: +SKIP
+    >>> labelled = PipelineModel.load(training.model).transform(photos)  # doctest: +SKIP
     >>> labelled.select("path", "predicted")  # doctest: +SKIP
     """
     if classifier not in CLASSIFIERS:
-        raise ValueError(
-            f"there is no classifier {classifier!r}: choose one of {', '.join(CLASSIFIERS)}"
-        )
+        raise ValueError(f"no classifier {classifier!r}: choose one of {', '.join(CLASSIFIERS)}")
     if features not in FEATURES:
-        raise ValueError(f"there are no features {features!r}: choose one of {', '.join(FEATURES)}")
+        raise ValueError(f"no features {features!r}: choose one of {', '.join(FEATURES)}")
     if not 0.0 < holdout_share < 1.0:
-        raise ValueError(f"the hold-out is {holdout_share}, it must be above 0 and below 1")
+        raise ValueError(f"the hold-out is {holdout_share}: it must be between 0 and 1")
     if classifier == "svm":
         require_scikit_learn()
     context = spark.sparkContext
-    home = Folder(spark, os.fspath(output))
-    summary = _summary(home)
-    target = home / "classifier" / classifier
-    place = target / "model" if model is None else Folder(spark, os.fspath(model))
-    for folder in (place, home / "pca_model") if features == "pca" else (place,):
+    home = Folder(spark, os.fspath(results))
+    summary = SparkResults(spark, home.uri).summary
+    own_folder = home / "classifier" / classifier
+    target = own_folder / "model" if output is None else Folder(spark, os.fspath(output))
+    for folder in (target, home / "pca_model") if features == "pca" else (target,):
         check_loadable(folder)
-    _check_replaceable(place)
-    network = _network(spark, summary, image_model)
+    _check_replaceable(target)
+    network = _network(spark, summary, model)
 
     seconds: dict[str, float] = {}
     with timed(seconds, "read"), described(context, "read the features to train on"):
-        found, left_out = _read(spark, home, summary, features, group)
-    done = Training(
+        data, left_out = _read(spark, home, summary, features, group)
+    training = Training(
         classifier=classifier,
         features=features,
-        dimensions=found.k or summary["dim"],
-        photos=sum(found.sizes.values()),
+        dimensions=data.components or summary["dim"],
+        photos=sum(data.sizes.values()),
         left_out=left_out,
         holdout=holdout_share,
         group=group,
         seed=seed,
-        model=place.uri,
+        model=target.uri,
         image_model=summary["model"],
     )
     try:
-        projection = _fitted_pca(home, found)
         with timed(seconds, "split"), described(context, "hold out photos"):
-            splits = list(_splits(found.photos, holdout_share, group, seed))
-        for name, split in splits:
+            keys = data.photos.drop("features")
+            splits: dict[str, holdouts.Holdout | None] = {
+                "random": holdouts.stratified(keys, holdout_share, seed),
+                "blocked": holdouts.blocked(keys, holdout_share, seed)
+                if group is None
+                else holdouts.grouped(keys, holdout_share, seed, group),
+            }
+        for name, split in splits.items():
+            training.holdouts[name] = None
             if split is None:
-                done.holdouts[name] = None
-                done.notes.append(
-                    "no blocked hold-out: no file name has the index of a rotation, as r0_115.jpg "
-                    "has. Photos that are near-twins may make the random one look too good: say "
-                    "with --group which belong together"
+                training.notes.append(
+                    "no blocked hold-out: no file name has a rotation index, such as r0_115.jpg. "
+                    "Near-duplicates may make the random hold-out look too good: group them with "
+                    "--group"
                 )
                 continue
             with timed(seconds, name), described(context, f"{name} hold-out of {classifier}"):
-                done.holdouts[name] = _test(found, split, classifier, seed)
+                training.holdouts[name] = _test(data, split, classifier, seed)
         with timed(seconds, "train"), described(context, f"train {classifier} on all photos"):
-            stages = _fit(found, found.photos, classifier, seed, projection)
+            pca = []
+            if data.components is not None:
+                pca = PipelineModel.load((home / "pca_model").uri).stages
+            stages = _fit(data, data.photos, classifier, seed, pca)
     finally:
-        found.photos.unpersist()
+        data.photos.unpersist()
 
-    metrics = target / "metrics.json"
+    metrics = own_folder / "metrics.json"
     metrics.delete()
     with timed(seconds, "save"), described(context, "save the classifier"):
         featurizer = ImageFeaturizer(model=network, handleInvalid="skip")
-        PipelineModel([featurizer, *stages]).write().overwrite().save(place.uri)
-    done.seconds = seconds
-    done.versions = {
+        PipelineModel([featurizer, *stages]).write().overwrite().save(target.uri)
+    training.seconds = seconds
+    training.versions = {
         "pomona": pomona.__version__,
         "spark": spark.version,
         "python": platform.python_version(),
     }
-    done.finished = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    metrics.write_json(asdict(done))
-    return done
+    training.finished = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    metrics.write_json(asdict(training))
+    return training
 
 
-def _summary(home: Folder) -> dict[str, Any]:
-    present = home.sizes()
-    summary = (home / "summary.json").read_json() if "summary.json" in present else None
-    if summary is None:
-        raise FileNotFoundError(
-            f"{home.uri} holds no finished run: make one with pomona run --output {home.uri}"
-        )
-    return dict(summary)
-
-
-def _check_replaceable(place: Folder) -> None:
-    """Refuse to replace what Spark ML has not written."""
-    foreign = [name for name in place.sizes() if name not in ("metadata", "stages")]
+def _check_replaceable(target: Folder) -> None:
+    """Refuse to replace anything but a Spark ML model."""
+    foreign = [name for name in target.sizes() if name not in ("metadata", "stages")]
     if foreign:
         raise FileExistsError(
-            f"{place.uri} holds {foreign[0]}, which is no part of a Spark ML model: choose another "
-            "folder for the model"
+            f"{target.uri} contains {foreign[0]}, which is not part of a Spark ML model: choose "
+            "another output"
         )
 
 
 def _network(spark: SparkSession, summary: dict[str, Any], given: PathLike | None) -> str:
-    """Find the network of a run on the driver, and make sure that it is the same."""
+    """Return the driver's path of the image model that a run used."""
     name, sha256 = summary["model"]["name"], summary["model"]["sha256"]
     try:
         shipped = ship(spark.sparkContext, name if given is None else given)
     except ModelError as error:
+        hint = f"The features were computed with {name}: give its file with --model (model=)"
         if given is not None:
-            raise
-        raise ModelError(
-            f"{error}. The features were made with it: give its file with --model"
-        ) from error
+            hint = "The model is the image model; output is where the classifier is saved"
+        raise ModelError(f"{str(error).rstrip('.')}. {hint}") from error
     if shipped.sha256 != sha256:
         raise ModelError(
-            f"the features were made with {name} (sha256 {sha256[:16]}…), and {given or name} is "
-            f"another model ({shipped.sha256[:16]}…): give the file with --model"
+            f"the features were computed with {name} (sha256 {sha256[:16]}…), and {given or name} "
+            f"is another model ({shipped.sha256[:16]}…): give the right file with --model (model=)"
         )
     return str(shipped_path(spark.sparkContext, shipped))
 
 
 def _read(
     spark: SparkSession, home: Folder, summary: dict[str, Any], features: str, group: str | None
-) -> tuple[_Set, int]:
+) -> tuple[_Data, int]:
     rows = read_features(spark, (home / "features").uri)
-    # Spark orders NaN behind infinity. One such number would spoil every weight.
+    # Spark sorts NaN after infinity. A single such number would spoil all weights.
     finite = expr("forall(features, x -> abs(x) < double('infinity'))")
     usable = col("error").isNull() & finite & (col("label") != "")
     counts = rows.groupBy("label").agg(
-        count(lit(1)).alias("there"), count(when(usable, 1)).alias("usable")
+        count(lit(1)).alias("total"), count(when(usable, 1)).alias("usable")
     )
     counted = counts.collect()
-    there = sum(row.there for row in counted)
+    total = sum(row.total for row in counted)
     sizes = {
         row.label: row.usable
         for row in sorted(counted, key=lambda row: row.label or "")
         if row.usable
     }
     photos = sum(sizes.values())
-    _check_classes(home, sizes, there)
-    # A hold-out by group may ask for any column, and names them all where there is no such.
+    _check_classes(home, sizes, total)
+    # Groups may be any other column; an error lists them all.
     taken = ("path", "label", "features", *ERROR_COLUMNS)
     extra = [] if group is None else [name for name in rows.columns if name not in taken]
     vectors = rows.where(usable).select(
         "path", "label", *extra, array_to_vector("features").alias("features")
     )
-    # A double for each feature of each photo.
+    # Vectors hold doubles.
     tasks = max(1, ceil(photos * summary["dim"] * 8 / _TASK_BYTES))
     if tasks < vectors.rdd.getNumPartitions():
         vectors = vectors.coalesce(tasks)
-    k = summary["k"] if features == "pca" else None
-    return _Set(vectors.persist(), sizes, k, summary["standardize"]), there - photos
+    components = summary["k"] if features == "pca" else None
+    return _Data(vectors.persist(), sizes, components, summary["standardize"]), total - photos
 
 
-def _check_classes(home: Folder, sizes: dict[str, int], there: int) -> None:
+def _check_classes(home: Folder, sizes: dict[str, int], total: int) -> None:
     if not sizes:
         raise ValueError(
-            f"none of the {there:,} photos of {home.uri} has both features and a label: a photo's "
-            "label is the name of its folder"
+            f"none of the {total:,} photos of {home.uri} has both features and a label, which is "
+            "the name of its folder"
         )
     if len(sizes) == 1:
         raise ValueError(
-            f"all photos are of one class, {next(iter(sizes))}: there is nothing to tell apart. A "
-            "photo's label is the name of its folder"
+            f"all photos are of one class, {next(iter(sizes))}: there is nothing to classify. The "
+            "label of a photo is the name of its folder"
         )
     single = [label for label, photos in sizes.items() if photos == 1]
     if single:
         raise ValueError(
-            f"{_list(single)}: one readable photo only, which cannot be both learned from and "
-            "tested with; add photos of it, or run without it"
+            f"{_list(single)}: only one readable photo, but training and testing need one each; "
+            "add photos, or repeat the run without these classes"
         )
 
 
 def _list(names: list[str]) -> str:
-    more = len(names) - _NAMED
-    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
+    more = len(names) - _LISTED
+    return ", ".join(names[:_LISTED]) + (f" and {more} more" if more > 0 else "")
 
 
-def _splits(
-    photos: DataFrame, share: float, group: str | None, seed: int
-) -> Iterator[tuple[str, holdouts.Holdout | None]]:
-    keys = photos.drop("features")
-    yield "random", holdouts.stratified(keys, share, seed)
-    if group is None:
-        yield "blocked", holdouts.blocked(keys, share, seed)
-    else:
-        yield "blocked", holdouts.grouped(keys, share, seed, group)
-
-
-def _test(found: _Set, split: holdouts.Holdout, classifier: str, seed: int) -> Metrics:
-    """Fit to the one part, predict the other."""
+def _test(data: _Data, split: holdouts.Holdout, classifier: str, seed: int) -> Metrics:
+    """Fit to the training part and predict the test part."""
     parts = split.parts.where(col("part").isNotNull()).select("path", "part")
-    rows = found.photos.join(parts, "path").select("path", "label", "features", "part")
-    rows = rows.coalesce(found.photos.rdd.getNumPartitions()).persist()
+    rows = data.photos.join(parts, "path").select("path", "label", "features", "part")
+    rows = rows.coalesce(data.photos.rdd.getNumPartitions()).persist()
     try:
         training = rows.where(col("part") == holdouts.TRAIN)
         trained = {row.label: row["count"] for row in training.groupBy("label").count().collect()}
         if len(trained) < 2:
-            what = _list(list(trained)) or "nothing"
+            classes = _list(list(trained)) or "nothing"
             raise ValueError(
-                f"the {split.name} hold-out ({split.how}) leaves {what} to train on: hold out "
-                "less, or group otherwise"
+                f"the {split.name} hold-out ({split.how}) leaves {classes} to train on: hold out "
+                "less, or choose other groups"
             )
         table = rows.where(col("part") == holdouts.TEST)
-        for stage in _fit(found, training, classifier, seed, None):
+        for stage in _fit(data, training, classifier, seed, None):
             table = stage.transform(table)
         predicted = table.select("path", "label", "predicted").persist()
         try:
@@ -358,7 +345,7 @@ def _test(found: _Set, split: holdouts.Holdout, classifier: str, seed: int) -> M
     counts = {(row.label, row.predicted): row["count"] for row in pairs}
     if not counts:
         raise ValueError(
-            f"the {split.name} hold-out ({split.how}) holds out no photo: hold out more"
+            f"the {split.name} hold-out ({split.how}) has no photos to test on: hold out more"
         )
     used = sum(counts.values()) + sum(trained.values())
     return measure(
@@ -366,37 +353,34 @@ def _test(found: _Set, split: holdouts.Holdout, classifier: str, seed: int) -> M
         trained,
         how=split.how,
         notes=split.notes,
-        left_out=sum(found.sizes.values()) - used,
+        left_out=sum(data.sizes.values()) - used,
         mistakes=mistakes,
     )
 
 
-def _fitted_pca(home: Folder, found: _Set) -> list[Transformer]:
-    """Load the PCA of the run."""
-    return [] if found.k is None else PipelineModel.load((home / "pca_model").uri).stages
-
-
 def _fit(
-    found: _Set,
+    data: _Data,
     photos: DataFrame,
     classifier: str,
     seed: int,
-    projection: list[Transformer] | None,
+    pca: list[Transformer] | None,
 ) -> list[Transformer]:
-    """Fit what follows the features; the PCA as well, if there is none."""
-    if projection is None:
-        projection = []
-        if found.k is not None:
-            k = min(found.k, photos.count() - 1)
-            pca = fit_pca(photos.select("features"), components=k, standardize=found.standardize)
-            projection = pca.model.stages
+    """Fit the stages after the features, including the PCA unless it is given."""
+    if pca is None:
+        pca = []
+        if data.components is not None:
+            components = min(data.components, photos.count() - 1)
+            fitted = fit_pca(
+                photos.select("features"), components=components, standardize=data.standardize
+            )
+            pca = fitted.model.stages
     table = photos.select("label", "features")
-    for stage in projection:
+    for stage in pca:
         table = stage.transform(table)
-    column = projection[-1].getOutputCol() if projection else "features"
+    column = pca[-1].getOutputCol() if pca else "features"
     table = table.select("label", column).persist()
     try:
         classes = sorted(row.label for row in table.select("label").distinct().collect())
-        return [*projection, *classifiers.fit(classifier, table, column, classes, seed)]
+        return [*pca, *classifiers.fit(classifier, table, column, classes, seed)]
     finally:
         table.unpersist()
