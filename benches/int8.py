@@ -75,7 +75,7 @@ def efficientnet() -> Path:
 
 def limits_table(benches: Benches, fidelity: dict[str, float]) -> list[str]:
     lines = [
-        "| | must | measured | by processor time | |",
+        "| | target | measured | by CPU time | |",
         "| --- | --- | --- | --- | --- |",
     ]
     float32 = result(benches[MOBILENET], threads=1)
