@@ -70,7 +70,7 @@ on_spark = PATH="$(CURDIR)/.venv/$(1)/bin:$$PATH" SPARK_LOCAL_IP=127.0.0.1 \
 class_path = mvn --quiet --batch-mode -f $< -P $(1) dependency:build-classpath \
 	-Dstyle.color=never -DincludeScope=runtime -Dmdep.regenerateFile -Dmdep.outputFile=$(CURDIR)/$@
 
-.PHONY: help setup build wheel wheelhouse lock lint lint-rust lint-python lint-web lint-shell docs hooks test test-rust test-python test-spark bench demo notebooks emr-up emr-check emr-run emr-down clean system vendor maven browser
+.PHONY: help setup build wheel wheelhouse lock lint lint-rust lint-python lint-stubs lint-web lint-shell docs hooks test test-rust test-python test-spark bench demo notebooks emr-up emr-check emr-run emr-down clean system vendor maven browser
 
 help: ## Print this help
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -90,16 +90,18 @@ wheelhouse: $(call wheelhouse_of,$(EMR)) ## Build what the nodes of EMR=6.4.0 in
 lock: .venv/build/.installed ## Resolve the wheels of EMR's nodes anew, in bootstrap/locks
 	@for wanted in bootstrap/locks/*.in; do .venv/build/bin/python python/tools/wheelhouse.py lock "$$wanted"; done
 
-lint: lint-rust lint-python lint-web lint-shell docs ## Run every linter and build the documentation
+lint: lint-rust lint-python lint-stubs lint-web lint-shell docs ## Run every linter and build the documentation
 
 lint-rust: .venv/build/.installed | system vendor ## Check the formatting and lints of Rust
 	cargo fmt --check
 	cargo clippy --locked --release --all-targets --all-features -- -D warnings
 
-lint-python: .venv/dev/.pomona ## Check the formatting, lints and types of Python
+lint-python: .venv/dev/.installed ## Check the formatting, lints and types of Python
 	.venv/dev/bin/ruff check
 	.venv/dev/bin/ruff format --check
 	.venv/dev/bin/mypy
+
+lint-stubs: .venv/dev/.pomona ## Compare the stub of the extension with the extension
 	.venv/dev/bin/python -m mypy.stubtest pomona._native
 
 # The template's placeholders are neither valid CSS nor valid JSON.
