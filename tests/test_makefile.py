@@ -9,7 +9,19 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-TARGETS = "help setup wheel wheelhouse lock lint docs hooks test bench demo".split()
+TARGETS = [
+    "help",
+    "setup",
+    "wheel",
+    "wheelhouse",
+    "lock",
+    "lint",
+    "docs",
+    "hooks",
+    "test",
+    "bench",
+    "demo",
+]
 AUTOMATION = [ROOT / ".pre-commit-config.yaml", *sorted((ROOT / ".github/workflows").glob("*.yml"))]
 
 
