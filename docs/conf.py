@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 import astroid
 from astroid import nodes
@@ -35,6 +36,7 @@ autoapi_generate_api_docs = False
 autoapi_keep_files = False
 suppress_warnings = [
     "autoapi.python_import_resolution",  # of private names that autoapi cannot follow
+    "ref.python",  # Summary, say, is a class of two modules, and annotations do not say which
 ]
 
 # Pages that show a file from elsewhere in the repository; the index adds the table of contents.
@@ -59,6 +61,15 @@ def read_shared_page(app: Sphinx, page: str, source: list[str]) -> None:
 
     text = re.sub(r"\]\((?![a-z]+:)([^)#]+)", link, file.read_text(encoding="utf-8"))
     source[0] = f"{text}\n{source[0]}" if page == "index" else text
+
+
+def skip_private_import(
+    app: Sphinx, what: str, name: str, member: Any, skip: bool, options: Any
+) -> bool | None:
+    """Leave out what a module imports for itself: only the names in its `__all__` are public."""
+    module = app.env.autoapi_all_objects.get(member.id.rpartition(".")[0])
+    public = getattr(module, "all", None)
+    return True if public is not None and name not in public else None
 
 
 def hoist_lazy_imports(module: nodes.Module) -> None:
@@ -91,3 +102,4 @@ astroid.MANAGER.register_transform(
 def setup(app: Sphinx) -> None:
     """Register what this file adds to Sphinx."""
     app.connect("source-read", read_shared_page)
+    app.connect("autodoc-skip-member", skip_private_import)
