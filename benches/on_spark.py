@@ -144,7 +144,7 @@ def ratio_table(
     rounds: list[Round], growth: dict[str, Any], starts: list[dict[str, Any]]
 ) -> list[str]:
     lines = [
-        "| Pomona on Spark compared with | target | measured | by CPU time | |",
+        "| Pomona on Spark compared with | must | measured | by processor time | |",
         "| --- | --- | --- | --- | --- |",
     ]
     for ours, theirs, must in RATIOS:

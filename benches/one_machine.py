@@ -126,7 +126,7 @@ def measure_round(contenders: dict[str, Contender], seconds: float) -> Round:
 def ratio_table(rounds: list[Round], soak: dict[str, Any]) -> list[str]:
     titles = {key: contender.title for key, contender in contenders(Path()).items()}
     lines = [
-        "| Pomona compared with | target | measured | by CPU time | |",
+        "| Pomona compared with | must | measured | by processor time | |",
         "| --- | --- | --- | --- | --- |",
     ]
     for ratio in RATIOS:

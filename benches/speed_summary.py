@@ -58,8 +58,8 @@ ROWS = [
         "Photos/s, the same with photos on S3",
         S3,
         "images/s",
-        "`featurize_paths_udf`, photos on S3",
-        "`binaryFile` and `featurize_udf`, photos on S3",
+        "`featurize_udf` with paths, photos on S3",
+        "`featurize_udf` with content from `binaryFile`, photos on S3",
         "Spark's `binaryFile`",
     ),
     Row(

@@ -192,8 +192,8 @@ def megapixels(size: tuple[int, int]) -> int:
 
 def ratio_table(rounds: list[Round], memory: dict[str, float]) -> list[str]:
     lines = [
-        "| `featurize_paths_udf`, photos on S3, compared with | target | measured "
-        "| by CPU time | |",
+        "| `featurize_paths_udf`, photos on S3, compared with | must | measured "
+        "| by processor time | |",
         "| --- | --- | --- | --- | --- |",
     ]
     for key, must in RATIOS.items():
