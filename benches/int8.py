@@ -53,8 +53,8 @@ def measure(photos: Path, seconds: float) -> list[str]:
         f"{benches[MOBILENET]['int8_instructions'] or 'none'}. Fidelity on "
         f"{fidelity['photos']} photos in {fidelity['labels']} folders, "
         f"{'' if fidelity['seen_in_calibration'] else 'none of them '}among the "
-        f"{quantized['calibration_photos']} of the calibration; both have the same nearest "
-        f"neighbour for {fidelity['agreement']:.1%}.",
+        f"{quantized['calibration_photos']} of the calibration; float32 and int8 agree on "
+        f"the nearest neighbour of {fidelity['agreement']:.1%}.",
         *busy(min(bench["processor_share"] for bench in benches.values())),
     ]
 
