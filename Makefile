@@ -24,6 +24,8 @@ PYTHON_spark35 := 3.11 3.12
 PYTHON_spark4 := 3.12 3.11 3.13
 PYTHON_aws := 3.11 3.12 3.13
 PYTHON_livy := 3.11 3.12 3.13
+PYTHON_docs := 3.11 3.12 3.13
+PYTHON_lint := 3.11 3.12 3.13
 
 # The Sparks that the tests run on: 3.1.2 (EMR 6.4.0), 3.5 (EMR 7) and 4, where there is a Python for them.
 find_python = $(shell python/tools/find_python.sh $(PYTHON_$(1)) 2>/dev/null)
@@ -68,7 +70,7 @@ on_spark = PATH="$(CURDIR)/.venv/$(1)/bin:$$PATH" SPARK_LOCAL_IP=127.0.0.1 \
 class_path = mvn --quiet --batch-mode -f $< -P $(1) dependency:build-classpath \
 	-Dstyle.color=never -DincludeScope=runtime -Dmdep.regenerateFile -Dmdep.outputFile=$(CURDIR)/$@
 
-.PHONY: help setup build wheel wheelhouse lock lint test test-rust test-python test-spark bench demo notebooks emr-up emr-check emr-run emr-down clean system vendor maven browser
+.PHONY: help setup build wheel wheelhouse lock lint lint-rust lint-python lint-stubs lint-web lint-shell docs hooks test test-rust test-python test-spark bench demo notebooks emr-up emr-check emr-run emr-down clean system vendor maven browser
 
 help: ## Print this help
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -88,14 +90,36 @@ wheelhouse: $(call wheelhouse_of,$(EMR)) ## Build what the nodes of EMR=6.4.0 in
 lock: .venv/build/.installed ## Resolve the wheels of EMR's nodes anew, in bootstrap/locks
 	@for wanted in bootstrap/locks/*.in; do .venv/build/bin/python python/tools/wheelhouse.py lock "$$wanted"; done
 
-lint: .venv/dev/.pomona ## Check formatting, lints, types and shell scripts
+lint: lint-rust lint-python lint-stubs lint-web lint-shell docs ## Run every linter and build the documentation
+
+lint-rust: .venv/build/.installed | system vendor ## Check the formatting and lints of Rust
 	cargo fmt --check
 	cargo clippy --locked --release --all-targets --all-features -- -D warnings
+
+lint-python: .venv/dev/.installed ## Check the formatting, lints and types of Python
 	.venv/dev/bin/ruff check
 	.venv/dev/bin/ruff format --check
 	.venv/dev/bin/mypy
+
+lint-stubs: .venv/dev/.pomona ## Compare the stub of the extension with the extension
 	.venv/dev/bin/python -m mypy.stubtest pomona._native
+
+# The template's placeholders are neither valid CSS nor valid JSON.
+lint-web: .venv/biome/.installed ## Lint the JavaScript, CSS and HTML of the report
+	mkdir -p target/lint
+	sed 's/{{[a-z]*}}//g' python/pomona/report/template.html > target/lint/template.html
+	PATH="$(CURDIR)/.venv/lint/bin:$$PATH" .venv/biome/node_modules/.bin/biome lint --error-on-warnings
+
+lint-shell: | system ## Check shell scripts
 	shellcheck .ci/run $(shell find bootstrap python -name '*.sh' 2>/dev/null)
+
+docs: .venv/docs/.installed ## Build the documentation site in target/docs
+	rm -rf target/docs
+	.venv/docs/bin/sphinx-build --quiet --fail-on-warning --keep-going --fresh-env -d target/doctrees docs target/docs
+	@echo 'target/docs/index.html'
+
+hooks: .venv/lint/.installed ## Install the hooks that lint before each commit
+	.venv/lint/bin/pre-commit install
 
 # What the tests need. The miniature of an EMR cluster has the Spark of EMR 6.4.0.
 MINIATURE := .venv/minicluster.classpath .venv/livy.classpath .venv/livy-repl.jar .venv/livy/.installed
@@ -111,7 +135,7 @@ test: test-rust $(FOR_PYTHON) $(foreach venv,$(MATRIX),$(call for_spark,$(venv))
 test-rust: .venv/build/.installed | system vendor ## Run the tests of the Rust core
 	cargo test --locked --release
 
-test-python: $(FOR_PYTHON) | browser ## Run the Python tests, those of the wheel and of the README
+test-python: $(FOR_PYTHON) | browser ## Run the Python tests, and every command and example of the documentation
 	export POMONA_KERAS2_PYTHON="$(KERAS2:%=$(CURDIR)/.venv/%/bin/python)"
 	.venv/dev/bin/pytest --ignore tests/spark
 
@@ -122,8 +146,8 @@ test-spark: $(MATRIX:%=test-%) ## Run the Spark tests on every Spark of the matr
 $(MATRIX:%=test-%): test-%: $$(call for_spark,$$*)
 	$(call on_spark,$*) .venv/$*/bin/python -m pytest tests/spark
 
-bench: .venv/dev/.pomona .venv/py37/.pomona .venv/py37-keras/.installed .venv/py37/s3.classpath .venv/s3proxy.classpath ## Measure, and write the table into the README
-	.venv/dev/bin/python benches/run.py --readme README.md
+bench: .venv/dev/.pomona .venv/py37/.pomona .venv/py37-keras/.installed .venv/py37/s3.classpath .venv/s3proxy.classpath ## Measure, and write the tables into the docs and the README
+	.venv/dev/bin/python benches/run.py --docs docs/benchmarks.md --readme README.md
 
 notebooks: .venv/spark35/.pomona .venv/py37/.pomona .venv/py37/s3.classpath .venv/s3proxy.classpath $(MINIATURE) ## Run the notebooks on the photos of POMONA_PHOTOS, and keep their outputs
 	@run=$$(mktemp -d)
@@ -171,6 +195,13 @@ vendor: .venv/build/.installed
 	test -x .venv/$*/bin/python || "$$(python/tools/find_python.sh $(PYTHON_$*))" -m venv .venv/$*
 	.venv/$*/bin/python -m pip install --quiet $(PIP)
 	.venv/$*/bin/python -m pip install --quiet --no-deps -r $<
+	touch $@
+
+# npm comes with the wheel of Node, and Biome's own program is in its package.
+.venv/biome/.installed: tests/requirements/biome/package.json tests/requirements/biome/package-lock.json .venv/lint/.installed
+	mkdir -p $(@D)
+	cp $(filter %.json,$^) $(@D)
+	PATH="$(CURDIR)/.venv/lint/bin:$$PATH" npm ci --prefix $(@D) --no-audit --no-fund --loglevel=error
 	touch $@
 
 .venv/%/s3.classpath: tests/support/s3.xml .venv/%/.installed | maven

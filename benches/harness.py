@@ -1,4 +1,4 @@
-"""What the parts of the bench share: places, starting a contender, and a few words."""
+"""Paths, contender processes and wording that the parts of the benchmark share."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ WEIGHTS = WORK / "mobilenet_v2.h5"
 MODEL = WORK / "mobilenet_v2.onnx"
 INT8_MODEL = WORK / "mobilenet_v2_int8.onnx"
 
-# The S3 server of the tests is one of the bench, too.
+# The benchmark uses the S3 server of the tests.
 sys.path.insert(0, str(ROOT / "tests/support"))
 
 BUSY = 0.9
-"""A contender that computes all the time and gets less than this share of its cores has company."""
+"""Below this share of its cores' time, a contender that computes all the time was disturbed."""
 
 
 def command(python: Path | str, script: str, *arguments: Path | str) -> list[str]:
-    """Return the command of a contender, a file beside this one."""
+    """Return the command that runs a contender, a file in this folder."""
     return [str(python), str(BENCHES / script), *map(str, arguments)]
 
 
@@ -38,9 +38,9 @@ def run(command: list[str], cores: int | None = None) -> dict[str, Any]:
     chosen = sorted(everywhere)[-cores:] if cores else everywhere
     if cores and len(chosen) < cores:
         sys.exit(f"the bench needs {cores} cores, this process has {len(chosen)}")
-    # TensorFlow talks a lot on standard error; it matters only where something failed.
+    # TensorFlow writes a lot to standard error, which matters only after a failure.
     with tempfile.TemporaryFile("w+") as chatter:
-        os.sched_setaffinity(0, chosen)  # the child inherits it, before its libraries count cores
+        os.sched_setaffinity(0, chosen)  # inherited by the child before its libraries count cores
         try:
             child = subprocess.Popen(
                 command, cwd=ROOT, stdout=subprocess.PIPE, stderr=chatter, text=True
@@ -67,8 +67,8 @@ def busy(share: float) -> list[str]:
     if share >= BUSY:
         return []
     return [
-        f"The machine was busy: Pomona got {share:.0%} of its cores' time, so the times by the "
-        "clock hold for a crowded machine only."
+        f"The machine was busy: Pomona got {share:.0%} of its cores' time, so wall-clock times "
+        "hold for a busy machine only."
     ]
 
 
@@ -77,4 +77,4 @@ def plural(count: int, noun: str) -> str:
 
 
 def verdict(holds: bool) -> str:
-    return "holds" if holds else "**short**"
+    return "met" if holds else "**missed**"

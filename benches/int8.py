@@ -1,6 +1,6 @@
-"""int8 beside float32, and float32 beside what the processor can do at most.
+"""int8 compared with float32, and float32 with the peak of the CPU.
 
-Models are quantised as a user's are. Fidelity is told by photos that calibration has not seen.
+Models are quantized as a user's are. Fidelity is measured on photos that calibration has not seen.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ CORES = 2
 MOBILENET, EFFICIENTNET = "mobilenet_v2", "efficientnet_lite0"
 
 PEAK = 0.7
-"""The share of the measured float32 multiply-add peak that float32 has to reach on one thread."""
+"""Minimum share of the measured multiply-add peak that float32 reaches on one thread."""
 TIMES = {MOBILENET: 2.3, EFFICIENTNET: 2.0}
-"""What int8 has to reach on one thread, as a multiple of float32's images a second, where the
-processor has instructions for it."""
+"""Minimum speed of int8 on one thread, as a multiple of float32's images/s, where the CPU has int8
+instructions."""
 LOST_POINTS, MEDIAN_COSINE, LOWEST_COSINE = 0.5, 0.99, 0.97
 
 Benches = dict[str, dict[str, Any]]
-"""What `pomona.bench` says of float32 and int8, by the model's name."""
+"""Results of `pomona.bench` for float32 and int8, by the model's name."""
 
 
 def quantize(photos: Path) -> None:
-    """Make the int8 version of the bench's MobileNetV2."""
+    """Make the int8 version of the MobileNetV2 that the benchmark uses."""
     run(command(sys.executable, "quantize.py", MODEL, photos, INT8_MODEL))
 
 
@@ -53,14 +53,14 @@ def measure(photos: Path, seconds: float) -> list[str]:
         f"{benches[MOBILENET]['int8_instructions'] or 'none'}. Fidelity on "
         f"{fidelity['photos']} photos in {fidelity['labels']} folders, "
         f"{'' if fidelity['seen_in_calibration'] else 'none of them '}among the "
-        f"{quantized['calibration_photos']} of the calibration; the nearest other photo is the "
-        f"same for {fidelity['agreement']:.1%}.",
+        f"{quantized['calibration_photos']} of the calibration; float32 and int8 agree on "
+        f"the nearest neighbour of {fidelity['agreement']:.1%}.",
         *busy(min(bench["processor_share"] for bench in benches.values())),
     ]
 
 
 def real_photos(photos: Path) -> Path:
-    """Return all real photos, where there are some, of any size."""
+    """Return the folder of all real photos, of any size, if there are any."""
     folder = os.environ.get("POMONA_PHOTOS")
     return Path(folder) if folder else photos
 
@@ -75,28 +75,28 @@ def efficientnet() -> Path:
 
 def limits_table(benches: Benches, fidelity: dict[str, float]) -> list[str]:
     lines = [
-        "| | must | measured | by processor time | |",
+        "| | target | measured | by CPU time | |",
         "| --- | --- | --- | --- | --- |",
     ]
     float32 = result(benches[MOBILENET], threads=1)
     share = float32["share_of_peak"]
-    by_clock = share * float32["images_per_second"] / float32["images_per_second_undisturbed"]
+    by_wall = share * float32["images_per_second"] / float32["images_per_second_undisturbed"]
     lines.append(
         f"| float32, `{MOBILENET}`, 1 thread: share of the multiply-add peak | >= {PEAK:.0%} | "
-        f"{by_clock:.0%} | {share:.0%} | {verdict(share >= PEAK)} |"
+        f"{by_wall:.0%} | {share:.0%} | {verdict(share >= PEAK)} |"
     )
     for threads in (1, 2):
-        for name, must in TIMES.items():
+        for name, target in TIMES.items():
             pair = [result(benches[name], threads, int8) for int8 in (False, True)]
-            by_clock, by_cpu = (
+            by_wall, by_cpu = (
                 pair[1][unit] / pair[0][unit]
                 for unit in ("images_per_second", "images_per_second_undisturbed")
             )
-            told, holds = "", ""
+            shown, holds = "", ""
             if threads == 1 and benches[name]["int8_instructions"]:
-                told, holds = f">= {must}x", verdict(by_clock >= must)
-            what = f"int8 beside float32, `{name}`, {threads} thread{'s'[: threads - 1]}"
-            lines.append(f"| {what} | {told} | {by_clock:.2f}x | {by_cpu:.2f}x | {holds} |")
+                shown, holds = f">= {target}x", verdict(by_wall >= target)
+            title = f"int8 compared with float32, `{name}`, {threads} thread{'s'[: threads - 1]}"
+            lines.append(f"| {title} | {shown} | {by_wall:.2f}x | {by_cpu:.2f}x | {holds} |")
     lost = 100 * (fidelity["accuracy_float32"] - fidelity["accuracy_int8"])
     middle, lowest = fidelity["cosine_median"], fidelity["cosine_min"]
     rows = [
@@ -105,8 +105,8 @@ def limits_table(benches: Benches, fidelity: dict[str, float]) -> list[str]:
         ("lowest cosine", f">= {LOWEST_COSINE}", f"{lowest:.4f}", lowest >= LOWEST_COSINE),
     ]
     return lines + [
-        f"| int8 fidelity, `{EFFICIENTNET}`: {what} | {must} | {measured} | | {verdict(holds)} |"
-        for what, must, measured, holds in rows
+        f"| int8 fidelity, `{EFFICIENTNET}`: {title} | {target} | {measured} | | {verdict(holds)} |"
+        for title, target, measured, holds in rows
     ]
 
 
@@ -127,7 +127,7 @@ def speed_table(benches: Benches) -> list[str]:
 
 
 def result(bench: dict[str, Any], threads: int, int8: bool = False) -> dict[str, Any]:
-    """Return what was measured on so many threads; float32 comes first."""
+    """Return the result for a number of threads. The list has float32 first."""
     return [one for one in bench["results"] if one["threads"] == threads][int8]
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
+import re
 import sys
 from pathlib import Path
+from typing import Callable
 
 import onnx
 import pytest
@@ -15,6 +18,7 @@ from pomona import ModelError, _native, bench
 from pomona.cli import main
 from pomona.models.multiply_adds import multiply_adds
 
+ROOT = Path(__file__).resolve().parents[1]
 QUICK = 0.01
 
 # One convolution: 16 kernels of 3 x 3 x 3 over 4 x 4 places.
@@ -234,3 +238,42 @@ def test_a_mistake_is_one_sentence(
     captured = capsys.readouterr()
     assert captured.out == ""
     assert message in captured.err.splitlines()[-1]
+
+
+# What `make bench` writes
+
+
+@pytest.fixture
+def speed_summary(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], list[str]]:
+    monkeypatch.syspath_prepend(ROOT / "benches")
+    return importlib.import_module("speed_summary").speed_summary
+
+
+def tables(page: str) -> str:
+    markers = "<!-- bench:start -->\n(.*?)\n<!-- bench:end -->"
+    return re.search(markers, (ROOT / page).read_text(encoding="utf-8"), re.DOTALL)[1]
+
+
+def test_the_readme_has_the_summary_of_the_tables_in_the_docs(
+    speed_summary: Callable[[str, str], list[str]],
+) -> None:
+    page = "docs/benchmarks.md"
+    summary = speed_summary(tables(page), page)
+    assert "\n".join(summary) == tables("README.md")
+    assert len([line for line in summary if line.startswith("|")]) == 2 + 6
+
+
+@pytest.mark.parametrize(
+    ("left_out", "message"),
+    [
+        ("## One process", "no section 'One process'"),
+        ("images/s, 1 core", "'One process' has no table with the row 'Pomona' and the column"),
+        ("| `mobilenet_v2`, int8 |", "'int8' has no table with the row '`mobilenet_v2`, int8'"),
+    ],
+)
+def test_a_summary_of_a_report_that_lacks_something_is_refused(
+    left_out: str, message: str, speed_summary: Callable[[str, str], list[str]]
+) -> None:
+    report = tables("docs/benchmarks.md").replace(left_out, "")
+    with pytest.raises(ValueError, match=message):
+        speed_summary(report, "docs/benchmarks.md")

@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
-TARGETS = ["help", "setup", "wheel", "wheelhouse", "lock", "lint", "test", "bench", "demo"]
+TARGETS = [
+    "help",
+    "setup",
+    "wheel",
+    "wheelhouse",
+    "lock",
+    "lint",
+    "docs",
+    "hooks",
+    "test",
+    "bench",
+    "demo",
+]
+AUTOMATION = [ROOT / ".pre-commit-config.yaml", *sorted((ROOT / ".github/workflows").glob("*.yml"))]
 
 
 def make(*arguments: str) -> str:
@@ -26,3 +40,18 @@ def test_a_spark_that_is_not_tested_is_named(left_out: str) -> None:
     said = make("test-spark", "MATRIX=", f"LEFT_OUT={left_out}")
     assert ("WARNING: not tested" in said) == bool(left_out)
     assert left_out in said
+
+
+@pytest.mark.parametrize("file", AUTOMATION, ids=lambda file: file.name)
+def test_hooks_and_workflows_call_targets_that_exist(file: Path) -> None:
+    for targets in re.findall(
+        r"(?:entry|run):.*\bmake ([a-z -]+)$", file.read_text(), re.MULTILINE
+    ):
+        make("--dry-run", *targets.split())
+
+
+def test_workflows_use_actions_of_a_full_version() -> None:
+    workflows = "".join(file.read_text() for file in AUTOMATION)
+    actions = re.findall(r"uses: (?!\./)(\S+)", workflows)
+    assert actions
+    assert [name for name in actions if not re.search(r"@v\d+\.\d+\.\d+$", name)] == []

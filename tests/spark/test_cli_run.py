@@ -54,7 +54,7 @@ def test_run_writes_the_results_and_ends_with_a_summary(
     lines = capsys.readouterr().out.splitlines()
     assert (
         lines[2]
-        == "photos read one after another, by Spark: requested by by_paths=False (--no-paths)"
+        == "Spark read the photos one by one: requested by by_paths=False (--no-paths)"
     )
     assert "; 33 featurized now, " in lines[3]
 

@@ -428,8 +428,8 @@
   function legend() {
     const list = byId("legend");
     const inSample = new Map();
-    photos.label.forEach((label) => inSample.set(label, (inSample.get(label) ?? 0) + 1));
-    const items = classes.map((each, row) => {
+    for (const label of photos.label) inSample.set(label, (inSample.get(label) ?? 0) + 1);
+    const items = classes.map((_, row) => {
       const box = element("input", { type: "checkbox", value: row });
       box.addEventListener("change", () => {
         if (box.checked) ticked.add(row); else ticked.delete(row);
@@ -575,8 +575,13 @@
   legend();
   curve();
   for (const box of document.querySelectorAll(".map")) new AMap(box);
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { curve(); maps.forEach((map) => map.paint()); });
-  addEventListener("resize", () => maps.forEach((map) => map.place()));
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
+    curve();
+    for (const map of maps) map.paint();
+  });
+  addEventListener("resize", () => {
+    for (const map of maps) map.place();
+  });
   if (matchMedia("(max-width: 52rem)").matches) byId("legend-box").open = false;
   if (!data.classifiers.length) byId("to-classifiers").remove();
   document.documentElement.dataset.ready = "yes";
