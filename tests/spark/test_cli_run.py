@@ -52,10 +52,7 @@ def test_run_writes_the_results_and_ends_with_a_summary(
     assert "not allowed with argument" in capsys.readouterr().err
     assert main([*command, "--no-resume", "--no-paths"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert (
-        lines[2]
-        == "Spark read the photos one by one: requested by by_paths=False (--no-paths)"
-    )
+    assert lines[2] == "Spark read the photos one by one: requested by by_paths=False (--no-paths)"
     assert "; 33 featurized now, " in lines[3]
 
 
