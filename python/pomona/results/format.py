@@ -17,7 +17,7 @@ STATE_FOLDER = "_pomona"
 
 #: The first release wrote neither ``columns`` nor ``versions``; these are its values.
 FIRST_VERSION = "0.1.0"
-FIRST_COLUMNS = ("path", "label", "features", "error", "length", "modificationTime")
+_FIRST_COLUMNS = ("path", "label", "features", "error", "length", "modificationTime")
 
 _SET_FILE = re.compile(r"set-(\d+)\.json")
 
@@ -35,7 +35,7 @@ class FinishedSet(NamedTuple):
     #: Photos that disappeared before they were read; they are among the errors.
     vanished: int = 0
     #: Column names, which all files share, in this order.
-    columns: Sequence[str] = FIRST_COLUMNS
+    columns: Sequence[str] = _FIRST_COLUMNS
     #: Versions of Pomona that computed rows.
     versions: Sequence[str] = (FIRST_VERSION,)
 
