@@ -9,7 +9,6 @@ The result is still a plain Spark ``PipelineModel`` of `StandardScalerModel` and
 from __future__ import annotations
 
 import uuid
-import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Iterator, NamedTuple
 
@@ -24,6 +23,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.functions import col, when
 from pyspark.sql.types import ArrayType, NumericType
 
+from pomona._deprecated import renamed_arguments
 from pomona.spark._session import session_of
 from pomona.spark._shipping import active_context
 from pomona.spark.features import read_features
@@ -148,13 +148,13 @@ class PCA:
         return projected.select(*others, vector_to_array("pca", "float32").alias("pca"))
 
 
+@renamed_arguments(k="components")
 def fit_pca(
     features: DataFrame | PathLike,
     *,
     variance: float | None = None,
     components: int | None = None,
     standardize: bool = False,
-    k: int | None = None,
 ) -> PCA:
     """Fit a PCA to features, in one pass over them.
 
@@ -168,12 +168,10 @@ def fit_pca(
         Keep the fewest components that explain this share of the variance, 0.95 by default. Above
         0; 1 keeps every component that has any variance.
     components : int, optional
-        Keep this many components instead.
+        Keep this many components instead. The old name ``k`` is deprecated.
     standardize : bool, default False
         Divide each feature by its standard deviation first, so that all have the same weight. A
         constant feature then becomes zero.
-    k : int, optional
-        Deprecated name of `components`.
 
     Raises
     ------
@@ -188,10 +186,6 @@ def fit_pca(
     >>> pca = fit_pca("s3://fruits/out/features", variance=0.95)  # doctest: +SKIP
     >>> pca.k, pca.k_for(0.8), pca.explained_variance_ratio[:3]  # doctest: +SKIP
     """
-    if k is not None:
-        message = "fit_pca(k=…) is deprecated: use fit_pca(components=…)"
-        warnings.warn(message, DeprecationWarning, stacklevel=2)
-        components = k
     if variance is not None and components is not None:
         raise ValueError("give variance or components, not both")
     target = DEFAULT_VARIANCE if variance is None else variance
