@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Mapping, Sequence
 
 import numpy as np
+from matplotlib.colors import to_rgb
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from pomona._deprecated import renamed_arguments
@@ -12,7 +13,7 @@ from pomona.plots import _page as page
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-    from numpy.typing import ArrayLike, NDArray
+    from numpy.typing import ArrayLike
 
 #: Shares of the variance that are marked in addition to the chosen one.
 _LANDMARKS = (0.5, 0.8, 0.9, 0.99)
@@ -202,7 +203,7 @@ def confusion_matrix(
     # Relative to the class, so that a class of 4 photos is as visible as one of 400.
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     right = np.eye(len(names), dtype=bool)
-    colours = np.where(right[..., np.newaxis], _rgb(page.BLUE), _rgb(page.VERMILION))
+    colours = np.where(right[..., np.newaxis], to_rgb(page.BLUE), to_rgb(page.VERMILION))
     # Even the smallest share is visible.
     strength = np.where(counts > 0, 0.25 + 0.75 * shares, 0)[..., np.newaxis]
     axes.imshow(1 - strength * (1 - colours), interpolation="nearest", aspect="auto")
@@ -227,7 +228,3 @@ def confusion_matrix(
     axes.set_ylabel("true class")
     page.set_title(axes, title)
     return figure
-
-
-def _rgb(colour: str) -> NDArray[np.float64]:
-    return np.array([int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)])

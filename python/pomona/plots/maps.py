@@ -58,7 +58,7 @@ def components_scatter(
     places = np.stack(rows)
     if places.shape[1] < 2:
         raise ValueError("a scatter plot needs two components: fit the PCA with components >= 2")
-    classes = _classes(names)
+    classes = sorted(set(names), key=class_order)
     columns, list_width = _list_layout(classes)
     size = 8.0
     figure = page.prepare(figure, size + 1 + list_width, size)
@@ -124,7 +124,7 @@ def space_scatter(
     page.check_lengths("points", len(places), len(names))
     if places.ndim != 2 or places.shape[1] != 3:
         raise ValueError(f"points must have 3 coordinates, but their shape is {places.shape}")
-    classes = _classes(names)
+    classes = sorted(set(names), key=class_order)
     columns, list_width = _list_layout(classes)
     size = 8.0
     figure = page.prepare(figure, size + list_width, size)
@@ -149,10 +149,6 @@ def space_scatter(
         _list_classes(figure, columns, styles, list_width)
     page.set_title(flat, f"{page.photos_of(len(places), len(classes))} in three dimensions")
     return figure
-
-
-def _classes(names: Iterable[str]) -> list[str]:
-    return sorted(set(names), key=class_order)
 
 
 def _styles(classes: int) -> list[tuple[str, str]]:
