@@ -28,7 +28,7 @@ PHOTO = wheelhouse.CHECK["check/photo.jpg"]
 
 EMR6, EMR7 = "emr-6.4.0", "emr-7.14.0"
 BUCKET = "orchard"
-#: All that a node must have beside Python and the AWS CLI: bash, coreutils, flock, grep and sed.
+#: The programs that a node needs besides Python and the AWS CLI: bash, coreutils, flock, grep, sed.
 PROGRAMS = """
     bash cat chmod cp df flock grep id install ln ls mkdir mktemp mv readlink rm sed sha256sum sort
     tr uname
@@ -44,7 +44,7 @@ print(json.dumps({"features": features.tobytes().hex(), "path": sys.path, "prefi
 
 
 class Node:
-    """A folder that stands for a node: its programs, its home, its disk."""
+    """A folder that simulates a node, with its programs, home and disk."""
 
     def __init__(self, root: Path, aws: LocalAws, python: str | None) -> None:
         self.target = root / "opt" / "pomona"
@@ -60,7 +60,7 @@ class Node:
         self.environment = {
             "PATH": str(self.programs),
             "HOME": str(root / "home"),
-            # Who tries the internet is refused at once; what is on this machine is not.
+            # Requests to the internet fail at once, local ones do not.
             "HTTP_PROXY": f"http://127.0.0.1:{free_port()}",
             "HTTPS_PROXY": f"http://127.0.0.1:{free_port()}",
             "NO_PROXY": "127.0.0.1",
@@ -90,7 +90,7 @@ class Node:
         )
 
     def refuses(self, *arguments: str, **options: object) -> str:
-        """Run it in vain; return its last words, which are all that somebody in a hurry reads."""
+        """Run the script, which must fail and clean up; return the three parts of its message."""
         run = self.run(*arguments, **options)
         assert run.returncode == 1, run.stdout + run.stderr
         assert not self.venv.is_symlink()
@@ -106,7 +106,7 @@ class Node:
         return "\n".join(message.groups())
 
     def leftovers(self) -> list[str]:
-        """Return what a run has made and neither removed nor put in use."""
+        """Return the files of a run that are neither in use nor removed."""
         made = [*self.target.glob("work.*"), *self.target.glob("envs/*")]
         return [path.name for path in made if path != self.venv.resolve()]
 
@@ -158,7 +158,7 @@ def built(release: str) -> Path:
 
 @pytest.fixture(scope="module")
 def emr6(aws: LocalAws) -> str:
-    """The address of EMR 6's wheelhouse."""
+    """The URI of the wheelhouse for EMR 6."""
     return upload(aws, built(EMR6))
 
 
@@ -177,7 +177,7 @@ def node(tmp_path: Path, aws: LocalAws, python37: str) -> Node:
 def installed6(
     tmp_path_factory: pytest.TempPathFactory, aws: LocalAws, emr6: str, python37: str
 ) -> Iterator[Node]:
-    """A node of EMR 6 that lost power during its first bootstrap and then had a whole one."""
+    """A node of EMR 6 whose first bootstrap was killed, and whose second one succeeded."""
     folder = tmp_path_factory.mktemp("node6")
     node = Node(folder, aws, python37)
     first = Service(node.command(emr6), folder / "log", node.environment)
@@ -201,7 +201,7 @@ def installed7(
     emr7: str,
     say_loudly: Callable[[str], None],
 ) -> Iterator[Node]:
-    """A node of EMR 7 whose environment no longer worked, and which had a second bootstrap."""
+    """A node of EMR 7 whose environment broke, and which a second bootstrap repaired."""
     python39 = python_of("3.9", say_loudly)
     node = Node(tmp_path_factory.mktemp("node7"), aws, python39)
     assert node.run(f"s3://{BUCKET}/none/yet").returncode == 1
@@ -212,7 +212,7 @@ def installed7(
     run = node.run(emr7)
     assert run.returncode == 0, run.stdout + run.stderr
     yield node
-    # Half a gigabyte, of which pytest would keep three.
+    # Remove half a gigabyte, because pytest keeps the folders of three runs.
     shutil.rmtree(node.target)
 
 
@@ -354,7 +354,7 @@ def test_a_wheelhouse_of_another_release_is_told_apart(node: Node, emr7: str):
 
 
 class Small:
-    """A wheelhouse of a few wheels of the real ones, to be spoiled."""
+    """A small wheelhouse with some of the real wheels, for tests to damage."""
 
     def __init__(self, folder: Path, disk_bytes: int = 0) -> None:
         self.folder = folder

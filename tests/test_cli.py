@@ -1,4 +1,4 @@
-"""The `pomona` command as people meet it: help, summaries, errors, exit codes, interruptions."""
+"""The `pomona` command: help, summaries, errors, exit codes, interruptions."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from terminals import all_shown
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A place for models, empty."""
+    """An empty model store."""
     path = tmp_path / "home"
     path.mkdir()
     monkeypatch.setenv("POMONA_HOME", str(path))
@@ -51,7 +51,7 @@ def featurize(folder: Path, output: Path, tiny_model: Path, *more: str) -> int:
     return main(["featurize", str(folder), "-o", str(output), "--model", str(tiny_model), *more])
 
 
-# What people read first
+# Help and usage
 
 
 def test_help_has_an_example_for_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
@@ -301,7 +301,7 @@ def test_an_interrupted_run_leaves_no_output_and_says_so(
         pomona_command("featurize", folder, "-o", results / "out", "--model", tiny_model),
         stderr=subprocess.PIPE,
         text=True,
-        # Tests that run in the background inherit signals that are ignored.
+        # Background jobs inherit ignored signals.
         preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),
     )
     while not list(results.iterdir()):  # the temporary file: the run has begun

@@ -1,7 +1,7 @@
-"""The commands for EMR, with the real AWS CLI against an AWS on this machine.
+"""The EMR tool, with the real AWS CLI against a simulated AWS.
 
-What no AWS on this machine knows is told by rules in front of it: which states a cluster or a step
-goes through, and what EMR refuses. Requests are compared as they were sent.
+Rules simulate what moto does not: the states that a cluster or a step goes through, and requests
+that EMR rejects. Tests compare the requests as they were sent.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from pomona import plan
 
 MODEL = "MODEL=tests/data/tiny.onnx"
 TAG = "for-use-with-amazon-emr-managed-policies"
-#: What YARN has on a node of m5.xlarge, in MiB (RG emr-hadoop-task-config).
+#: YARN's memory on an m5.xlarge, in MiB (EMR's Release Guide, emr-hadoop-task-config).
 YARN_MEMORY = 12_288
 FULL = ("BUCKET=fruits-paris", "KEY=fruits", "SUBNET=subnet-0a1b2c3d", "MY_IP=203.0.113.7")
 
 
 class Account(NamedTuple):
-    """What a user of AWS has before the first command."""
+    """The resources of an AWS user before the first command."""
 
     public: str
     private: str
@@ -48,7 +48,7 @@ class Account(NamedTuple):
 
 
 class Done(NamedTuple):
-    """A command that has ended, and what AWS was asked in its course."""
+    """The result of a command, and the calls that it made."""
 
     code: int
     output: str
@@ -115,7 +115,7 @@ def run(cloud: Cloud, verb: str, *words: str, **environment: str) -> Done:
 
 @pytest.fixture(scope="module")
 def started(server: Cloud, account: Account) -> Done:
-    """The first emr-up of an account that has nothing."""
+    """The first emr-up in an empty account."""
     done = run(server, "up", *account.words())
     assert done.code == 0, done.errors
     return done
@@ -123,7 +123,7 @@ def started(server: Cloud, account: Account) -> Done:
 
 @pytest.fixture
 def running(cloud: Cloud, started: Done) -> Iterator[str]:
-    """A cluster that runs, with the bucket `fruits-run`, a model and photos in it."""
+    """A running cluster, and the bucket `fruits-run` with a model and photos."""
     groups = ",".join(
         f"EmrManaged{kind}SecurityGroup="
         + started.request["Instances"][f"EmrManaged{kind}SecurityGroup"]
@@ -150,7 +150,7 @@ def put(cloud: Cloud, key: str, content: bytes) -> None:
 
 
 def status_of(kind: str, *statuses: dict[str, Any]):
-    """A rule: what a cluster or a step is from one look to the next."""
+    """A rule: the status of a cluster or a step, one per request; the last one repeats."""
     left = list(statuses)
 
     def rule(call: Call, said: dict[str, Any] | None) -> dict[str, Any] | None:
@@ -163,7 +163,7 @@ def status_of(kind: str, *statuses: dict[str, Any]):
 
 
 def refusing(action: str, *refusals: Answer):
-    """A rule: the first calls of an action are refused."""
+    """A rule: the first calls of an action are rejected."""
     left = list(refusals)
 
     def rule(call: Call, said: dict[str, Any] | None) -> Answer | None:
@@ -309,7 +309,7 @@ def test_the_nodes_may_use_this_bucket_and_nothing_else(started: Done, server: C
         assert re.fullmatch(r"arn:aws:s3:::fruits-paris(/\*)?", statement["Resource"])
         for action in statement["Action"]:
             assert re.fullmatch(r"s3:\w+", action)
-            # What is done to the bucket is asked of the bucket, what is done to objects of those.
+            # Actions on a bucket need the bucket as resource, actions on objects the objects.
             assert ("Bucket" in action) == (not statement["Resource"].endswith("/*"))
     trust = server.aws("iam", "get-role", *named)["Role"]["AssumeRolePolicyDocument"]
     assert [s["Principal"] for s in trust["Statement"]] == [{"Service": "ec2.amazonaws.com"}]
@@ -426,7 +426,7 @@ def test_who_stops_waiting_is_told_that_the_cluster_goes_on(
         for line in waiting.stdout:
             if line.endswith(" STARTING\n"):
                 break
-        # As from a terminal: to the command and to the call that it is in.
+        # Like Ctrl-C in a terminal: to the command and to the AWS CLI that it runs.
         os.killpg(waiting.pid, signal.SIGINT)
         errors = waiting.stderr.read()
     assert waiting.returncode == 130
@@ -436,7 +436,7 @@ def test_who_stops_waiting_is_told_that_the_cluster_goes_on(
 
 @pytest.fixture(scope="module")
 def refused(server: Cloud, account: Account) -> Done:
-    """A cluster with spot nodes in a private subnet, that EMR refuses for another reason later."""
+    """A cluster with spot nodes in a private subnet, which EMR rejects for two reasons."""
     server.rules.append(
         refusing(
             "RunJobFlow",
@@ -565,7 +565,7 @@ def test_what_a_dry_run_prints_is_a_script_that_does_the_same(
 
 def test_make_passes_on_what_it_is_told():
     words = [*FULL, "TASKS=2", "IDLE=900", "RELEASE=emr-6.15.0"]
-    # A make below another one says where it is.
+    # A nested make prints its directory.
     alone = {name: value for name, value in os.environ.items() if "MAKE" not in name}
     done = subprocess.run(
         ["make", "emr-up", *words, "DRY_RUN=1"],
@@ -601,7 +601,7 @@ def test_it_says_how_to_go_on_with_what_was_told():
     images = "IMAGES=s3://fruits-paris/Train"
     assert f"make emr-run {place} MODEL=efficientnet_lite0 {images}\n" in script
     assert f"make emr-down {place}\n" in script
-    # The notebook's cell of paths has others.
+    # The notebook has other paths.
     assert 'PHOTOS = "s3://fruits-paris/Train"\n' in script
     assert 'MODEL = "s3://fruits-paris/models/efficientnet_lite0.onnx"\n' in script
 
@@ -886,7 +886,7 @@ def test_a_user_who_may_not(cloud: Cloud, account: Account):
 
 def test_a_region_that_is_none(cloud: Cloud, account: Account):
     words = [*account.words("another"), "REGION=eu-west-33", "ALLOW_REGION=1"]
-    # The real CLI, whose address is made of the region.
+    # The real CLI, whose endpoint depends on the region.
     real = {"PATH": f"{ROOT}/.venv/aws/bin"}
     said = failing_up(cloud, *words, **real)
     assert "Check REGION=eu-west-33" in said
@@ -930,7 +930,7 @@ def test_an_address_inside_the_users_own_network(cloud: Cloud, account: Account)
 
 
 def test_a_bucket_of_someone_else(cloud: Cloud, account: Account):
-    # Moto shows every account the buckets of all, whatever owner a call expects.
+    # Moto ignores the expected owner, and lets every account access all buckets.
     cloud.rules.append(refusing("HEAD /theirs", Answer(403, b"")))
     said = failing_up(cloud, *account.words("theirs"))
     assert "the bucket theirs belongs to someone else" in said

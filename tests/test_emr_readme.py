@@ -1,4 +1,4 @@
-"""Every command of bootstrap/README.md, run in order as a reader would, on an AWS of our own."""
+"""All commands of bootstrap/README.md, run in order, on a simulated AWS."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PHOTOS = "fruits-360/Test"
 
 
 def console() -> list[tuple[str, list[str]]]:
-    """The commands, each with the lines of its output that are shown."""
+    """Return the commands, each with the lines of output that the guide shows."""
     found: list[tuple[str, list[str]]] = []
     for block in re.findall(r"^```console\n(.*?)^```$", README.read_text(), re.M | re.S):
         for line in block.splitlines():
@@ -32,7 +32,7 @@ def console() -> list[tuple[str, list[str]]]:
 
 
 def steps_end(call: Call, said: dict[str, Any] | None) -> dict[str, Any] | None:
-    """Moto's steps run for ever."""
+    """A rule: steps complete, which they never do in moto."""
     if call.action != "DescribeStep" or said is None:
         return None
     said["Step"]["Status"]["State"] = "COMPLETED"
@@ -61,13 +61,13 @@ def test_the_ten_steps_work(cloud: Cloud, tmp_path: Path):
     route = ("--route-table-id", table["RouteTableId"], "--gateway-id", gateway)
     cloud.aws("ec2", "create-route", *route, "--destination-cidr-block", "0.0.0.0/0")
     photos.render(tmp_path / PHOTOS, classes=2, per_class=2)
-    # The address that the world sees, without a world.
+    # The public address, without internet access.
     program(tmp_path / "curl", 'echo "203.0.113.7"')
     program(tmp_path / "pomona", f'exec {sys.executable} -m pomona "$@"')
     environment = {
         **cloud.environment,
         "PATH": os.pathsep.join([str(tmp_path), cloud.environment["PATH"]]),
-        # As the reader's, but for what finds the installed Pomona.
+        # Where this Pomona is, if it is not installed.
         "PYTHONPATH": os.environ.get("PYTHONPATH", ""),
         "POMONA_HOME": str(tmp_path / "models"),
         "EVERY": "0.1",

@@ -1,4 +1,4 @@
-"""Finding photos in folders as people, archives and attackers leave them."""
+"""Finding photos in folders, including odd and hostile ones."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_a_root_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 
 def test_an_empty_root_is_refused_and_not_taken_for_the_whole_disk() -> None:
-    """What `pomona featurize "$PHOTOS"` asks for where there is no such variable."""
+    """As in `pomona featurize "$PHOTOS"` if the variable is not set."""
     with pytest.raises(ValueError, match="path of the photos is empty"):
         next(find_images("photos", ""))
 
@@ -150,7 +150,7 @@ def test_folders_nested_deeper_than_python_recurses_are_searched(
     try:
         assert list(find_images("d")) == ["d/" * depth + "x.jpg"]
     finally:
-        # shutil.rmtree and pytest's own clean-up recurse.
+        # shutil.rmtree and pytest's cleanup would exceed the recursion limit.
         path = "d/" * depth
         Path(path, "x.jpg").unlink()
         while path:

@@ -1,4 +1,4 @@
-"""What a test has started ends with the tests, however they end."""
+"""Processes that a test starts end with the test run, however it ends."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from services import any_runs, wait_until
 
-# A program with a child in a session of its own, as YARN's containers are.
+# A program with a child in a new session, like YARN's containers.
 PROGRAM = "setsid sleep 1000 & echo $! $$ > {pids}.new; mv {pids}.new {pids}; wait"
 TESTS = """
 import os, pathlib, sys

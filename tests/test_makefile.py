@@ -1,4 +1,4 @@
-"""The Makefile: recipes that this machine would not run are tried as well."""
+"""The Makefile, including recipes that do not run on this machine."""
 
 from __future__ import annotations
 

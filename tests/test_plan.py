@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 NAMES = sorted(plan.instances())
 RELEASE = "emr-7.0.0"
 
-# The reference system: 22,688 photos on two m5.xlarge, minutes.
+# The reference run: 22,688 photos on two m5.xlarge, in minutes.
 REFERENCE_PHOTOS = 22_688
 REFERENCE_READING = 5.0
 REFERENCE_FEATURIZING = 2.9
@@ -184,7 +184,7 @@ def test_the_reference_runs_reading_is_within_what_is_told() -> None:
 
 
 def test_the_reference_runs_featurizing_is_told_a_third_too_short() -> None:
-    """Its cores were slower than the bench's; the output says so in these numbers."""
+    """Its cores were slower than the bench's. The output quotes these numbers."""
     found = plan.estimate(REFERENCE_PHOTOS, throughput=KERAS_ON_A_CORE_HERE)
     told = found.featurizing_seconds / 60
     assert told == pytest.approx(2.0, abs=0.05)

@@ -1,4 +1,4 @@
-"""The progress line: what it says, how often, and that it never gets in the way."""
+"""The progress line: its text, its frequency, and that it never disturbs the work."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from terminals import all_shown
 
 
 class Clock:
-    """A clock that moves when told to."""
+    """A clock that tests advance."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -28,7 +28,7 @@ class Clock:
 
 
 class Terminal(io.StringIO):
-    """A terminal that keeps what was written to it."""
+    """A terminal that records its output."""
 
     def isatty(self) -> bool:
         return True

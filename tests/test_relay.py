@@ -1,4 +1,4 @@
-"""The relay that makes trouble between a client and a server."""
+"""The relay that injects faults between a client and a server."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CONTENT = bytes(range(256)) * 40
 
 
 class Storage(Store):
-    """Keeps connections, as S3 does, and tells a listing in chunks."""
+    """Keeps connections open, as S3 does, and sends listings in chunks."""
 
     wbufsize = -1
 
@@ -47,7 +47,7 @@ class Storage(Store):
 
 
 class Relayed:
-    """A relay before the storage."""
+    """A relay in front of the storage."""
 
     def __init__(self, target: int, log: Path) -> None:
         self.port = free_port()
@@ -79,7 +79,7 @@ class Relayed:
             return ask(connection, "GET", path)
 
     def outcomes(self, count: int = 40) -> list[str]:
-        """Ask for some objects, one after another, and tell what became of each."""
+        """Request some objects one by one, and return the outcome of each."""
         return [self.outcome(f"/fruits/{number}.jpg") for number in range(count)]
 
     def outcome(self, path: str) -> str:
@@ -217,7 +217,7 @@ def test_a_relay_ends_when_whoever_started_it_has_died(relayed: Relayed, tmp_pat
     start = f"import subprocess, time; subprocess.Popen({command}); time.sleep(600)"
     starter = Service([sys.executable, "-c", start], tmp_path / "log", dict(os.environ))
     wait_until(lambda: listens(port), "the relay to listen")
-    # It alone, as somebody's `kill -9` does.
+    # Only the process itself, as `kill -9` does.
     os.kill(starter.pid, signal.SIGKILL)
     assert starter.end() == -signal.SIGKILL
     wait_until(lambda: not listens(port), "the relay to end")

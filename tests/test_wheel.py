@@ -1,4 +1,4 @@
-"""The finished wheel: what is in it, what it needs of a machine, and that each Python runs it."""
+"""The finished wheel: its content, its requirements, and that every Python runs it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FIND_PYTHON = ROOT / "python" / "tools" / "find_python.sh"
 EMR_PYTHON = "3.7"
 PYTHONS = [EMR_PYTHON, "3.8", "3.9", "3.10", "3.11", "3.12", "3.13"]
-# ONNX Runtime is 8 MB packed and the extension 4 MB: twice that means that something came along.
+# Compressed, ONNX Runtime has 8 MB and the extension 4 MB. Twice that means unwanted files.
 MAX_WHEEL_BYTES = 20_000_000
 
 FEATURISE = """

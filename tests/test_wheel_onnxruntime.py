@@ -1,4 +1,4 @@
-"""The rewriting of ONNX Runtime's one need for glibc 2.27: exactly that, or nothing."""
+"""Replacing ONNX Runtime's reference to glibc 2.27, and nothing else."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def entries_of(library: bytes, name: str) -> list[VersionNeed]:
 
 
 def pointed_at(library: bytes, need: VersionNeed, name: str) -> bytes:
-    """Return the library with one need renamed; the name must be among the library's strings."""
+    """Rename one needed version in the library, to a name that its string table has."""
     strings = ELFFile(io.BytesIO(library)).get_section_by_name(".dynstr").data()
     changed = bytearray(library)
     struct.pack_into("<I", changed, need.entry_offset, vendor.elf_hash(name))
@@ -34,7 +34,7 @@ def pointed_at(library: bytes, need: VersionNeed, name: str) -> bytes:
 
 @pytest.fixture(scope="module")
 def official(rewritten: bytes) -> bytes:
-    """The library as its makers ship it: the rewriting undone."""
+    """The official library: ours with the change reverted."""
     first, _ = entries_of(rewritten, "GLIBC_2.2.5")
     return pointed_at(rewritten, first, "GLIBC_2.27")
 

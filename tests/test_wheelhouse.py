@@ -1,4 +1,4 @@
-"""The lock files of EMR's nodes, and the wheelhouses made of them."""
+"""The lock files for EMR's nodes, and the wheelhouses built from them."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def test_no_library_of_emr_6_needs_a_newer_glibc_or_libstdcxx_than_it_has():
 
 
 class Workshop:
-    """A lock of one package, and a wheelhouse made before; nothing comes from the internet."""
+    """A lock of one package and an earlier wheelhouse, without access to the internet."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.source = ROOT / "target" / "wheelhouse" / BUILT[0]
@@ -170,5 +170,5 @@ def test_the_photo_that_nodes_try_themselves_on_is_our_own_rendering():
     content = wheelhouse.CHECK["check/photo.jpg"].read_bytes()
     photo = np.asarray(Image.open(io.BytesIO(content)).convert("RGB"), np.float32)
     rendered = photos.photo(photos.FRUITS["Apple Red"], series=0, angle=15, size=64, seed=0)
-    # JPEG of quality 75 costs this little; another photo differs by tens.
+    # JPEG compression changes pixels by less than this; another photo differs by tens.
     assert np.abs(photo - np.asarray(rendered, np.float32)).mean() < 4

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
 #: The verbs, in the order of the help; each is a module of this package.
-_VERBS = (
+_VERBS = [
     "featurize",
     "run",
     "report",
@@ -38,7 +38,7 @@ _VERBS = (
     "info",
     "bench",
     "plan",
-)
+]
 
 _EPILOG = f"""\
 examples:

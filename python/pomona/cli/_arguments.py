@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 from contextlib import suppress
-from typing import Any
+from typing import Any, Callable, TypeVar
 
 from pomona.cli._terminal import complain
 from pomona.models.store import BUILT_IN_NAMES
 
 DEFAULT_MODEL = BUILT_IN_NAMES[0]
+
+T = TypeVar("T")
 
 
 def add_model_option(verb: argparse.ArgumentParser) -> None:
@@ -37,36 +39,24 @@ def add_old_name(options: Any, old: str, new: str, **settings: Any) -> None:
     options.add_argument(old, dest=dest, action=Renamed, **settings)
 
 
-def positive(text: str) -> int:
-    """Parse an integer above 0."""
-    with suppress(ValueError):
-        if int(text) > 0:
-            return int(text)
-    raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+def _parser(kind: Callable[[str], T], valid: Callable[[T], bool], name: str) -> Callable[[str], T]:
+    """Make a parser of numbers; `name` completes the error message."""
+
+    def parse(text: str) -> T:
+        with suppress(ValueError):
+            number = kind(text)
+            if valid(number):
+                return number
+        raise argparse.ArgumentTypeError(f"{text!r} is not {name}")
+
+    return parse
 
 
-def seed(text: str) -> int:
-    """Parse a seed, in the range that both numpy's and Spark's generators accept."""
-    with suppress(ValueError):
-        if 0 <= int(text) < 1 << 32:
-            return int(text)
-    raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to {(1 << 32) - 1}")
-
-
-def above_zero(text: str) -> float:
-    """Parse a finite number above 0."""
-    with suppress(ValueError):
-        if 0 < float(text) < float("inf"):
-            return float(text)
-    raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
-
-
-def share(text: str) -> float:
-    """Parse a share: above 0 and at most 1."""
-    with suppress(ValueError):
-        if 0 < float(text) <= 1:
-            return float(text)
-    raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0 and at most 1")
+positive = _parser(int, lambda n: n > 0, "a whole number above 0")
+#: In the range that both numpy's and Spark's generators accept.
+seed = _parser(int, lambda n: 0 <= n < 1 << 32, f"a whole number from 0 to {(1 << 32) - 1}")
+above_zero = _parser(float, lambda x: 0 < x < float("inf"), "a number above 0")
+share = _parser(float, lambda x: 0 < x <= 1, "a number above 0 and at most 1")
 
 
 def height_and_width(text: str) -> tuple[int, int]:
