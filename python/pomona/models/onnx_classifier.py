@@ -289,7 +289,7 @@ def _shape_for_any_batch(model: onnx.ModelProto, output: str) -> tuple[list[int]
                 "its first size does not follow the batch. Export the network with an open batch "
                 "size"
             )
-    sizes, element = [size or 0 for size in shape], value.type.tensor_type.elem_type
+        sizes, element = [size or 0 for size in shape], value.type.tensor_type.elem_type
     if element not in FLOATS:
         raise ModelError(f"the tensor {output!r} is {type_name(element)}, expected float")
     return sizes, element
