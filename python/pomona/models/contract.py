@@ -63,10 +63,7 @@ def features_output(dim: int) -> onnx.ValueInfoProto:
 def sizes_of(model: onnx.ModelProto) -> tuple[int, int, int]:
     """Return the height and width of a model's images and the number of its features.
 
-    Raises
-    ------
-    ModelError
-        If its input or its output breaks the contract.
+    Raises a ModelError if its input or its output breaks the contract.
     """
     constants = {tensor.name for tensor in model.graph.initializer}
     images = [value for value in model.graph.input if value.name not in constants]
@@ -89,15 +86,10 @@ def _sizes(values: list[onnx.ValueInfoProto], name: str, element: int, rank: int
 
 
 def write_model(model: onnx.ModelProto, path: PathLike, metadata: Mapping[str, str]) -> None:
-    """Check a model, add its metadata and multiply-adds, and write it atomically.
+    """Check that a model is valid ONNX, add metadata and multiply-adds, and write it atomically.
 
     A number of multiply-adds that `metadata` states is kept: a network may do the same with
     other operators.
-
-    Raises
-    ------
-    ModelError
-        If the graph is not valid ONNX.
     """
     try:
         onnx.checker.check_model(model, full_check=True)

@@ -33,13 +33,7 @@ _BLOCK = 1 << 16
 
 @contextmanager
 def exclusive(part: pathlib.Path) -> Iterator[None]:
-    """Keep two processes from writing to the same partial file.
-
-    Raises
-    ------
-    ModelError
-        If another process is writing to it.
-    """
+    """Keep two processes from writing to the same partial file; the second gets a ModelError."""
     path = part.with_suffix(".lock")
     with path.open("w") as lock:
         try:
@@ -57,10 +51,7 @@ def exclusive(part: pathlib.Path) -> Iterator[None]:
 def download(url: str, part: pathlib.Path, description: str) -> None:
     """Download a file to ``part``, after the bytes that an earlier attempt left in it.
 
-    Raises
-    ------
-    OSError, http.client.HTTPException
-        If it cannot be downloaded. What has arrived stays, for the next call.
+    Raises one of `FAILURES` if that fails; the bytes that have arrived stay for the next call.
     """
     for attempt in range(1, ATTEMPTS + 1):
         before = _size(part)

@@ -8,7 +8,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 if TYPE_CHECKING:
-    from typing import Any, Dict, Iterable, List, Optional, Tuple
+    from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Tuple
 
     from numpy.typing import NDArray
 
@@ -24,10 +24,7 @@ FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOU
 class Constants:
     """The constants of a graph under construction; equal ones are stored once.
 
-    Parameters
-    ----------
-    prefix : str
-        Begins the names of constants that have no name of their own.
+    The names of constants that have no name of their own begin with `prefix`.
     """
 
     def __init__(self, prefix: str) -> None:
@@ -101,6 +98,48 @@ def attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:
         if candidate.name == name:
             return helper.get_attribute_value(candidate)
     return default
+
+
+def subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    """Yield the subgraphs of a node, such as the branches of an ``If``."""
+    for candidate in node.attribute:
+        if candidate.HasField("g"):
+            yield candidate.g
+        yield from candidate.graphs
+
+
+def _inputs(node: onnx.NodeProto) -> Iterator[str]:
+    """Yield the tensors that a node reads, including those that its subgraphs capture."""
+    yield from (name for name in node.input if name)
+    for subgraph in subgraphs(node):
+        own = set(producers(subgraph)) | {value.name for value in subgraph.input}
+        own |= {tensor.name for tensor in subgraph.initializer}
+        names = [name for inner in subgraph.node for name in _inputs(inner)]
+        names += [value.name for value in subgraph.output]
+        yield from (name for name in names if name not in own)
+
+
+def prune(graph: onnx.GraphProto, output: str) -> None:
+    """Remove everything that a tensor does not depend on."""
+    producer = producers(graph)
+    needed: set[str] = set()
+    waiting = [output]
+    while waiting:
+        name = waiting.pop()
+        if name not in needed:
+            needed.add(name)
+            waiting.extend(_inputs(producer[name]) if name in producer else ())
+    _keep(graph.node, lambda node: any(name in needed for name in node.output))
+    _keep(graph.initializer, lambda tensor: tensor.name in needed)
+    _keep(graph.sparse_initializer, lambda tensor: tensor.values.name in needed)
+    _keep(graph.input, lambda value: value.name in needed)
+    _keep(graph.quantization_annotation, lambda entry: entry.tensor_name in needed)
+    # The shapes that the exporter noted may hold its batch size; all are inferred again.
+    del graph.value_info[:]
+
+
+def _keep(items: Any, condition: Callable[[Any], bool]) -> None:
+    replace(items, [item for item in items if condition(item)])
 
 
 def chain(source: str, steps: list[Step], target: str, prefix: str) -> list[onnx.NodeProto]:

@@ -79,13 +79,7 @@ class Value:
 
 
 class GraphBuilder:
-    """Builds the graph from the contract's ``images`` to its ``features``.
-
-    Parameters
-    ----------
-    height, width : int
-        Size of the images, in pixels.
-    """
+    """Builds the graph from the contract's ``images``, of the given size, to its ``features``."""
 
     def __init__(self, height: int, width: int) -> None:
         self._height = height
@@ -158,16 +152,9 @@ class GraphBuilder:
         same: bool = True,
         groups: int = 1,
     ) -> Value:
-        """Return a convolution.
+        """Return a convolution, with TensorFlow's SAME padding or none (VALID).
 
-        Parameters
-        ----------
-        weight : numpy.ndarray
-            ``[filters, channels / groups, kernel height, kernel width]``
-        bias : numpy.ndarray, optional
-            ``[filters]``
-        same : bool
-            Whether to use TensorFlow's SAME padding instead of none (VALID).
+        The weight is ``[filters, channels / groups, kernel height, kernel width]``.
         """
         filters, per_group = weight.shape[:2]
         if per_group * groups != value.channels or filters % groups:

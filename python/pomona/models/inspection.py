@@ -69,13 +69,7 @@ def info(model: PathLike) -> dict[str, Any]:
 
 
 def load_onnx(path: PathLike) -> onnx.ModelProto:
-    """Read an ONNX file.
-
-    Raises
-    ------
-    ModelError
-        If it is not an ONNX file, or a file that it refers to is missing.
-    """
+    """Read an ONNX file; raises a ModelError if it, or a file it refers to, is not complete."""
     try:
         model = onnx.load(os.fspath(path))
     except (DecodeError, onnx.checker.ValidationError, FileNotFoundError, ValueError) as error:

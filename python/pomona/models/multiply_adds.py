@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from functools import reduce
-from operator import mul
-from typing import TYPE_CHECKING, Sequence
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import onnx
@@ -17,20 +15,14 @@ _MATRIX_PRODUCTS = ("Gemm", "MatMul", "MatMulInteger", "QLinearMatMul")
 
 
 def multiply_adds(model: onnx.ModelProto) -> int | None:
-    """Count the multiply-adds that a model needs for one image.
+    """Count the multiply-adds of all convolutions and matrix products for one image.
 
-    Parameters
-    ----------
-    model : onnx.ModelProto
-        The model. Its float32 and int8 versions have the same count.
-
-    Returns
-    -------
-    int or None
-        The multiply-adds of all convolutions and matrix products. None if a shape is unknown, for
-        example after an operator that ONNX does not define.
+    A model's float32 and int8 versions have the same count. None if a shape is unknown, for example
+    after an operator that ONNX does not define.
     """
-    from pomona.models.graph import inferred_shapes
+    import numpy as np
+
+    from pomona.models.graph import attribute, inferred_shapes
 
     # The first size is the batch, of one image here.
     shapes = {
@@ -49,15 +41,11 @@ def multiply_adds(model: onnx.ModelProto) -> int | None:
         if first is None or weights is None or output is None:
             return None
         if node.op_type in _MATRIX_PRODUCTS:
-            transposed = any(a.name == "transA" and a.i for a in node.attribute)
-            count += _product(output) * first[0 if transposed else -1]
+            factor = first[0 if attribute(node, "transA", 0) else -1]
+            count += int(np.prod(output)) * factor
         else:
             # Each output value, or each input value of a transposed convolution, is multiplied
             # with the kernels of its group.
             values = first if node.op_type == "ConvTranspose" else output
-            count += _product(values) * _product(weights[1:])
+            count += int(np.prod(values)) * int(np.prod(weights[1:]))
     return count
-
-
-def _product(sizes: Sequence[int]) -> int:
-    return reduce(mul, sizes, 1)

@@ -17,14 +17,16 @@ from pomona.models.graph import (
     inferred_shapes,
     opset_of,
     producers,
+    prune,
     replace,
+    subgraphs,
     tensor_shape,
     type_name,
 )
 from pomona.models.inspection import load_onnx
 
 if TYPE_CHECKING:
-    from typing import Any, Callable, Iterator, Sequence, Tuple
+    from typing import Sequence, Tuple
 
     from pomona._typing import PathLike
     from pomona.models.graph import Shape, Step
@@ -62,32 +64,10 @@ def cut_classifier(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
 ) -> onnx.ModelProto:
-    """Cut an ONNX classifier at a tensor.
+    """Cut an ONNX classifier at a tensor; the arguments are those of `pomona.models.convert`.
 
-    Parameters
-    ----------
-    path : str or os.PathLike
-        The ONNX file.
-    output_tensor : str or None
-        The tensor that holds the features: ``[n, d]``, or a map that is averaged over its pixels.
-    input_size : (int, int), optional
-        Height and width of the images, if the file leaves them open.
-    mean, std : sequence of float, optional
-        Normalisation of pixels from 0 to 255 before a float input: ``(pixel - mean) / std``, one
-        number or one per channel. By default ImageNet's statistics for ``[n, 3, h, w]`` (PyTorch)
-        and 127.5 and 127.5 for ``[n, h, w, 3]`` (TensorFlow). A uint8 input takes the pixels
-        unchanged.
-
-    Returns
-    -------
-    onnx.ModelProto
-        The network, without metadata.
-
-    Raises
-    ------
-    ModelError
-        If the file is not such a classifier or has no such tensor; the message lists the tensors
-        that it has.
+    A uint8 input takes the pixels unchanged, so `mean` and `std` are for float inputs only. A
+    ModelError for a missing tensor lists the tensors that the file has.
     """
     model = load_onnx(path)
     graph, opset = model.graph, opset_of(model)
@@ -106,7 +86,7 @@ def cut_classifier(
     # An older onnx package does not check files whose version is newer than its own.
     newest = min(NEWEST_IR, onnx.IR_VERSION)
     model.ir_version = min(max(model.ir_version, OLDEST_IR), newest)
-    _prune(graph, output_tensor)
+    prune(graph, output_tensor)
     entry = _entry(graph, constants)
     layout, size = _layout(entry, input_size)
     _check_normalization(graph, entry, mean is not None or std is not None)
@@ -114,7 +94,7 @@ def cut_classifier(
     first, output = _renamed(graph, entry.name, output_tensor)
     element = entry.type.tensor_type.elem_type
     _free_reshapes(graph, tensor_shape(entry))
-    _prune(graph, output)
+    prune(graph, output)
     replace(graph.input, [images_input(*size)])
     _add_head(graph, first, element, layout, mean, std)
     shape, element = _shape_for_any_batch(model, output)
@@ -144,47 +124,6 @@ def _candidates(model: onnx.ModelProto) -> str:
     shown = ", ".join(lines[:_SHOWN_CANDIDATES])
     hidden = len(lines) - _SHOWN_CANDIDATES
     return f"{shown}, and {hidden} before them" if hidden > 0 else shown
-
-
-def _inputs(node: onnx.NodeProto) -> Iterator[str]:
-    """Yield the tensors that a node reads, including those that its subgraphs capture."""
-    yield from (name for name in node.input if name)
-    for subgraph in _subgraphs(node):
-        own = set(producers(subgraph)) | {value.name for value in subgraph.input}
-        own |= {tensor.name for tensor in subgraph.initializer}
-        names = [name for inner in subgraph.node for name in _inputs(inner)]
-        names += [value.name for value in subgraph.output]
-        yield from (name for name in names if name not in own)
-
-
-def _subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
-    for candidate in node.attribute:
-        if candidate.HasField("g"):
-            yield candidate.g
-        yield from candidate.graphs
-
-
-def _prune(graph: onnx.GraphProto, output: str) -> None:
-    """Remove everything that the output does not depend on."""
-    producer = producers(graph)
-    needed: set[str] = set()
-    waiting = [output]
-    while waiting:
-        name = waiting.pop()
-        if name not in needed:
-            needed.add(name)
-            waiting.extend(_inputs(producer[name]) if name in producer else ())
-    _keep(graph.node, lambda node: any(name in needed for name in node.output))
-    _keep(graph.initializer, lambda tensor: tensor.name in needed)
-    _keep(graph.sparse_initializer, lambda tensor: tensor.values.name in needed)
-    _keep(graph.input, lambda value: value.name in needed)
-    _keep(graph.quantization_annotation, lambda entry: entry.tensor_name in needed)
-    # The shapes that the exporter noted may hold its batch size; all are inferred again.
-    del graph.value_info[:]
-
-
-def _keep(items: Any, condition: Callable[[Any], bool]) -> None:
-    replace(items, [item for item in items if condition(item)])
 
 
 def _entry(graph: onnx.GraphProto, constants: set[str]) -> onnx.ValueInfoProto:
@@ -261,7 +200,7 @@ def _rename(graph: onnx.GraphProto, names: dict[str, str]) -> None:
     for node in graph.node:
         for field in (node.input, node.output):
             field[:] = [names.get(name, name) for name in field]
-        for subgraph in _subgraphs(node):
+        for subgraph in subgraphs(node):
             _rename(subgraph, names)
     for item in (*graph.initializer, *graph.input, *graph.output):
         item.name = names.get(item.name, item.name)
@@ -325,8 +264,6 @@ def _add_head(
 
 def _shape_for_any_batch(model: onnx.ModelProto, output: str) -> tuple[list[int], int]:
     """Return shape and type of a tensor, after a check that its first size follows the batch's."""
-    sizes: list[int] = []
-    element = TensorProto.UNDEFINED
     for batch in _TRIAL_BATCHES:
         trial = onnx.ModelProto()
         trial.CopyFrom(model)
@@ -352,8 +289,7 @@ def _shape_for_any_batch(model: onnx.ModelProto, output: str) -> tuple[list[int]
                 "its first size does not follow the batch. Export the network with an open batch "
                 "size"
             )
-        sizes = [size or 0 for size in shape]
-        element = value.type.tensor_type.elem_type
+        sizes, element = [size or 0 for size in shape], value.type.tensor_type.elem_type
     if element not in FLOATS:
         raise ModelError(f"the tensor {output!r} is {type_name(element)}, expected float")
     return sizes, element

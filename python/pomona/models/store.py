@@ -50,13 +50,7 @@ def names() -> list[str]:
 
 
 def path_of(name: str) -> pathlib.Path:
-    """Return the path of the model ``name`` in :func:`home`, whether it exists or not.
-
-    Raises
-    ------
-    ModelError
-        If ``name`` cannot be a model's name.
-    """
+    """Return the path of the model ``name`` in :func:`home`, whether it exists or not."""
     if not _NAME.fullmatch(name):
         raise ModelError(
             f"{name!r} cannot be a model's name: use letters, digits, '.', '_' and '-', "
@@ -66,15 +60,7 @@ def path_of(name: str) -> pathlib.Path:
 
 
 def output_path(output: PathLike | None, name: str | None) -> pathlib.Path:
-    """Return the path to write a new model to: `output`, by default that of `name`.
-
-    Raises
-    ------
-    ModelError
-        If `output` does not end in ``.onnx``, or ``name`` cannot be a model's name.
-    ValueError
-        If neither is given.
-    """
+    """Return the path to write a new model to: `output`, by default that of `name`."""
     if output is not None:
         path = pathlib.Path(output).expanduser().absolute()
         if path.suffix.lower() != MODEL_SUFFIX:

@@ -41,21 +41,11 @@ class Grouping:
 def group_bytes(
     weights: NDArray[np.int8], height: int, width: int, strides: list[int], pads: list[int]
 ) -> Grouping | None:
-    """Rearrange a convolution over groups of four bytes of a row.
+    """Rearrange a convolution over groups of four bytes of a row of `width` pixels.
 
-    Parameters
-    ----------
-    weights : numpy.ndarray
-        int8 ``[filters, channels, kernel height, kernel width]``.
-    height, width : int
-        Size of the images, in pixels.
-    strides, pads : list of int
-        In the order of ONNX: down, across; top, left, bottom, right.
-
-    Returns
-    -------
-    Grouping or None
-        None if the bytes of a row do not divide into groups, or it would not be faster.
+    The weights are ``[filters, channels, kernel height, kernel width]``; strides and pads are in
+    the order of ONNX: down, across; top, left, bottom, right. None if the bytes of a row do not
+    divide into groups, or it would not be faster.
     """
     filters, channels, rows, columns = weights.shape
     top, left, bottom, right = pads

@@ -41,33 +41,12 @@ def calibrate(
     failed: dict[str, str],
     progress: Callable[[int], None],
 ) -> tuple[dict[str, Statistics], int]:
-    """Run a network over photos.
+    """Measure the tensors of a network over photo files; also return how many could be read.
 
-    Parameters
-    ----------
-    network : Network
-        The float32 network.
-    photos : sequence of str
-        Files. Those that cannot be read are left out.
-    threads : int
-        Threads to use; the result does not depend on it.
-    failed : dict of str to str
-        Receives each photo that cannot be read, with the reason.
-    progress : callable
-        Called with the number of photos processed since the last call.
-
-    Returns
-    -------
-    statistics : dict of str to Statistics
-        For each of the network's tensors. The extremes are the means over the photos of each
-        photo's own extremes, so that one odd photo does not coarsen the scale for all.
-    count : int
-        The photos that were used.
-
-    Raises
-    ------
-    ModelError
-        If the network returns numbers that are not finite.
+    The extremes are the means over the photos of each photo's own extremes, so that one odd photo
+    does not coarsen the scale for all. `failed` receives the photos that cannot be read, with the
+    reasons, and `progress` the number of photos processed since the last call. Raises a ModelError
+    if the network returns numbers that are not finite.
     """
     model, channels = _instrumented(network)
     totals = [np.zeros(2 + size) for size in channels]
@@ -98,23 +77,9 @@ def calibrate(
 def featurize_files(
     featurizer: Featurizer, names: Sequence[str], failed: dict[str, str]
 ) -> tuple[list[bytes | None], NDArray[np.float32]]:
-    """Compute the features of files that may be broken.
+    """Return the content of each file, None for unreadable ones, and features of the readable ones.
 
-    Parameters
-    ----------
-    featurizer : Featurizer
-        The model.
-    names : sequence of str
-        The files.
-    failed : dict of str to str
-        Receives each file that cannot be read, with the reason.
-
-    Returns
-    -------
-    contents : list of bytes or None
-        The content of each file; None if it cannot be read.
-    features : numpy.ndarray
-        float32 ``[n, d]``: a row for each file that can be read.
+    `failed` receives each file that cannot be read, with the reason.
     """
     contents: list[bytes | None] = [_content(name, failed) for name in names]
     rows, errors = featurizer.try_featurize(contents)

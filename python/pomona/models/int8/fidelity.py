@@ -44,21 +44,9 @@ def compare(
     *,
     seen_in_calibration: bool = False,
 ) -> Fidelity:
-    """Compare features.
+    """Compare the features of float32 and of int8, float32 ``[n, d]``, n > 0.
 
-    Parameters
-    ----------
-    reference, features : numpy.ndarray
-        Features of float32 and of int8: float32 ``[n, d]``, n > 0.
-    labels : sequence of str
-        The label of each photo.
-    seen_in_calibration : bool
-        Copied into the result.
-
-    Returns
-    -------
-    Fidelity
-        The nearest neighbour of a photo is the other photo with the highest cosine.
+    The nearest neighbour of a photo is the other photo with the highest cosine.
     """
     sides = [unit(reference), unit(features)]
     cosines = np.einsum("ij,ij->i", *sides, dtype=np.float64)

@@ -12,7 +12,7 @@ from onnx import numpy_helper
 
 from pomona._errors import ModelError
 from pomona.models.contract import INPUT, OUTPUT
-from pomona.models.graph import consumers, inferred_shapes, opset_of, producers
+from pomona.models.graph import consumers, inferred_shapes, opset_of, producers, subgraphs
 from pomona.models.int8.pixel_folding import fold_pixels
 
 if TYPE_CHECKING:
@@ -41,12 +41,9 @@ class Statistics:
 
 
 class Network:
-    """A float32 network, and the parts of it that can be held in 8 bits.
+    """A float32 network that keeps the model contract, and the parts that 8 bits can hold.
 
-    Parameters
-    ----------
-    model : onnx.ModelProto
-        A network that keeps the model contract. It is not changed.
+    Raises a ModelError if the network is in int8 already or has nothing that int8 would speed up.
 
     Attributes
     ----------
@@ -58,11 +55,6 @@ class Network:
         The tensors whose bounds uint8 enforces, each with the tensor after the ReLU or Clip.
     tensors : list of str
         The maps ``[n, channels, height, width]`` that need :class:`Statistics`.
-
-    Raises
-    ------
-    ModelError
-        If it is in int8 already, or has nothing that int8 would speed up.
     """
 
     def __init__(self, model: onnx.ModelProto) -> None:
@@ -141,5 +133,5 @@ def _check_convertible(graph: onnx.GraphProto) -> None:
     for node in graph.node:
         if "Quantize" in node.op_type or "QLinear" in node.op_type or "Integer" in node.op_type:
             raise ModelError("it is in int8 already: quantize the float32 model it was made from")
-        if any(attribute.HasField("g") or attribute.graphs for attribute in node.attribute):
+        if any(subgraphs(node)):
             raise ModelError(f"it has a {node.op_type} with a subgraph, which cannot be int8")

@@ -26,13 +26,10 @@ _ROUNDED_MEAN = 0.5
 
 
 def fold_pixels(graph: onnx.GraphProto) -> int:
-    """Reduce the arithmetic before the first convolution to the subtraction of a whole number.
+    """Reduce the arithmetic before the first convolution to subtracting the number returned.
 
-    Returns
-    -------
-    int
-        That number. If the arithmetic is more complex than a scale and an offset per channel, the
-        graph is not changed, no tensor is named ``SHIFTED``, and the number is 0.
+    If the arithmetic is more complex than a scale and an offset per channel, the graph is not
+    changed, no tensor is named ``SHIFTED``, and the number is 0.
     """
     constants = {tensor.name: tensor for tensor in graph.initializer}
     nodes, first = _chain(graph)

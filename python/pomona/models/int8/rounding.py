@@ -27,17 +27,8 @@ def round_filters(weights: NDArray[np.float64]) -> NDArray[np.float64]:
 
     Neighbouring pixels are alike, so the error of a kernel's sum matters most, then that of its
     filter's sum. Where it exceeds half a unit after rounding to the nearest integer, the weights
-    closest to a tie are rounded the other way.
-
-    Parameters
-    ----------
-    weights : numpy.ndarray
-        ``[filters, channels / groups, kernel height, kernel width]``, from -127 to 127.
-
-    Returns
-    -------
-    numpy.ndarray
-        Whole numbers of the same shape, less than 1 from the weights.
+    closest to a tie are rounded the other way. The weights are from -127 to 127, ``[filters,
+    channels / groups, kernel height, kernel width]``, and the result is less than 1 from them.
     """
     height, width = weights.shape[2:]
     rounded = np.rint(weights)

@@ -19,14 +19,14 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from pomona.models.contract import INPUT
-from pomona.models.graph import Constants, attribute, replace, tensor_shape
+from pomona.models.contract import INPUT, OUTPUT
+from pomona.models.graph import Constants, attribute, prune, replace, tensor_shape
 from pomona.models.int8.byte_grouping import OUTPUTS, Grouping, group_bytes
 from pomona.models.int8.pixel_folding import SHIFTED, TO_PLANES
 from pomona.models.int8.rounding import filter_scales, mean_response, round_filters
 
 if TYPE_CHECKING:
-    from typing import Any, Mapping, Sequence
+    from typing import Any, Mapping
 
     from numpy.typing import NDArray
 
@@ -49,15 +49,7 @@ class _Units:
 
 
 def write_int8(network: Network, statistics: Mapping[str, Statistics]) -> onnx.ModelProto:
-    """Return the int8 version of a network.
-
-    Parameters
-    ----------
-    network : Network
-        The float32 network.
-    statistics : mapping of str to Statistics
-        The results of calibration, for each of ``network.tensors``.
-    """
+    """Return the int8 version of a network, given statistics of each of its ``tensors``."""
     return _Writer(network, statistics).write()
 
 
@@ -86,11 +78,9 @@ class _Writer:
             node.input[:] = [self._dequantized.get(name, name) for name in node.input]
             self._nodes.append(node)
             self._hold(target, units)
-        replace(graph.node, _needed(self._nodes, graph.output))
-        used = {name for node in graph.node for name in node.input}
-        kept = [tensor for tensor in graph.initializer if tensor.name in used]
-        replace(graph.initializer, [*kept, *self._constants.tensors])
-        del graph.value_info[:]
+        replace(graph.node, self._nodes)
+        graph.initializer.extend(self._constants.tensors)
+        prune(graph, OUTPUT)
         return model
 
     def _add(self, operator: str, inputs: list[str], output: str, **attributes: Any) -> None:
@@ -210,16 +200,3 @@ def _units(statistics: Statistics) -> _Units:
     scale = np.float32(max((highest - lowest) / _UINT8_MAX, _SMALLEST_SCALE))
     zero = int(np.clip(np.rint(-lowest / float(scale)), 0, _UINT8_MAX))
     return _Units(scale, zero)
-
-
-def _needed(
-    nodes: list[onnx.NodeProto], outputs: Sequence[onnx.ValueInfoProto]
-) -> list[onnx.NodeProto]:
-    """Leave out the nodes that no output depends on."""
-    needed = {value.name for value in outputs}
-    kept = []
-    for node in reversed(nodes):
-        if needed.intersection(node.output):
-            needed.update(node.input)
-            kept.append(node)
-    return kept[::-1]

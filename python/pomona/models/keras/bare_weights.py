@@ -44,13 +44,7 @@ def standard_layers() -> list[tuple[str, str, tuple[str, ...]]]:
 
 
 def build(builder: GraphBuilder, images: Value, variables: Variables) -> Value:
-    """Build the backbone, of any alpha, and return its last map.
-
-    Raises
-    ------
-    ModelError
-        If the variables are not those of a MobileNetV2.
-    """
+    """Build the backbone, of any alpha, and return its last map."""
     if isinstance(variables, TreeVariables):
         weights = _weights_in_tree(variables)
     else:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -47,24 +47,14 @@ def layer_name(layer: Config) -> str:
 
 @dataclass(eq=False)
 class Call:
-    """A use of a layer that is not itself a model.
-
-    Attributes
-    ----------
-    path : tuple of str
-        The layer's name, after the names of the models it is nested in.
-    kind : str
-        The layer's class.
-    config : dict
-        The layer's own configuration.
-    arguments : list of Call or numpy.ndarray
-        Results of other calls, and constants, in order.
-    """
+    """A use of a layer that is not itself a model."""
 
     path: LayerPath
+    #: The layer's class and its own configuration.
     kind: str
     config: Config
-    arguments: list[Argument] = field(default_factory=list)
+    #: Results of other calls, and constants, in order.
+    arguments: list[Argument]
 
     @property
     def name(self) -> str:
@@ -77,8 +67,7 @@ class Call:
         return [argument for argument in self.arguments if isinstance(argument, Call)]
 
 
-@dataclass(frozen=True)
-class _Reference:
+class _Reference(NamedTuple):
     """A tensor: the layer that makes it, which call of the layer, which result of the call."""
 
     layer: str
@@ -89,15 +78,8 @@ class _Reference:
 class ModelCalls:
     """All layer calls of a model, each after those it depends on.
 
-    Parameters
-    ----------
-    model : dict
-        ``class_name`` and ``config``, as Keras saves them.
-
-    Raises
-    ------
-    ModelError
-        If the model is not made of layers, as subclassed models are.
+    The model is ``class_name`` and ``config``, as Keras saves them. Raises a ModelError if it is
+    not made of layers, as subclassed models are.
     """
 
     def __init__(self, model: Config) -> None:
@@ -214,7 +196,7 @@ def _references(listed: Any) -> list[_Reference]:
         listed = list(listed.values())
     if listed and isinstance(listed[0], str):
         listed = [listed]
-    return [_Reference(entry[0], entry[1], entry[2]) for entry in listed]
+    return [_Reference(*entry[:3]) for entry in listed]
 
 
 def _arguments(node: Any) -> list[_Reference | NDArray[Any]]:
@@ -232,10 +214,10 @@ def _arguments(node: Any) -> list[_Reference | NDArray[Any]]:
         if entry[0] == "_CONSTANT_VALUE":
             arguments.append(np.asarray(entry[2], dtype=np.float64))
         else:
-            arguments.append(_Reference(entry[0], entry[1], entry[2]))
+            arguments.append(_Reference(*entry[:3]))
         for value in (entry[3] if len(entry) > 3 else {}).values():
             if isinstance(value, list) and len(value) == 3 and isinstance(value[0], str):
-                arguments.append(_Reference(value[0], value[1], value[2]))
+                arguments.append(_Reference(*value))
             else:
                 arguments.extend(_flatten(value))
     return arguments

@@ -49,29 +49,17 @@ _MALFORMED = (AttributeError, IndexError, KeyError, TypeError, NotImplementedErr
 
 @dataclass(frozen=True)
 class KerasFile:
-    """An open Keras file.
+    """An open Keras file."""
 
-    Attributes
-    ----------
-    config : dict or None
-        The configuration of the model; None if the file holds only weights.
-    variables : Variables
-        The variables of its layers.
-    """
-
+    #: The configuration of the model; None if the file holds only weights.
     config: Config | None
+    #: The variables of its layers.
     variables: Variables
 
 
 @contextmanager
 def open_keras_file(path: PathLike) -> Iterator[KerasFile]:
-    """Open a file that Keras wrote.
-
-    Raises
-    ------
-    ModelError
-        If Keras did not write it, or it is damaged.
-    """
+    """Open a file that Keras wrote; raises a ModelError for damaged and other files."""
     with pathlib.Path(path).open("rb") as file:
         magic = file.read(len(HDF5_MAGIC))
     try:

@@ -72,16 +72,8 @@ KEEP_PIXEL_VALUES = {INPUT_LAYER, "Resizing", "ZeroPadding2D"} | _IDENTITIES | _
 class LayerConverter:
     """Adds the layers of a Keras model to an ONNX graph.
 
-    Parameters
-    ----------
-    builder : GraphBuilder
-        The graph.
-    images : Value
-        The output of the model's input layer.
-    variables : Variables
-        The variables of the layers.
-    mean, std : sequence of float or None
-        What a Lambda layer does to the pixels: ``(pixel - mean) / std``.
+    ``images`` is the output of the model's input layer. ``mean`` and ``std`` state what a Lambda
+    layer does to the pixels: ``(pixel - mean) / std``.
     """
 
     def __init__(
@@ -99,13 +91,7 @@ class LayerConverter:
         self._std = std
 
     def convert(self, call: Call, values: dict[Call, Value]) -> Value:
-        """Convert a layer call, given the values of the calls before it.
-
-        Raises
-        ------
-        ModelError
-            If the layer cannot be converted; the message names it.
-        """
+        """Convert a layer call, given the values of the calls before it."""
         operands = [values[item] if isinstance(item, Call) else item for item in call.arguments]
         try:
             return self._layer(call, operands)
@@ -128,6 +114,8 @@ class LayerConverter:
             return self._activation(call, value)
         if function in _ARITHMETIC:
             return self._arithmetic(config, operands, _ARITHMETIC[function])
+        if function == "preprocess_input":
+            return self._builder.normalize(value, DEFAULT_MEAN, DEFAULT_STD)
         methods: dict[str, Callable[[Call, Value], Value]] = {
             "BatchNormalization": self._batch_norm,
             "CenterCrop": _uncropped,
@@ -139,7 +127,6 @@ class LayerConverter:
             "Rescaling": self._rescaling,
             "Resizing": self._resizing,
             "ZeroPadding2D": self._padding,
-            "preprocess_input": self._preprocess_input,
         }
         if function not in methods:
             raise ModelError(
@@ -247,9 +234,6 @@ class LayerConverter:
             numbers = dict(self._variables.read(call.path, names))
         deviation = np.maximum(np.sqrt(numbers["variance"]), _NORMALIZATION_EPSILON)
         return self._builder.normalize(value, numbers["mean"].reshape(-1), deviation.reshape(-1))
-
-    def _preprocess_input(self, _: Call, value: Value) -> Value:
-        return self._builder.normalize(value, DEFAULT_MEAN, DEFAULT_STD)
 
     def _lambda(self, _: Call, value: Value) -> Value:
         if self._mean is None and self._std is None:

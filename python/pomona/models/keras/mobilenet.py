@@ -52,29 +52,10 @@ def convert_keras(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
 ) -> onnx.ModelProto:
-    """Read a Keras file that holds a MobileNetV2.
+    """Read a Keras file that holds a MobileNetV2; see `pomona.models.convert` for the arguments.
 
-    Parameters
-    ----------
-    path : str or os.PathLike
-        The file.
-    input_size : (int, int), optional
-        Height and width of the images, if the file leaves them open.
-    mean, std : sequence of float, optional
-        Normalisation of pixels from 0 to 255, for files without preprocessing of their own:
-        ``(pixel - mean) / std``. By default 127.5 and 127.5, as in Keras' ``preprocess_input``.
-        For a model with a Lambda layer before the backbone, they state what that layer does.
-
-    Returns
-    -------
-    onnx.ModelProto
-        The network, without metadata.
-
-    Raises
-    ------
-    ModelError
-        If the file does not hold a MobileNetV2, or a layer cannot be converted; the message names
-        the layer.
+    For a model with a Lambda layer before the backbone, `mean` and `std` state what that layer
+    does. A ModelError for a layer that cannot be converted names the layer.
     """
     with open_keras_file(path) as file:
         if file.config is None:

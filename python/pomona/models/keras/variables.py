@@ -37,17 +37,8 @@ class NamedVariables:
     def read(self, path: LayerPath, names: Sequence[str]) -> dict[str, NDArray[np.float64]]:
         """Return a layer's variables, by their names.
 
-        Parameters
-        ----------
-        path : tuple of str
-            The layer's name, after the names of the models it is nested in.
-        names : sequence of str
-            The variables of a layer of its class, in Keras' order.
-
-        Raises
-        ------
-        ModelError
-            If the file does not hold them.
+        The path is the layer's name after the names of the models it is nested in; `names` are the
+        variables of its class in Keras' order.
         """
         if path[0] not in self.layers:
             raise ModelError(f"the file holds no variables of layer {path[0]!r}")

@@ -52,22 +52,10 @@ STAGES = (
 
 
 def build(weights: Mapping[str, NDArray[Any]]) -> onnx.ModelProto:
-    """Build the network.
+    """Build the network, whose ``features`` are float32 ``[n, 1280]``.
 
-    Parameters
-    ----------
-    weights : mapping of str to numpy.ndarray
-        The state dict, by the names of lukemelas/EfficientNet-PyTorch.
-
-    Returns
-    -------
-    onnx.ModelProto
-        The network, without metadata: ``features`` is float32 ``[n, 1280]``.
-
-    Raises
-    ------
-    ModelError
-        If a tensor is missing or has the wrong shape.
+    The names of the weights are those of lukemelas/EfficientNet-PyTorch. Raises a ModelError if one
+    is missing or has the wrong shape.
     """
     return _Network(weights).build()
 

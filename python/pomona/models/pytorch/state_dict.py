@@ -10,8 +10,7 @@ from __future__ import annotations
 import pathlib
 import pickle
 from collections import OrderedDict
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -39,26 +38,18 @@ _DTYPES = {
 _DAMAGE = (pickle.UnpicklingError, EOFError, AttributeError, LookupError, TypeError, ValueError)
 
 
-@dataclass(frozen=True)
-class _Storage:
+class _Storage(NamedTuple):
     key: str
     dtype: np.dtype[Any]
 
 
-@dataclass(frozen=True)
-class _Tensor:
+class _Tensor(NamedTuple):
     """A view of a storage; offset and strides count elements."""
 
     storage: _Storage
     offset: int
     shape: tuple[int, ...]
     strides: tuple[int, ...]
-
-
-def _rebuild_tensor(
-    storage: _Storage, offset: int, shape: Any, strides: Any, *_: object
-) -> _Tensor:
-    return _Tensor(storage, offset, tuple(shape), tuple(strides))
 
 
 class _Unpickler(pickle.Unpickler):
@@ -68,7 +59,8 @@ class _Unpickler(pickle.Unpickler):
         if (module, name) == ("collections", "OrderedDict"):
             return OrderedDict
         if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
-            return _rebuild_tensor
+            # PyTorch passes more arguments, which concern gradients.
+            return lambda *arguments: _Tensor(*arguments[: len(_Tensor._fields)])
         if module == "torch" and name in _DTYPES:
             return _DTYPES[name]
         raise ModelError(f"the file asks for {module}.{name}, which is not part of a state dict")
@@ -83,10 +75,7 @@ class _Unpickler(pickle.Unpickler):
 def read_state_dict(path: PathLike) -> dict[str, NDArray[Any]]:
     """Return the named tensors of a state dict.
 
-    Raises
-    ------
-    ModelError
-        If the file has another format, is damaged or holds anything but tensors.
+    Raises a ModelError if the file has another format, is damaged or holds anything but tensors.
     """
     try:
         with pathlib.Path(path).open("rb") as file:
