@@ -38,10 +38,7 @@ _REMEDIES = (
         r"UnknownStore|NoSuchBucket|[Bb]ucket (\S+ )?does not exist",
         "no such bucket: check its name",
     ),
-    (
-        'No FileSystem for scheme "?s3"?$',
-        "only EMR has s3://: use s3a:// on this cluster",
-    ),
+    ('No FileSystem for scheme "?s3"?$', "only EMR has s3://: use s3a:// on this cluster"),
     (
         "S3AFileSystem not found",
         "Spark has no S3 client: add --packages org.apache.hadoop:hadoop-aws:VERSION, with the "

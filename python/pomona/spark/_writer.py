@@ -77,13 +77,7 @@ from pomona import ModelError
 from pomona._errors import ERROR_COLUMNS
 from pomona._native import __version__
 from pomona._progress import Progress
-from pomona.results.format import (
-    FIRST_VERSION,
-    STATE_FOLDER,
-    FinishedSet,
-    finished_set,
-    set_number,
-)
+from pomona.results.format import FIRST_VERSION, STATE_FOLDER, FinishedSet, finished_set, set_number
 from pomona.spark._chunks import plan_all, plan_some
 from pomona.spark._session import described, settings
 from pomona.spark.images import PHOTOS_PER_TASK

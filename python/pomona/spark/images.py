@@ -10,27 +10,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from pyspark.sql import Column, DataFrame, SparkSession, Window
-from pyspark.sql.functions import (
-    broadcast,
-    col,
-    element_at,
-    expr,
-    lit,
-    row_number,
-    split,
-    xxhash64,
-)
+from pyspark.sql.functions import broadcast, col, element_at, expr, lit, row_number, split, xxhash64
 from pyspark.sql.utils import AnalysisException
 
 from pomona._images import IMAGE_EXTENSIONS, is_image
-from pomona.spark._hadoop import (
-    HADOOP_ERRORS,
-    S3_SCHEMES,
-    check_name,
-    is_pattern,
-    literal,
-    why,
-)
+from pomona.spark._hadoop import HADOOP_ERRORS, S3_SCHEMES, check_name, is_pattern, literal, why
 from pomona.spark._listing import ListedFile, files_of, files_of_s3, split_evenly, table_of
 from pomona.spark._s3 import storage_of, why_not_by_paths
 from pomona.spark._session import session_of
