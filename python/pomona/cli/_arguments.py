@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 from contextlib import suppress
-from typing import Any
+from math import inf
+from typing import Any, Callable
 
 from pomona.cli._terminal import complain
 from pomona.models.store import BUILT_IN_NAMES
@@ -37,36 +38,25 @@ def add_old_name(options: Any, old: str, new: str, **settings: Any) -> None:
     options.add_argument(old, dest=dest, action=Renamed, **settings)
 
 
-def positive(text: str) -> int:
-    """Parse an integer above 0."""
-    with suppress(ValueError):
-        if int(text) > 0:
-            return int(text)
-    raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+def number(
+    convert: Callable[[str], Any], accepts: Callable[[Any], bool], what: str
+) -> Callable[[str], Any]:
+    """Make a parser of the numbers that meet a condition, which `what` states in words."""
+
+    def parse(text: str) -> Any:
+        with suppress(ValueError):
+            if accepts(convert(text)):
+                return convert(text)
+        raise argparse.ArgumentTypeError(f"{text!r} is not {what}")
+
+    return parse
 
 
-def seed(text: str) -> int:
-    """Parse a seed, in the range that both numpy's and Spark's generators accept."""
-    with suppress(ValueError):
-        if 0 <= int(text) < 1 << 32:
-            return int(text)
-    raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to {(1 << 32) - 1}")
-
-
-def above_zero(text: str) -> float:
-    """Parse a finite number above 0."""
-    with suppress(ValueError):
-        if 0 < float(text) < float("inf"):
-            return float(text)
-    raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
-
-
-def share(text: str) -> float:
-    """Parse a share: above 0 and at most 1."""
-    with suppress(ValueError):
-        if 0 < float(text) <= 1:
-            return float(text)
-    raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0 and at most 1")
+positive = number(int, lambda n: n > 0, "a whole number above 0")
+#: Seeds that both numpy's and Spark's generators accept.
+seed = number(int, lambda n: 0 <= n < 1 << 32, f"a whole number from 0 to {(1 << 32) - 1}")
+above_zero = number(float, lambda x: 0 < x < inf, "a number above 0")
+share = number(float, lambda x: 0 < x <= 1, "a number above 0 and at most 1")
 
 
 def height_and_width(text: str) -> tuple[int, int]:
