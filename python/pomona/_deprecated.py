@@ -13,11 +13,6 @@ if TYPE_CHECKING:
 def renamed_arguments(**names: str) -> Callable[[F], F]:
     """Decorate a function so that it still accepts old names of keyword arguments.
 
-    Parameters
-    ----------
-    **names : str
-        The new name of each old one: ``renamed_arguments(images="photos")``.
-
     Examples
     --------
     >>> @renamed_arguments(images="photos")

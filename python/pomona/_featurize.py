@@ -19,10 +19,7 @@ _CACHED_MODELS = 4
 
 
 def featurize(
-    batch_of_bytes: Iterable[bytes | None],
-    *,
-    model: PathLike = "mobilenet_v2",
-    threads: int = 1,
+    batch_of_bytes: Iterable[bytes | None], *, model: PathLike = "mobilenet_v2", threads: int = 1
 ) -> NDArray[np.float32]:
     """Compute feature vectors of encoded images.
 

@@ -97,24 +97,9 @@ def find_images(*roots: PathLike, tally: Tally | None = None) -> Iterator[str]:
     leaves in archives. Everything with the extension of a photo is yielded, even if it cannot be
     read as one (a dangling link, a pipe, a folder), so that the reader can report it.
 
-    Parameters
-    ----------
-    *roots
-        Folders or files. A file given here is yielded whatever its extension.
-    tally
-        Updated with counts.
-
-    Yields
-    ------
-    str
-        A path that starts with its root.
-
-    Raises
-    ------
-    OSError
-        A root does not exist or cannot be reached.
-    ValueError
-        A root is an empty string, as an unset shell variable gives.
+    The roots are folders or files; a file given as a root is yielded whatever its extension. Every
+    path starts with its root, and `tally` is updated with counts. An unset shell variable gives an
+    empty root, which is a ValueError.
     """
     tally = Tally() if tally is None else tally
     if "" in map(os.fsdecode, roots):

@@ -19,20 +19,8 @@ def lazy_names(
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """Make the ``__getattr__`` and ``__dir__`` of a package whose public names are lazy.
 
-    Parameters
-    ----------
-    package : str
-        The package's ``__name__``.
-    modules : mapping of str to str
-        The submodule of `package` that defines each public name.
-    load : callable, optional
-        Takes the full name of a submodule and the public name, and returns the imported module. A
-        package passes its own to explain a missing dependency.
-
-    Returns
-    -------
-    tuple of callable
-        The functions to assign to ``__getattr__`` and ``__dir__``.
+    `modules` has the submodule that defines each public name. A package passes its own `load`,
+    which takes the full name of a submodule and the public name, to explain a missing dependency.
     """
 
     def getattr_(name: str) -> Any:

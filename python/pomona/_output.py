@@ -20,22 +20,8 @@ def atomic_file(path: PathLike) -> Iterator[BinaryIO]:
 
     A reader of `path` sees either the old file or the complete new one. If the block raises, the
     temporary file is removed and `path` is unchanged. After a power failure or SIGKILL, a hidden
-    ``.pomona-….partial`` file may remain in the folder.
-
-    Parameters
-    ----------
-    path
-        The file to write. If it is a symbolic link, the file it points to is replaced.
-
-    Yields
-    ------
-    BinaryIO
-        The file, open for writing.
-
-    Raises
-    ------
-    OSError
-        The folder is not writable, the disk is full, or `path` is a folder, a device or a pipe.
+    ``.pomona-….partial`` file may remain in the folder. If `path` is a symbolic link, the file it
+    points to is replaced.
 
     Examples
     --------
@@ -64,19 +50,9 @@ def atomic_file(path: PathLike) -> Iterator[BinaryIO]:
 
 
 def publish(partial: PathLike, path: PathLike) -> None:
-    """Give a complete file its final name, durably.
+    """Give a complete, closed file its final name in the same folder, durably.
 
-    Parameters
-    ----------
-    partial
-        The complete, closed file, in the same folder as `path`.
-    path
-        The final name. An existing file is replaced.
-
-    Raises
-    ------
-    OSError
-        The file could not be synced to disk or renamed.
+    An existing file of that name is replaced.
     """
     target = check_writable(path)
     _sync(Path(partial))
@@ -89,18 +65,8 @@ def publish(partial: PathLike, path: PathLike) -> None:
 def check_writable(path: PathLike) -> Path:
     """Check that `path` can be created or replaced, before work is spent on its content.
 
-    Returns
-    -------
-    Path
-        The absolute path, with symbolic links resolved.
-
-    Raises
-    ------
-    OSError
-        The folder does not exist or is not writable, or `path` is not a regular file: replacing a
-        folder or ``/dev/null`` would be a mistake.
-    ValueError
-        The path is an empty string.
+    Replacing anything but a regular file, such as a folder or ``/dev/null``, would be a mistake.
+    Returns the absolute path, with symbolic links resolved.
     """
     if not os.fspath(path):
         raise ValueError("the name of the file to write is empty")

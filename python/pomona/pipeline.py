@@ -230,11 +230,7 @@ def run(
     summary_file = home / "summary.json"
     with timed(seconds, "features"):
         writer = prepare(
-            photos,
-            (home / "features").uri,
-            model=model,
-            resume=resume,
-            retry_errors=retry_errors,
+            photos, (home / "features").uri, model=model, resume=resume, retry_errors=retry_errors
         )
         # From here on, the results are incomplete.
         summary_file.delete()

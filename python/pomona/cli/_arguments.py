@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 from contextlib import suppress
-from typing import Any, Callable, TypeVar
+from math import inf
+from typing import Any, Callable
 
 from pomona.cli._terminal import complain
 from pomona.models.store import BUILT_IN_NAMES
 
 DEFAULT_MODEL = BUILT_IN_NAMES[0]
-
-T = TypeVar("T")
 
 
 def add_model_option(verb: argparse.ArgumentParser) -> None:
@@ -39,24 +38,25 @@ def add_old_name(options: Any, old: str, new: str, **settings: Any) -> None:
     options.add_argument(old, dest=dest, action=Renamed, **settings)
 
 
-def _parser(kind: Callable[[str], T], valid: Callable[[T], bool], name: str) -> Callable[[str], T]:
-    """Make a parser of numbers; `name` completes the error message."""
+def number(
+    convert: Callable[[str], Any], accepts: Callable[[Any], bool], what: str
+) -> Callable[[str], Any]:
+    """Make a parser of the numbers that meet a condition, which `what` states in words."""
 
-    def parse(text: str) -> T:
+    def parse(text: str) -> Any:
         with suppress(ValueError):
-            number = kind(text)
-            if valid(number):
-                return number
-        raise argparse.ArgumentTypeError(f"{text!r} is not {name}")
+            if accepts(convert(text)):
+                return convert(text)
+        raise argparse.ArgumentTypeError(f"{text!r} is not {what}")
 
     return parse
 
 
-positive = _parser(int, lambda n: n > 0, "a whole number above 0")
-#: In the range that both numpy's and Spark's generators accept.
-seed = _parser(int, lambda n: 0 <= n < 1 << 32, f"a whole number from 0 to {(1 << 32) - 1}")
-above_zero = _parser(float, lambda x: 0 < x < float("inf"), "a number above 0")
-share = _parser(float, lambda x: 0 < x <= 1, "a number above 0 and at most 1")
+positive = number(int, lambda n: n > 0, "a whole number above 0")
+#: Seeds that both numpy's and Spark's generators accept.
+seed = number(int, lambda n: 0 <= n < 1 << 32, f"a whole number from 0 to {(1 << 32) - 1}")
+above_zero = number(float, lambda x: 0 < x < inf, "a number above 0")
+share = number(float, lambda x: 0 < x <= 1, "a number above 0 and at most 1")
 
 
 def height_and_width(text: str) -> tuple[int, int]:

@@ -17,14 +17,8 @@ def spark_session(verb: str, unfinished: str) -> Iterator[SparkSession]:
     """Provide a Spark session for a block, and turn its failures into one-line errors.
 
     Under spark-submit and in a notebook, the session that runs is used with its own settings, and
-    stays. A session that starts here stops with the block.
-
-    Parameters
-    ----------
-    verb
-        Name of the application in Spark's UI, after ``pomona``.
-    unfinished
-        State of the results if Spark fails, for the message.
+    stays. A session that starts here stops with the block. Its name in Spark's UI is ``pomona`` and
+    the verb. If Spark fails, the message ends with `unfinished`, the state of the results.
     """
     try:
         from pyspark import SparkContext

@@ -74,9 +74,7 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
         help="size of the images in pixels, if the file leaves it open (default: 224)",
     )
     convert.add_argument(
-        "--output-tensor",
-        metavar="NAME",
-        help="the tensor of an ONNX file that holds the features",
+        "--output-tensor", metavar="NAME", help="the tensor of an ONNX file that holds the features"
     )
     for option, meaning in (
         ("--mean", "what the model subtracts from the pixels, which are 0 to 255"),

@@ -221,11 +221,7 @@ def _times(args: argparse.Namespace, throughput: _Throughput, chosen: Estimate) 
             f"{plan.SPARK_SHARE:.0%} of it on Spark",
         ),
         ("PCA and writing", _minutes(chosen.finishing_seconds), "assumed"),
-        (
-            "total",
-            _minutes(chosen.total_seconds.expected),
-            _minutes_range(chosen.total_seconds),
-        ),
+        ("total", _minutes(chosen.total_seconds.expected), _minutes_range(chosen.total_seconds)),
     ]
     table = [f"{stage:<20}{minutes:>7} min  ({basis})" for stage, minutes, basis in lines]
     every = "every" if node.vnni else "not every"

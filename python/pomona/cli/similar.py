@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import argparse
 import json
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pomona._images import one_line
-from pomona.cli._arguments import positive
+from pomona.cli._arguments import number, positive
 from pomona.cli._errors import CommandError
 from pomona.cli._results import open_results
 from pomona.cli._terminal import count, show
 from pomona.similar import DUPLICATE_DISTANCE, METRIC, duplicates, nearest, vector_of
 
 if TYPE_CHECKING:
+    import argparse
+
     import numpy as np
     from numpy.typing import NDArray
 
@@ -56,7 +56,7 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
     )
     verb.add_argument(
         "--threshold",
-        type=_distance,
+        type=number(float, lambda x: 0 <= x <= 2, "a cosine distance from 0 to 2"),
         metavar="D",
         help=f"maximum distance of near-duplicates (default: {DUPLICATE_DISTANCE})",
     )
@@ -167,10 +167,3 @@ def _describe(answer: dict[str, Any]) -> str:
         for each in answer["neighbours"]
     ]
     return "\n".join(lines)
-
-
-def _distance(text: str) -> float:
-    with suppress(ValueError):
-        if 0 <= float(text) <= 2:
-            return float(text)
-    raise argparse.ArgumentTypeError(f"{text!r} is not a cosine distance from 0 to 2")

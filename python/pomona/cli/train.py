@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentTypeError
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from pomona._images import one_line
-from pomona.cli._arguments import add_old_name, seed
+from pomona.cli._arguments import add_old_name, number, seed
 from pomona.cli._spark import spark_session
 from pomona.cli._terminal import count, show
 from pomona.results.metrics import CLASSIFIERS, DEFAULT_HOLDOUT, FEATURES
@@ -50,7 +48,7 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
     )
     verb.add_argument(
         "--holdout",
-        type=_part,
+        type=number(float, lambda x: 0 < x < 1, "a number between 0 and 1"),
         default=DEFAULT_HOLDOUT,
         metavar="SHARE",
         help=f"the share of photos to test on (default: {DEFAULT_HOLDOUT})",
@@ -137,10 +135,3 @@ def _confusions(metrics: Metrics) -> list[str]:
     if len(confused) > _SHOWN:
         lines.append(f"and {len(confused) - _SHOWN:,} other confusions, listed in metrics.json")
     return lines
-
-
-def _part(text: str) -> float:
-    with suppress(ValueError):
-        if 0 < float(text) < 1:
-            return float(text)
-    raise ArgumentTypeError(f"{text!r} is not a number between 0 and 1")

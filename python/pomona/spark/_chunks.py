@@ -77,16 +77,9 @@ def plan_all(photos: DataFrame, chunk_photos: int) -> Plan:
 def plan_some(photos: DataFrame, listing: DataFrame, todo: Column, chunk_photos: int) -> Plan:
     """Divide some of the photos, leaving out partitions that have none of them.
 
-    Parameters
-    ----------
-    photos : DataFrame
-        With ``path``.
-    listing : DataFrame
-        All photos: ``path``, and ``partition``, the number of their partition of `photos`.
-    todo : Column
-        A condition: which rows of `listing` to featurize.
-    chunk_photos : int
-        Approximate number of photos of a chunk, which is a whole number of partitions.
+    `listing` has the ``path`` of all photos and the number of their ``partition`` of `photos`, and
+    `todo` is the condition for the rows to featurize. A chunk is a whole number of partitions, with
+    approximately `chunk_photos` photos.
     """
     each = listing.groupBy("partition").agg(
         count(lit(1)).alias("photos"), count(when(todo, 1)).alias("wanted")

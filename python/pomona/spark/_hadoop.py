@@ -38,10 +38,7 @@ _REMEDIES = (
         r"UnknownStore|NoSuchBucket|[Bb]ucket (\S+ )?does not exist",
         "no such bucket: check its name",
     ),
-    (
-        'No FileSystem for scheme "?s3"?$',
-        "only EMR has s3://: use s3a:// on this cluster",
-    ),
+    ('No FileSystem for scheme "?s3"?$', "only EMR has s3://: use s3a:// on this cluster"),
     (
         "S3AFileSystem not found",
         "Spark has no S3 client: add --packages org.apache.hadoop:hadoop-aws:VERSION, with the "
@@ -55,25 +52,11 @@ _REMEDIES = (
 
 
 class Folder:
-    """A folder that may not exist yet.
+    """A folder that may not exist yet, accessed with a session's Hadoop settings and credentials.
 
+    Without a scheme, its address is on the cluster's default file system, as everywhere in Spark.
     No method renames anything: on an object store, a rename is a copy and a deletion, and not
     atomic.
-
-    Parameters
-    ----------
-    spark
-        The session whose Hadoop settings and credentials are used.
-    uri
-        The address. Without a scheme, it is on the cluster's default file system, as everywhere in
-        Spark.
-
-    Raises
-    ------
-    ValueError
-        `uri` is empty or not valid Unicode.
-    OSError
-        The file system does not exist.
     """
 
     def __init__(self, spark: SparkSession, uri: str) -> None:

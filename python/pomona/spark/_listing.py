@@ -47,20 +47,8 @@ def files_of_s3(
     """List the files that Spark would find under folders of S3 and matches of globs.
 
     Spark sends a few requests per folder, one after another; this sends one, for many folders at a
-    time.
-
-    Returns
-    -------
-    list of ListedFile or None
-        In no particular order, with duplicates if the folders overlap. None if there are names that
-        only Hadoop can request.
-
-    Raises
-    ------
-    FileNotFoundError
-        If a path does not exist.
-    OSError
-        If the storage refuses.
+    time. The files are in no particular order, with duplicates if the folders overlap. The result
+    is None if there are names that only Hadoop can request.
     """
     files: list[ListedFile] = []
     folders = list(paths)
@@ -92,16 +80,9 @@ def files_of(statuses: JavaObject) -> list[ListedFile]:
 
 
 def split_evenly(files: Sequence[ListedFile], per_task: int, least: int) -> list[list[ListedFile]]:
-    """Split files into tasks of similar duration: `least` tasks or a multiple of that.
+    """Split files, in their order, into tasks of similar duration: `least` or a multiple of that.
 
-    Parameters
-    ----------
-    files
-        In the order that the tasks keep.
-    per_task : int
-        Upper limit of files in a task, which it would reach with empty files.
-    least : int
-        Number of tasks, unless there are fewer files.
+    There are fewer tasks if there are fewer files. A task of empty files would have `per_task`.
     """
     # The bytes that a file counts in addition to its own.
     each = BYTES_PER_TASK // per_task
@@ -117,12 +98,9 @@ def split_evenly(files: Sequence[ListedFile], per_task: int, least: int) -> list
 
 
 def table_of(spark: SparkSession, tasks: Sequence[Sequence[ListedFile]]) -> DataFrame:
-    """Make rows of files, which are sent with the tasks that use them.
+    """Make rows of files, which are sent with the tasks that use them; a partition per task.
 
-    Returns
-    -------
-    DataFrame
-        ``path string, length bigint, modificationTime timestamp``, with a partition per task.
+    The columns are ``path string, length bigint, modificationTime timestamp``.
     """
     texts = [json.dumps([file._asdict() for file in task], ensure_ascii=False) for task in tasks]
     # Each partition is a string, which needs neither a Python worker nor a shuffle to become rows.

@@ -28,11 +28,7 @@ _S3_CLIENTS = (
 _PREFIX = "fs.s3a."
 _OF_BUCKET = "fs.s3a.bucket."
 # Settings of S3A, and their names in the extension.
-_KEYS = {
-    "access.key": "access_key",
-    "secret.key": "secret_key",
-    "session.token": "session_token",
-}
+_KEYS = {"access.key": "access_key", "secret.key": "secret_key", "session.token": "session_token"}
 _ENDPOINT, _REGION = "endpoint", "endpoint.region"
 _PATH_STYLE, _TLS = "path.style.access", "connection.ssl.enabled"
 _PROVIDERS = "aws.credentials.provider"

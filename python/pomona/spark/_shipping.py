@@ -56,18 +56,8 @@ def threads_per_task(context: SparkContext) -> int:
 def ship(context: SparkContext, model: str | os.PathLike[str]) -> ShippedModel:
     """Send a model to every executor, including future ones.
 
-    Parameters
-    ----------
-    context : SparkContext
-        The running application.
-    model : str or path
-        The name of a pulled model, a path on the driver, or a URI of a file system that Spark's
-        Hadoop knows.
-
-    Raises
-    ------
-    ModelError
-        If the model does not exist, cannot be read, or breaks the model contract.
+    The model is the name of a pulled one, a path on the driver, or a URI of a file system that
+    Spark's Hadoop knows.
     """
     with tempfile.TemporaryDirectory(prefix="pomona-", dir=context._temp_dir) as folder:
         copy = Path(folder, "model.onnx")
@@ -100,13 +90,7 @@ def save(context: SparkContext, model: ShippedModel, folder: str) -> None:
 
 
 def restore(context: SparkContext, folder: str, file: str, sha256: str) -> ShippedModel:
-    """Ship a model that `save` wrote.
-
-    Raises
-    ------
-    ModelError
-        If the file is missing or is not the one that was saved.
-    """
+    """Ship a model that `save` wrote, or raise ModelError if the file is not the saved one."""
     path = context._jvm.org.apache.hadoop.fs.Path(folder, file)
     file_system = path.getFileSystem(context._jsc.hadoopConfiguration())
     uri = file_system.makeQualified(path).toString()
@@ -120,13 +104,7 @@ def restore(context: SparkContext, folder: str, file: str, sha256: str) -> Shipp
 
 @functools.lru_cache(maxsize=2)
 def load(model: ShippedModel, threads: int) -> Featurizer:
-    """Build this Python worker's session for a model; later calls return the same session.
-
-    Raises
-    ------
-    ModelError
-        If the executor's copy of the model is missing or damaged.
-    """
+    """Build this Python worker's session for a model; later calls return the same session."""
     path = Path(SparkFiles.get(model.file))
     name = f"model {model.name} on executor {socket.gethostname()}: {path}"
     wanted = (

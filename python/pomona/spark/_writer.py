@@ -77,13 +77,7 @@ from pomona import ModelError
 from pomona._errors import ERROR_COLUMNS
 from pomona._native import __version__
 from pomona._progress import Progress
-from pomona.results.format import (
-    FIRST_VERSION,
-    STATE_FOLDER,
-    FinishedSet,
-    finished_set,
-    set_number,
-)
+from pomona.results.format import FIRST_VERSION, STATE_FOLDER, FinishedSet, finished_set, set_number
 from pomona.spark._chunks import plan_all, plan_some
 from pomona.spark._session import described, settings
 from pomona.spark.images import PHOTOS_PER_TASK
@@ -185,18 +179,8 @@ class FeatureWriter:
     writing takes over, because a running writer cannot be told apart from a killed one. The other
     run ends with an error before it adds anything else.
 
-    Parameters
-    ----------
-    spark
-        The session to run on.
-    home
-        The folder of the feature set.
-    model
-        The model, which the executors already have.
-    resume
-        Whether to keep existing rows.
-    settled
-        A condition: whether an existing row need not be computed again.
+    The executors already have the model. `resume` keeps existing rows; of these, rows that meet the
+    condition `settled` need not be computed again.
     """
 
     def __init__(
@@ -348,10 +332,7 @@ class FeatureWriter:
     def _publish(self, listing: DataFrame | None) -> FinishedSet:
         """Make the set agree with the photos, from the chunks and the existing files.
 
-        Parameters
-        ----------
-        listing
-            All photos; None if the chunks of this run are the whole set.
+        The listing is None if the chunks of this run are the whole set.
         """
         self._stop_if_taken_over()
         with described(self._spark.sparkContext, "compare features with photos"):

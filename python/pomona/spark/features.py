@@ -12,14 +12,7 @@ from pomona.results.format import FIRST_VERSION, STATE_FOLDER
 from pomona.spark._hadoop import Folder
 from pomona.spark._session import session_of
 from pomona.spark._shipping import ship
-from pomona.spark._writer import (
-    KEY,
-    SCHEMA,
-    FeatureSet,
-    FeatureWriter,
-    finished_set_in,
-    read_files,
-)
+from pomona.spark._writer import KEY, SCHEMA, FeatureSet, FeatureWriter, finished_set_in, read_files
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, SparkSession

@@ -10,27 +10,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from pyspark.sql import Column, DataFrame, SparkSession, Window
-from pyspark.sql.functions import (
-    broadcast,
-    col,
-    element_at,
-    expr,
-    lit,
-    row_number,
-    split,
-    xxhash64,
-)
+from pyspark.sql.functions import broadcast, col, element_at, expr, lit, row_number, split, xxhash64
 from pyspark.sql.utils import AnalysisException
 
 from pomona._images import IMAGE_EXTENSIONS, is_image
-from pomona.spark._hadoop import (
-    HADOOP_ERRORS,
-    S3_SCHEMES,
-    check_name,
-    is_pattern,
-    literal,
-    why,
-)
+from pomona.spark._hadoop import HADOOP_ERRORS, S3_SCHEMES, check_name, is_pattern, literal, why
 from pomona.spark._listing import ListedFile, files_of, files_of_s3, split_evenly, table_of
 from pomona.spark._s3 import storage_of, why_not_by_paths
 from pomona.spark._session import session_of
@@ -257,7 +241,7 @@ def _explained(paths: list[str]) -> Iterator[None]:
     try:
         yield
     except AnalysisException as error:  # a path that does not exist
-        raise FileNotFoundError(_first_line(str(error))) from error
+        raise FileNotFoundError(str(error).strip().splitlines()[0]) from error
     except HADOOP_ERRORS as error:
         raise OSError(f"cannot list {', '.join(paths)}: {why(error)}") from error
 
@@ -268,17 +252,7 @@ def _rows_of(spark: SparkSession, photos: list[ListedFile]) -> DataFrame:
 
 
 def _task_sizes(photos: int, size: int, cores: int) -> dict[str, int]:
-    """Choose Spark's settings that pack photos into equally many tasks per core.
-
-    Parameters
-    ----------
-    photos : int
-        Number of photos.
-    size : int
-        Bytes of all photos.
-    cores : int
-        Cores that the application has.
-    """
+    """Choose Spark's settings that pack photos, of `size` bytes in total, into even tasks."""
     # The bytes that Spark adds to the size of each file.
     open_cost = BYTES_PER_TASK // PHOTOS_PER_TASK
     total = size + photos * open_cost
@@ -347,7 +321,3 @@ def _explain_no_photos(paths: list[str], others: int, first: str | None) -> str:
         f"no photo under {', '.join(paths)}: looked in all subfolders for files in "
         f"{', '.join(IMAGE_EXTENSIONS)} and found {found}"
     )
-
-
-def _first_line(message: str) -> str:
-    return message.strip().splitlines()[0]

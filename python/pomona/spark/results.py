@@ -129,20 +129,8 @@ def thumbnails(
 ) -> dict[str, NDArray[np.uint8] | str]:
     """Read and scale down photos on the executors; only thumbnails reach the driver.
 
-    Parameters
-    ----------
-    spark
-        The session to run on.
-    paths
-        Photos, with the paths that `pomona.spark.read_images` returns.
-    side
-        Pixels of the longer side.
-
-    Returns
-    -------
-    dict
-        The result of `pomona.results.thumbnails.thumbnail` for each path: uint8, shape (height,
-        width, 3); or the reason why there is no picture.
+    The result has for each path what `pomona.results.thumbnails.thumbnail` returns: uint8 of shape
+    (height, width, 3), at most `side` pixels a side; or the reason why there is no picture.
     """
 
     def shrink(frames: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:

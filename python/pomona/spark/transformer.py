@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Callable
 
 from pyspark import keyword_only
 from pyspark.ml import Transformer
@@ -43,6 +43,12 @@ def _to_handle_invalid(value: Any) -> str:
     if value not in _HANDLE_INVALID:
         raise ValueError(f"handleInvalid is {value!r}: it must be one of {_HANDLE_INVALID}")
     return str(value)
+
+
+def _param(
+    name: str, doc: str, convert: Callable[[Any], Any] = TypeConverters.toString
+) -> Param[Any]:
+    return Param(Params._dummy(), name, doc, typeConverter=convert)
 
 
 class ImageFeaturizer(
@@ -87,54 +93,41 @@ class ImageFeaturizer(
     >>> model.write().save("s3://fruits/pipeline")  # doctest: +SKIP
     """
 
-    errorCol: Param[str] = Param(
-        Params._dummy(),
-        "errorCol",
-        "column for the reason why a photo has no features; no such column if not set",
-        typeConverter=TypeConverters.toString,
+    errorCol: Param[str] = _param(
+        "errorCol", "column for the reason why a photo has no features; no such column if not set"
     )
-    errorKindCol: Param[str] = Param(
-        Params._dummy(),
-        "errorKindCol",
-        "column for the kind of that reason; no such column if not set",
-        typeConverter=TypeConverters.toString,
+    errorKindCol: Param[str] = _param(
+        "errorKindCol", "column for the kind of that reason; no such column if not set"
     )
-    errorVersionCol: Param[str] = Param(
-        Params._dummy(),
+    errorVersionCol: Param[str] = _param(
         "errorVersionCol",
         "column for the version of Pomona that reported it; no such column if not set",
-        typeConverter=TypeConverters.toString,
     )
-    model: Param[str] = Param(
-        Params._dummy(),
+    model: Param[str] = _param(
         "model",
         "the name of a pulled model, a path on the driver, or a URI (s3://, s3a://, hdfs://)",
-        typeConverter=_to_path,
+        _to_path,
     )
-    handleInvalid: Param[str] = Param(
-        Params._dummy(),
+    handleInvalid: Param[str] = _param(
         "handleInvalid",
         "what to do about a photo that cannot be featurized: keep (null vector), skip (no row) or "
         "error (the job fails and names the photo)",
-        typeConverter=_to_handle_invalid,
+        _to_handle_invalid,
     )
-    concurrency: Param[int] = Param(
-        Params._dummy(),
+    concurrency: Param[int] = _param(
         "concurrency",
         "photos that a task reads at the same time, given their paths",
-        typeConverter=TypeConverters.toInt,
+        TypeConverters.toInt,
     )
-    maxBytesInFlight: Param[int] = Param(
-        Params._dummy(),
+    maxBytesInFlight: Param[int] = _param(
         "maxBytesInFlight",
         "bytes of photos that a task holds in memory, given their paths",
-        typeConverter=TypeConverters.toInt,
+        TypeConverters.toInt,
     )
-    timeout: Param[float] = Param(
-        Params._dummy(),
+    timeout: Param[float] = _param(
         "timeout",
         "seconds that the storage may take for a photo, given its path",
-        typeConverter=TypeConverters.toFloat,
+        TypeConverters.toFloat,
     )
 
     @keyword_only
@@ -165,21 +158,11 @@ class ImageFeaturizer(
         self._set_given()
 
     @keyword_only
-    def setParams(
-        self,
-        *,
-        inputCol: str = "content",
-        outputCol: str = "features",
-        errorCol: str | None = None,
-        errorKindCol: str | None = None,
-        errorVersionCol: str | None = None,
-        model: str | os.PathLike[str] = "mobilenet_v2",
-        handleInvalid: Literal["keep", "skip", "error"] = "keep",
-        concurrency: int = CONCURRENCY,
-        maxBytesInFlight: int = MAX_BYTES_IN_FLIGHT,
-        timeout: float = TIMEOUT,
-    ) -> ImageFeaturizer:
-        """Set the given parameters, and leave the others."""
+    def setParams(self, **params: Any) -> ImageFeaturizer:
+        """Set the given parameters, which are those of the class, and leave the others."""
+        unknown = [name for name in params if not self.hasParam(name)]
+        if unknown:
+            raise TypeError(f"setParams() got an unexpected keyword argument {unknown[0]!r}")
         return self._set_given()
 
     def setInputCol(self, value: str) -> ImageFeaturizer:

@@ -49,28 +49,15 @@ _TARGET, _CLASS = "target", "class"
 def fit(
     name: str, rows: DataFrame, features: str, classes: Sequence[str], seed: int
 ) -> list[Transformer]:
-    """Fit a classifier.
+    """Fit a classifier, and return it with the lookup of class names.
 
-    Parameters
-    ----------
-    name
-        ``logistic``: multinomial logistic regression. ``svm``: one-vs-rest linear support-vector
-        machines; the class with the highest score is predicted. ``forest``: a random forest.
-    rows
-        ``label`` and the features. They are read many times, so cache them.
-    features
-        The column of vectors.
-    classes
-        The labels in `rows`, sorted.
-    seed
-        Seed of the random forest.
+    ``logistic`` is a multinomial logistic regression, ``svm`` are one-vs-rest linear support-vector
+    machines, whose class with the highest score is predicted, and ``forest`` is a random forest,
+    which uses `seed`. The rows are read many times, so cache them; `classes` are their labels,
+    sorted.
 
-    Returns
-    -------
-    list of Transformer
-        The classifier and the lookup of class names. They add ``predicted``; ``scores``, a vector
-        of logits, signed distances (SVM) or weighted votes (forest); and, except for an SVM,
-        ``probability``, a vector.
+    The two stages add ``predicted``; ``scores``, a vector of logits, signed distances (SVM) or
+    weighted votes (forest); and, except for an SVM, ``probability``, a vector.
     """
     indexer = StringIndexerModel.from_labels(list(classes), inputCol="label", outputCol=_TARGET)
     indexed = indexer.transform(rows).select(_TARGET, col(features))

@@ -59,37 +59,22 @@ TRAIN, TEST = "train", "test"
 
 @dataclass(frozen=True)
 class Holdout:
-    """A split of photos.
+    """A split of photos."""
 
-    Attributes
-    ----------
-    name
-        ``random`` or ``blocked``.
-    how
-        Describes what was held out.
-    parts
-        ``path``, ``label``, ``part``: `TRAIN`, `TEST` or null.
-    notes
-        Remarks for the reader of the results.
-    """
-
+    #: ``random`` or ``blocked``.
     name: str
+    #: Describes what was held out.
     how: str
+    #: ``path``, ``label``, ``part``: `TRAIN`, `TEST` or null.
     parts: DataFrame
+    #: Remarks for the reader of the results.
     notes: list[str] = field(default_factory=list)
 
 
 def stratified(photos: DataFrame, share: float, seed: int) -> Holdout:
     """Hold out a share of each class's photos, at random.
 
-    Parameters
-    ----------
-    photos
-        ``path``, ``label``; at least two photos per class.
-    share
-        Between 0 and 1. Each part has at least one photo of every class.
-    seed
-        Selects the split.
+    There are at least two photos per class, and each part has at least one photo of every class.
     """
     name = element_at(split("path", "/"), -1)
     of_class = Window.partitionBy("label")
@@ -111,21 +96,9 @@ def blocked(photos: DataFrame, share: float, seed: int) -> Holdout | None:
     both gaps, as far as there are enough photos, so the test is a view between known ones. Views at
     the ends, which no training photo is near, are a harder test: on 295 photos of 23 classes, the
     accuracy of three classifiers was 99 to 100 % for ranges as chosen here, and 82 to 88 % for
-    ranges at the ends.
+    ranges at the ends. The seed selects where the ranges start.
 
-    Parameters
-    ----------
-    photos
-        ``path``, ``label``.
-    share
-        Share of the views to hold out, between 0 and 1.
-    seed
-        Selects where the ranges start.
-
-    Returns
-    -------
-    Holdout or None
-        None if too few photos have a rotation index in their names.
+    Returns None if too few photos have a rotation index in their names.
     """
     axis, index = (regexp_extract("path", ROTATION, group) for group in (1, 2))
     number = when(index != "", index.cast("bigint"))
@@ -176,24 +149,11 @@ def grouped(photos: DataFrame, share: float, seed: int, group: str) -> Holdout:
     Groups are sorted by their keys, numbers numerically, and a run of consecutive groups is held
     out, so that most test groups (days, or numbers in a series) have no training neighbour. The run
     is the one whose share of every class is closest to `share`. Classes that have no groups in
-    common are split independently.
+    common are split independently. The seed selects among equally good runs.
 
-    Parameters
-    ----------
-    photos
-        ``path``, ``label``, and the column `group` if it is one.
-    share
-        Share of the photos to hold out, between 0 and 1.
-    seed
-        Selects among equally good runs.
-    group
-        A column, or a Java regular expression that is searched for in ``path`` and whose first
-        group is the key.
-
-    Raises
-    ------
-    ValueError
-        `group` matches no photo, has no capturing group, or puts all photos into one group.
+    `group` is a column, or a Java regular expression that is searched for in ``path`` and whose
+    first group is the key. It raises ValueError if it matches no photo, has no capturing group, or
+    leaves nothing to hold out.
     """
     if group in photos.columns:
         key, what = col(group), f"column {group}"

@@ -173,15 +173,7 @@ def predict(
 
 
 def load(spark: SparkSession, classifier: PathLike) -> PipelineModel:
-    """Load a pipeline saved by `pomona.spark.train`.
-
-    Raises
-    ------
-    FileNotFoundError
-        The folder holds no Spark ML model.
-    ValueError
-        The model was not saved by `pomona train`.
-    """
+    """Load a pipeline saved by `pomona.spark.train`, and refuse any other Spark ML model."""
     folder = Folder(spark, os.fspath(classifier))
     check_loadable(folder)
     if "metadata" not in folder.sizes():
@@ -202,13 +194,7 @@ def load(spark: SparkSession, classifier: PathLike) -> PipelineModel:
 
 
 def check_loadable(folder: Folder) -> None:
-    """Refuse a folder that Spark ML cannot load from, because it takes the path for a glob.
-
-    Raises
-    ------
-    ValueError
-        The path contains a glob character.
-    """
+    """Refuse a folder that Spark ML cannot load from, because it takes the path for a glob."""
     if folder.pattern != folder.uri:
         raise ValueError(
             f"Spark ML cannot load a model from {folder.uri}, whose name has a glob character (one "
@@ -217,19 +203,9 @@ def check_loadable(folder: Folder) -> None:
 
 
 def label_photos(pipeline: PipelineModel, photos: DataFrame) -> DataFrame:
-    """Label photos, and keep a row for each that cannot be read.
+    """Label photos, with or without their content, and keep a row for each that cannot be read.
 
-    Parameters
-    ----------
-    pipeline
-        A pipeline from `load`.
-    photos
-        Photos from `pomona.spark.read_images`, with or without their content.
-
-    Returns
-    -------
-    DataFrame
-        With the columns that this module documents.
+    The result has the columns that this module documents.
     """
     featurizer, *others, names = pipeline.stages
     source = "content" if "content" in photos.columns else "path"

@@ -50,31 +50,13 @@ def fit_svm(
 ) -> LogisticRegressionModel:
     """Minimize the mean hinge loss of each class against the rest, plus an L2 penalty.
 
-    The driver minimizes the squared hinge loss; Spark the plain one, the only one it offers.
+    The driver minimizes the squared hinge loss; Spark the plain one, the only one it offers. The
+    rows are read many times, so cache them; each class has at least one. `features` and `target`
+    are columns of vectors of length d and of class indices from 0, `mean` is float64 [d], and
+    `penalty` is the factor of half the sum of the squared weights.
 
-    Parameters
-    ----------
-    rows
-        At least one row per class. They are read many times, so cache them.
-    features, target
-        Columns: vectors of length d, and class indices from 0.
-    classes
-        The number of classes.
-    mean
-        Mean of the features, float64 [d].
-    penalty
-        Factor of half the sum of the squared weights.
-
-    Returns
-    -------
-    LogisticRegressionModel
-        It adds a vector of signed distances from the boundary of each class as its raw prediction,
-        and the class with the highest one, in Spark's default columns.
-
-    Raises
-    ------
-    ImportError
-        scikit-learn is missing on the driver.
+    The model adds, in Spark's default columns, a vector of signed distances from the boundary of
+    each class as its raw prediction, and the class with the highest one.
     """
     if rows.count() * mean.size <= DRIVER_NUMBERS:
         weights, intercepts = _fit_on_driver(rows, features, target, mean, penalty)
@@ -84,13 +66,7 @@ def fit_svm(
 
 
 def require_scikit_learn() -> Any:
-    """Import ``sklearn.svm``, to fail before work is spent on the features.
-
-    Raises
-    ------
-    ImportError
-        scikit-learn is missing.
-    """
+    """Import ``sklearn.svm``, to fail before work is spent on the features."""
     advice = "on the driver, or choose another classifier"
     return require("sklearn.svm", "report", "an SVM", advice=advice)
 

@@ -359,11 +359,7 @@ def _test(data: _Data, split: holdouts.Holdout, classifier: str, seed: int) -> M
 
 
 def _fit(
-    data: _Data,
-    photos: DataFrame,
-    classifier: str,
-    seed: int,
-    pca: list[Transformer] | None,
+    data: _Data, photos: DataFrame, classifier: str, seed: int, pca: list[Transformer] | None
 ) -> list[Transformer]:
     """Fit the stages after the features, including the PCA unless it is given."""
     if pca is None:
