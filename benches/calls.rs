@@ -2,8 +2,8 @@
 //!
 //! Usage: cargo bench --bench calls -- MODEL RUNTIME FOLDER SECONDS
 //!
-//! Prints a line per number of threads and of photos: the median time and the mean CPU time of a
-//! call, in microseconds a photo. To compare two builds, run both in turn and compare medians.
+//! Prints a line per number of threads and of photos: the median time of a call, in
+//! microseconds a photo. To compare two builds, run them in turn and compare the medians of the runs.
 
 #![expect(clippy::print_stdout, reason = "the results are the program's output")]
 
@@ -42,27 +42,21 @@ fn main() -> Result<(), Box<dyn Error>> {
                 featurizer.featurize(&images, &mut || false)?;
             }
             let mut times = Vec::new();
-            let (start, cpu_start) = (Instant::now(), cpu_time()?);
+            let start = Instant::now();
             while start.elapsed() < seconds {
                 let call = Instant::now();
                 featurizer.featurize(&images, &mut || false)?;
                 times.push(call.elapsed());
             }
-            let cpu = (cpu_time()? - cpu_start) / times.len() as u32;
             times.sort();
             println!(
-                r#"{{"threads": {threads}, "photos": {number}, "calls": {}, "us": {:.2}, "cpu_us": {:.2}}}"#,
+                r#"{{"threads": {threads}, "photos": {number}, "calls": {}, "us": {:.2}}}"#,
                 times.len(),
-                microseconds(times[times.len() / 2], number),
-                microseconds(cpu, number),
+                times[times.len() / 2].as_secs_f64() * 1e6 / number as f64,
             );
         }
     }
     Ok(())
-}
-
-fn microseconds(time: Duration, photos: usize) -> f64 {
-    time.as_secs_f64() * 1e6 / photos as f64
 }
 
 /// The first JPEGs of a folder, by name.
@@ -76,11 +70,4 @@ fn photos(folder: &Path) -> Result<Vec<Vec<u8>>, Box<dyn Error>> {
         true => Err("the folder has no JPEGs".into()),
         false => Ok(paths.iter().map(fs::read).collect::<Result<_, _>>()?),
     }
-}
-
-/// CPU time of the process, threads that have ended included.
-fn cpu_time() -> Result<Duration, Box<dyn Error>> {
-    let text = fs::read_to_string("/proc/self/schedstat")?;
-    let nanoseconds = text.split(' ').next().ok_or("an empty schedstat")?;
-    Ok(Duration::from_nanos(nanoseconds.parse()?))
 }
