@@ -1,12 +1,12 @@
-//! What it costs to decode each JPEG with a decompressor of its own, beside one that is used again.
+//! The cost of a new decompressor for each JPEG, compared with one that is reused.
 //!
 //! Usage: cargo bench --bench decompressor -- FOLDER
 //!
-//! Both ways decode the photos of the folder in turn, round by round, and what is printed are the
-//! medians of the rounds. By the clock, because Linux counts a thread's processor time in ticks that
-//! are as long as a quarter of a round. The photos are read beforehand.
+//! Each round decodes the photos of the folder in both ways; the results are the medians of the
+//! rounds. They are wall-clock times, because Linux counts the CPU time of a thread in ticks as long
+//! as a quarter of a round. The photos are read beforehand.
 
-#![expect(clippy::print_stdout, reason = "the result goes to whoever runs this")]
+#![expect(clippy::print_stdout, reason = "the result is the program's output")]
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
@@ -31,7 +31,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     paths.truncate(MOST_PHOTOS);
     let photos: Vec<_> = paths.iter().map(fs::read).collect::<Result<_, _>>()?;
     if photos.is_empty() {
-        return Err("there are no JPEGs in the folder".into());
+        return Err("the folder has no JPEGs".into());
     }
 
     let mut pixels = Vec::new();

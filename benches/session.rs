@@ -1,5 +1,5 @@
-//! Our own ONNX session and nothing else: pixels that are ready, one thread. No featurizer can be
-//! faster, so this is what the bench measures Pomona's own decoding, resizing and copying against.
+//! Our ONNX session alone, on prepared pixels and one thread. No featurizer can be faster, so the
+//! difference is the cost of Pomona's decoding, resizing and copying.
 //!
 //! Usage: session MODEL RUNTIME SECONDS
 
@@ -53,14 +53,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Processor time of this thread, the only one that works here.
+/// CPU time of this thread, the only one that computes.
 fn cpu_time() -> Result<Duration, Box<dyn Error>> {
     let text = fs::read_to_string("/proc/thread-self/schedstat")?;
     let nanoseconds = text.split(' ').next().ok_or("an empty schedstat")?;
     Ok(Duration::from_nanos(nanoseconds.parse()?))
 }
 
-/// Peak of the resident memory, in MiB.
+/// Peak resident memory, in MiB.
 fn peak_mb() -> Result<f64, Box<dyn Error>> {
     let text = fs::read_to_string("/proc/self/status")?;
     let kib = text

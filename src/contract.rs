@@ -2,8 +2,8 @@
 //!
 //! A model is one ONNX file: input `images`, uint8 `[n, height, width, 3]`; output `features`,
 //! float32 `[n, d]`; metadata `pomona.name`, `pomona.resize`, `pomona.source`, `pomona.license`.
-//! Reading the few messages of the format that carry this takes milliseconds and starts nothing,
-//! so a broken model is found where it is named and not on the first batch.
+//! Parsing the few messages of the format that carry this takes milliseconds and starts nothing, so a
+//! broken model is an error where it is opened and not on the first batch.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -25,7 +25,7 @@ const RESIZE: &str = "pomona.resize";
 const METADATA: [&str; 4] = [NAME, RESIZE, "pomona.source", "pomona.license"];
 const BICUBIC: &str = "bicubic";
 
-/// Sides, in pixels, and numbers of features for which memory can be taken without a thought.
+/// Sides, in pixels, and numbers of features whose buffers surely fit into memory.
 const SIDES: RangeInclusive<usize> = 1..=4096;
 const DIMS: RangeInclusive<usize> = 1..=1 << 20;
 
@@ -36,9 +36,9 @@ pub struct Contract {
     pub path: PathBuf,
     /// The model's name (`pomona.name`).
     pub name: String,
-    /// Size of the images that it takes.
+    /// The size of its input images.
     pub size: Size,
-    /// Number of features of an image.
+    /// The number of features of an image.
     pub dim: usize,
     /// The file's metadata.
     pub metadata: BTreeMap<String, String>,
@@ -48,8 +48,8 @@ impl Contract {
     /// Reads and checks the promises of the model file at `path`.
     ///
     /// # Errors
-    /// [`Error::ReadModel`], [`Error::NotOnnx`] or, naming the first part that is broken,
-    /// [`Error::Contract`].
+    /// [`Error::ReadModel`], [`Error::NotOnnx`], or [`Error::Contract`] for the first part that is
+    /// broken.
     pub fn read(path: impl Into<PathBuf>) -> Result<Self> {
         let path = path.into();
         let bytes = match fs::read(&path) {
@@ -74,7 +74,7 @@ impl Contract {
             .map(|entry| (entry.key, entry.value))
             .collect();
 
-        // Files of the format's first versions list the weights among the inputs.
+        // The first versions of the format list the weights among the inputs.
         let weights: Vec<_> = initializers.into_iter().map(|weight| weight.name).collect();
         let inputs: Vec<_> = inputs
             .into_iter()

@@ -1,30 +1,31 @@
-//! Why a photo has no features ([`ImageError`]) and why a whole call failed ([`Error`]).
+//! Why a photo has no features ([`ImageError`]) and why a call failed ([`Error`]).
 
+use std::error::Error as StdError;
 use std::path::PathBuf;
 
-use crate::decode::Format;
+use crate::format::Format;
 
-/// The result of a call on the whole.
+/// The result of a call.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What decided that a photo has no features, and so whether another try may end otherwise.
+/// The cause of an [`ImageError`], and so whether another try can succeed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ImageErrorKind {
     /// There was no photo: `None`, a SQL null.
     Missing,
-    /// The bytes, as this version decodes them: another try ends alike.
+    /// The bytes: this version can't decode them, however often it tries.
     Image,
-    /// The memory that was free at the time.
+    /// Too little free memory at the time.
     Memory,
     /// The photo was listed, and deleted before it was read.
     Gone,
-    /// The storage did not give the bytes.
+    /// The storage did not return the bytes.
     Storage,
 }
 
 impl ImageErrorKind {
-    /// The kind in one word, as Python and the column `error_kind` have it.
+    /// The kind in one word, as in Python and in the column `error_kind`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -49,29 +50,29 @@ pub enum ImageError {
     #[error("empty: 0 bytes")]
     Empty,
 
-    /// What has the photo's name is a pipe, a device or a folder.
+    /// The path is that of a pipe, a device or a folder.
     #[error("not a file")]
     NotAFile,
 
-    /// The photo was listed and is gone.
+    /// The photo was listed and no longer exists.
     #[error("not read: no longer there")]
     Gone,
 
-    /// The store did not give the photo.
+    /// The storage did not return the photo.
     #[error("not read: {reason}")]
     NotRead {
-        /// What the store said, or that it said nothing.
+        /// What the storage answered, or that it did not answer.
         reason: String,
     },
 
-    /// The first bytes are those of no format that is read.
+    /// The first bytes are those of no supported format.
     #[error(
         "not a JPEG, PNG, WebP, GIF, BMP or TIFF image: {length} bytes that start with \"{start}\""
     )]
     UnknownFormat {
         /// The number of bytes.
         length: usize,
-        /// The first bytes, with escapes for those that are no text.
+        /// The first bytes; those that are not printable ASCII are escaped.
         start: String,
     },
 
@@ -80,7 +81,7 @@ pub enum ImageError {
     Truncated {
         /// The format that the first bytes announce.
         format: Format,
-        /// What was missing.
+        /// What is missing.
         detail: String,
     },
 
@@ -94,7 +95,7 @@ pub enum ImageError {
         format: Format,
         /// The number of bytes that belong to the image.
         end: usize,
-        /// The number of bytes behind it.
+        /// The number of bytes after them.
         count: usize,
     },
 
@@ -120,7 +121,7 @@ pub enum ImageError {
         max_pixels: u64,
     },
 
-    /// The pixels within the limit did not fit into memory.
+    /// The memory for the pixels, whose number is within the limit, could not be allocated.
     #[error("not enough memory for {width} x {height} pixels")]
     OutOfMemory {
         /// The width, in pixels.
@@ -129,7 +130,7 @@ pub enum ImageError {
         height: u32,
     },
 
-    /// A valid image of a kind that is not read.
+    /// A valid image of a kind that is not supported.
     #[error("unsupported {format}: {detail}")]
     Unsupported {
         /// The format that the first bytes announce.
@@ -138,20 +139,16 @@ pub enum ImageError {
         detail: String,
     },
 
-    /// libjpeg-turbo refused the image or found its data damaged.
-    #[error("can't decode JPEG: {}", without_prefix(.0))]
-    Jpeg(#[source] turbojpeg::Error),
-
-    /// The `image` crate refused the image.
+    /// The decoder refused the image or found its data damaged.
     #[error("can't decode {format}: {source}")]
     Decode {
         /// The format that the first bytes announce.
         format: Format,
-        /// The decoder's own reason.
-        source: image::ImageError,
+        /// The decoder's reason.
+        source: Box<dyn StdError + Send + Sync>,
     },
 
-    /// A decoder panicked: a defect of the decoder, contained to this photo.
+    /// A decoder panicked: a bug of the decoder, contained to this photo.
     #[error("the {format} decoder failed on this image ({detail}); please report it")]
     Panicked {
         /// The format that the first bytes announce.
@@ -162,7 +159,7 @@ pub enum ImageError {
 }
 
 impl ImageError {
-    /// What decided it.
+    /// The cause of the error.
     #[must_use]
     pub fn kind(&self) -> ImageErrorKind {
         match self {
@@ -177,33 +174,24 @@ impl ImageError {
             | Self::ZeroSized { .. }
             | Self::TooManyPixels { .. }
             | Self::Unsupported { .. }
-            | Self::Jpeg(_)
             | Self::Decode { .. }
             | Self::Panicked { .. } => ImageErrorKind::Image,
         }
     }
 }
 
-/// libjpeg-turbo's message without the wrapper's prefix.
-fn without_prefix(error: &turbojpeg::Error) -> String {
-    match error {
-        turbojpeg::Error::TurboJpegError(message) => message.clone(),
-        other => other.to_string(),
-    }
-}
-
-/// Why a call failed on the whole.
+/// Why a call failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// An option has a value that can't be used.
+    /// An option has an invalid value.
     #[error("{name} must be {expected}, not {found}")]
     InvalidOption {
         /// The option.
         name: &'static str,
-        /// What it must be.
+        /// The values that are valid.
         expected: &'static str,
-        /// What it was.
+        /// The value.
         found: String,
     },
 
@@ -221,7 +209,7 @@ pub enum Error {
     NotOnnx {
         /// The model file.
         path: PathBuf,
-        /// Where reading it as ONNX failed.
+        /// The reason of the ONNX parser.
         source: prost::DecodeError,
     },
 
@@ -259,14 +247,37 @@ pub enum Error {
         source: ort::Error,
     },
 
-    /// Another thread was in the middle of a batch when this process was forked.
+    /// The threads of a call can't be started.
+    #[error("can't start the threads that featurize: {0}")]
+    StartThreads(#[source] rayon::ThreadPoolBuildError),
+
+    /// The thread that reads photos can't be started.
+    #[error("can't start the thread that reads photos: {0}")]
+    StartReading(#[source] std::io::Error),
+
+    /// Another thread was in a call when this process was forked.
     #[error(
         "this process was forked while another thread was featurizing, so this Featurizer can't \
          be used here: make a new one in the child process"
     )]
     ForkedWhileBusy,
 
-    /// A path that can't be read from here.
+    /// Another thread was starting something that a process has only once when this process was
+    /// forked. Nothing can finish that here.
+    #[error(
+        "this process was forked while another thread was starting {0}, so nothing can use it \
+         here: fork another child process, before the first photo or after it"
+    )]
+    ForkedWhileStarting(&'static str),
+
+    /// The process was forked after the [`PathFeaturizer`](crate::PathFeaturizer) was made.
+    #[error(
+        "this PathFeaturizer was made before this process was forked and can't be used here: make \
+         a new PathFeaturizer in the child process"
+    )]
+    ForkedWhileReading,
+
+    /// A path that can't be read.
     #[error("can't read {path}: {reason}")]
     Path {
         /// The path.
@@ -275,37 +286,26 @@ pub enum Error {
         reason: String,
     },
 
-    /// The store is at fault, and would be with every other photo.
+    /// The store is at fault: it would fail for every other photo as well.
     #[error(transparent)]
     Storage(#[from] StorageFault),
-
-    /// The threads that read photos can't be started.
-    #[error("can't start the threads that read photos: {0}")]
-    StartReading(#[source] std::io::Error),
-
-    /// The process was forked after photos had been submitted.
-    #[error(
-        "this process was forked after photos had been submitted, so they can't be had here: make \
-         a new PathFeaturizer in the child process"
-    )]
-    ForkedWhileReading,
 
     /// The caller asked to stop.
     #[error("interrupted")]
     Interrupted,
 }
 
-/// Why a store gives no photos: what happened, where, at which path, and what to do.
+/// Why a store can't be used: what happened, where, at which path, and what to do.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("can't {task} {place}: {reason} (at {path}): {remedy}")]
 pub struct StorageFault {
-    /// What could not be done: `read photos from`, `list`.
+    /// The task that failed: `read photos from`, `list`.
     pub task: &'static str,
     /// The store, with its endpoint.
     pub place: String,
     /// What happened.
     pub reason: String,
-    /// The photo or folder that it happened to first.
+    /// The first photo or folder that it happened to.
     pub path: String,
     /// What to do.
     pub remedy: &'static str,

@@ -1,25 +1,23 @@
-//! Many images to one matrix and one error slot per image: batches and threads.
+//! Many images to one matrix and one error slot per image.
 
 use std::mem;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::thread;
 
 use ndarray::Array2;
 
 use crate::contract::Contract;
 use crate::decode::{DecodeOptions, Decoder};
 use crate::fork::ForkAwareMutex;
-use crate::model::Model;
+use crate::model::{self, Model};
 use crate::resize::{Resizer, Size};
-use crate::{Error, ImageError, Result};
+use crate::{Error, ImageError, Result, crew};
 
-/// How a [`Featurizer`] works.
+/// Options of a [`Featurizer`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Options {
-    /// Threads that decode and run the model, each with a session of its own.
+    /// Threads that decode and run the model, each with its own session.
     pub threads: NonZeroUsize,
     /// Images that go through the model at once.
     pub batch_size: NonZeroUsize,
@@ -28,8 +26,8 @@ pub struct Options {
 }
 
 impl Options {
-    /// MobileNetV2 was fastest with two (4 % over eight): more images leave the cache between two
-    /// layers, and take twice the memory.
+    /// MobileNetV2 was fastest with two (4 % faster than with eight): the activations of more images
+    /// do not fit into the cache between two layers, and take more memory.
     pub const DEFAULT_BATCH_SIZE: NonZeroUsize = NonZeroUsize::new(2).expect("not zero");
 }
 
@@ -43,10 +41,10 @@ impl Default for Options {
     }
 }
 
-/// What came out of a call.
+/// The result of a call.
 #[derive(Debug)]
 pub struct Features {
-    /// A row per image, float32 `[n, dim]`; of NaN where the image has an error.
+    /// A row per image, float32 `[n, dim]`; NaN where the image has an error.
     pub matrix: Array2<f32>,
     /// A slot per image.
     pub errors: Vec<Option<ImageError>>,
@@ -55,7 +53,7 @@ pub struct Features {
 /// Turns encoded images into feature vectors.
 ///
 /// Nothing is started before the first batch: no thread, no session, no ONNX Runtime. Threads live
-/// no longer than a call, so that a process can fork between calls.
+/// no longer than a call, so a process can fork between calls.
 #[derive(Debug)]
 pub struct Featurizer {
     pub(crate) contract: Contract,
@@ -88,30 +86,35 @@ impl Featurizer {
         &self.contract
     }
 
-    /// How this featurizer works.
+    /// The options.
     #[must_use]
     pub fn options(&self) -> Options {
         self.options
     }
 
-    /// What each thread works with, for one caller at a time.
+    /// The workers, one per thread, for one call at a time.
     pub(crate) fn workers(&self) -> Result<MutexGuard<'_, Vec<Worker>>> {
         let Options {
             threads, decode, ..
         } = self.options;
-        let mut workers = self.workers.lock()?;
+        let Ok(mut workers) = self.workers.lock() else {
+            model::check_environment()?;
+            return Err(Error::ForkedWhileBusy);
+        };
         workers.resize_with(threads.get(), || Worker::new(decode));
         Ok(workers)
     }
 
     /// The features of encoded images, in their order. `None` is a slot without an image.
     ///
-    /// `interrupted` is asked on the calling thread before each image; its `true` ends the call.
-    /// Calls from several threads take turns.
+    /// `interrupted` is called on the calling thread, before each image that this thread decodes
+    /// and while it waits for other threads; when it returns true, the call ends. Calls from several
+    /// threads take turns.
     ///
     /// # Errors
-    /// An image that can't be read fills its error slot. [`Error`] is of the model, of ONNX
-    /// Runtime, [`Error::ForkedWhileBusy`] or [`Error::Interrupted`].
+    /// An image that can't be decoded fills its error slot. [`Error`] is for a failure of the model
+    /// or of ONNX Runtime, for threads that can't be started, [`Error::ForkedWhileBusy`],
+    /// [`Error::ForkedWhileStarting`] or [`Error::Interrupted`].
     pub fn featurize(
         &self,
         images: &[Option<&[u8]>],
@@ -135,52 +138,29 @@ impl Featurizer {
         errors.resize_with(images.len(), || None);
 
         // A small call is spread over all threads.
-        let step = images
+        let size = images
             .len()
             .div_ceil(threads.get())
             .clamp(1, batch_size.get());
         let rows = matrix.as_slice_mut().unwrap_or_default();
-        let batches = images
-            .chunks(step)
-            .zip(rows.chunks_mut(step * contract.dim));
-        let jobs = Jobs::new(batches.zip(errors.chunks_mut(step)).map(
-            |((images, rows), errors)| Batch {
+        let rows = rows.chunks_mut(size * contract.dim);
+        let batches = images.chunks(size).zip(rows).zip(errors.chunks_mut(size));
+        let busy = batches.len().min(threads.get());
+        let batches = Mutex::new(batches);
+        let next = || {
+            let mut batches = batches.lock().unwrap_or_else(PoisonError::into_inner);
+            let ((images, rows), errors) = batches.next()?;
+            Some(Batch {
                 images,
                 rows,
                 errors,
-            },
-        ));
-        let work = |worker: &mut Worker, interrupted: &mut dyn FnMut() -> bool| -> Result<()> {
-            while let Some(batch) = jobs.next() {
-                worker
-                    .run(contract, runtime, batch, interrupted)
-                    .inspect_err(|_| jobs.stop())?;
+            })
+        };
+        crew::run(&mut workers[..busy], interrupted, |worker, should_stop| {
+            while let Some(batch) = next() {
+                worker.run(contract, runtime, batch, should_stop)?;
             }
             Ok(())
-        };
-        let help = |worker: &mut Worker| match work(worker, &mut || jobs.stopped()) {
-            // Whoever stopped the jobs says why.
-            Err(Error::Interrupted) => Ok(()),
-            result => result,
-        };
-        let Some((first, others)) = workers.split_first_mut() else {
-            unreachable!("at least one thread")
-        };
-        let batches = images.len().div_ceil(step);
-        let others = &mut others[..batches.saturating_sub(1).min(threads.get() - 1)];
-        thread::scope(|scope| {
-            let others: Vec<_> = others
-                .iter_mut()
-                .map(|worker| scope.spawn(|| help(worker)))
-                .collect();
-            let mut result = work(first, interrupted);
-            for other in others {
-                let other = other
-                    .join()
-                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-                result = result.and(other);
-            }
-            result
         })?;
         Ok(Features { matrix, errors })
     }
@@ -193,40 +173,7 @@ pub(crate) struct Batch<'a> {
     pub(crate) errors: &'a mut [Option<ImageError>],
 }
 
-/// Batches that threads take in turn, until one of them stops it.
-struct Jobs<I> {
-    batches: Mutex<I>,
-    stopped: AtomicBool,
-}
-
-impl<I: Iterator> Jobs<I> {
-    fn new(batches: I) -> Self {
-        Self {
-            batches: Mutex::new(batches),
-            stopped: AtomicBool::new(false),
-        }
-    }
-
-    fn next(&self) -> Option<I::Item> {
-        if self.stopped() {
-            return None;
-        }
-        self.batches
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .next()
-    }
-
-    fn stop(&self) {
-        self.stopped.store(true, Ordering::Relaxed);
-    }
-
-    fn stopped(&self) -> bool {
-        self.stopped.load(Ordering::Relaxed)
-    }
-}
-
-/// What one thread needs, kept from batch to batch while they go well: a session and buffers.
+/// What one thread needs, a session and buffers, kept from batch to batch unless one fails.
 #[derive(Debug)]
 pub(crate) struct Worker {
     decode: DecodeOptions,
@@ -249,17 +196,17 @@ impl Worker {
 
     /// Fills the rows and error slots of a batch.
     ///
-    /// A batch that fails on the whole, or panics, leaves a new worker behind: no session and no
-    /// buffer that was in the middle of something meets another photo.
+    /// A batch that fails, is interrupted or panics leaves a new worker behind: no other photo meets
+    /// a session or a buffer in an unknown state.
     pub(crate) fn run(
         &mut self,
         contract: &Contract,
         runtime: &Path,
         batch: Batch<'_>,
-        interrupted: &mut dyn FnMut() -> bool,
+        should_stop: &mut dyn FnMut() -> bool,
     ) -> Result<()> {
         let mut worker = mem::replace(self, Self::new(self.decode));
-        worker.run_batch(contract, runtime, batch, interrupted)?;
+        worker.run_batch(contract, runtime, batch, should_stop)?;
         *self = worker;
         Ok(())
     }
@@ -269,7 +216,7 @@ impl Worker {
         contract: &Contract,
         runtime: &Path,
         batch: Batch<'_>,
-        interrupted: &mut dyn FnMut() -> bool,
+        should_stop: &mut dyn FnMut() -> bool,
     ) -> Result<()> {
         let Self {
             decode: _,
@@ -286,29 +233,29 @@ impl Worker {
         let image_bytes = contract.size.bytes();
         pixels.resize(images.len() * image_bytes, 0);
 
-        // The images that can be read close ranks: the model sees no others.
-        let mut read = 0;
+        // The decoded images close ranks: the model sees no others.
+        let mut decoded = 0;
         for (image, error) in images.iter().zip(errors.iter_mut()) {
-            if interrupted() {
+            if should_stop() {
                 return Err(Error::Interrupted);
             }
-            let target = &mut pixels[read * image_bytes..][..image_bytes];
+            let target = &mut pixels[decoded * image_bytes..][..image_bytes];
             match prepare_into(decoder, resizer, *image, target, contract.size) {
-                Ok(()) => read += 1,
+                Ok(()) => decoded += 1,
                 Err(reason) => *error = Some(reason),
             }
         }
-        if read > 0 {
+        if decoded > 0 {
             let model = match model {
                 Some(model) => model,
                 None => model.insert(Model::load(contract, runtime)?),
             };
             model.run_into(
-                &pixels[..read * image_bytes],
-                &mut rows[..read * contract.dim],
+                &pixels[..decoded * image_bytes],
+                &mut rows[..decoded * contract.dim],
             )?;
         }
-        spread(rows, contract.dim, read, errors);
+        spread(rows, contract.dim, decoded, errors);
         Ok(())
     }
 }

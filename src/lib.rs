@@ -10,24 +10,26 @@
 //! # Ok::<(), pomona::Error>(())
 //! ```
 //!
-//! The way of a photo: [`decode`] turns its bytes into RGB pixels, [`resize`] brings them to the
-//! model's size, [`model`] runs the network. [`Featurizer`] does this for many photos on a stated
-//! number of threads and keeps one error slot per photo. [`PathFeaturizer`] does it for photos that
-//! [`storage`] reads meanwhile.
+//! [`decode`] turns the bytes of a photo into RGB pixels, [`resize`] scales them to the model's
+//! input size, and [`model`] runs the network. [`Featurizer`] does this for many photos on a given
+//! number of threads, with an error slot for each photo. [`PathFeaturizer`] does it for photos that
+//! [`storage`] reads in the background.
 
 pub mod contract;
+mod crew;
 pub mod decode;
 mod error;
 mod featurizer;
 mod fork;
+mod format;
 pub mod model;
+mod paths;
 pub mod peak;
 #[cfg(feature = "python")]
 mod python;
 pub mod resize;
 pub mod storage;
-mod stream;
 
 pub use error::{Error, ImageError, ImageErrorKind, Result, StorageFault};
 pub use featurizer::{Features, Featurizer, Options};
-pub use stream::PathFeaturizer;
+pub use paths::PathFeaturizer;

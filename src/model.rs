@@ -1,6 +1,7 @@
 //! One ONNX Runtime session: uint8 images in, float32 features out.
 
 use std::path::Path;
+use std::sync::MutexGuard;
 
 use ort::environment::Environment;
 use ort::logging::LogLevel;
@@ -9,14 +10,15 @@ use ort::session::builder::GraphOptimizationLevel;
 use ort::value::TensorRef;
 
 use crate::contract::{Contract, INPUT, OUTPUT};
-use crate::fork::ForkAwareMutex;
+use crate::fork::{ForkAwareMutex, HeldByParent};
 use crate::resize::CHANNELS;
 use crate::{Error, Result};
 
-/// ONNX Runtime allows one environment in a process. It lives from the first batch to the end.
+/// ONNX Runtime allows one environment in a process. It lives from the first batch to the process's
+/// end.
 static ENVIRONMENT: ForkAwareMutex<Option<Environment>> = ForkAwareMutex::new(None);
 
-/// A running model. One thread uses it at a time, and it has no thread of its own.
+/// A model in memory, used by one thread at a time. It starts no thread.
 #[derive(Debug)]
 pub struct Model {
     contract: Contract,
@@ -24,11 +26,12 @@ pub struct Model {
 }
 
 impl Model {
-    /// Starts ONNX Runtime from the library file `runtime`, where it is not running yet, and loads
-    /// the model.
+    /// Loads the model; the first call in a process starts ONNX Runtime from the library file
+    /// `runtime`.
     ///
     /// # Errors
-    /// [`Error::LoadRuntime`], [`Error::StartRuntime`] or [`Error::Runtime`].
+    /// [`Error::LoadRuntime`], [`Error::StartRuntime`], [`Error::Runtime`] or
+    /// [`Error::ForkedWhileStarting`].
     pub fn load(contract: &Contract, runtime: &Path) -> Result<Self> {
         let environment = environment(runtime)?;
         match open(&environment, &contract.path) {
@@ -47,10 +50,10 @@ impl Model {
     /// is written as `[n, dim]`.
     ///
     /// # Errors
-    /// [`Error::Runtime`] where ONNX Runtime fails.
+    /// [`Error::Runtime`] if ONNX Runtime fails.
     ///
     /// # Panics
-    /// If the slices are not of these sizes.
+    /// If a slice has another length.
     pub fn run_into(&mut self, pixels: &[u8], features: &mut [f32]) -> Result<()> {
         let Self { contract, session } = self;
         let n = pixels.len() / contract.size.bytes();
@@ -63,7 +66,7 @@ impl Model {
             let (_, values) = outputs[OUTPUT].try_extract_tensor::<f32>()?;
             if values.len() != features.len() {
                 return Err(ort::Error::new(format!(
-                    "{} values came out for {n} images, {} were promised",
+                    "{} values for {n} images instead of the {} of the model's contract",
                     values.len(),
                     features.len(),
                 )));
@@ -78,8 +81,19 @@ impl Model {
     }
 }
 
+/// # Errors
+/// [`Error::ForkedWhileStarting`] in a child that was forked while ONNX Runtime was being loaded.
+pub(crate) fn check_environment() -> Result<()> {
+    lock_environment().map(drop)
+}
+
+fn lock_environment() -> Result<MutexGuard<'static, Option<Environment>>> {
+    let locked = ENVIRONMENT.lock();
+    locked.map_err(|HeldByParent| Error::ForkedWhileStarting("ONNX Runtime"))
+}
+
 fn environment(runtime: &Path) -> Result<Environment> {
-    let mut running = ENVIRONMENT.lock()?;
+    let mut running = lock_environment()?;
     if let Some(environment) = &*running {
         return Ok(environment.clone());
     }
@@ -94,11 +108,11 @@ fn environment(runtime: &Path) -> Result<Environment> {
 fn open(environment: &Environment, path: &Path) -> ort::Result<Session> {
     Session::builder(environment)?
         .with_optimization_level(GraphOptimizationLevel::All)?
-        // One thread of the caller's runs the whole graph: ONNX Runtime starts none.
+        // The calling thread runs the whole graph: ONNX Runtime starts no thread.
         .with_intra_threads(1)?
         .with_inter_threads(1)?
-        // Without it, sums of int8 products saturate on processors that have AVX2 and no VNNI: a median
-        // cosine of 0.92 with float32 instead of 0.998. It costs nothing where there is VNNI.
+        // Otherwise sums of int8 products saturate on CPUs that have AVX2 but not VNNI: the median
+        // cosine to float32 is 0.92 instead of 0.998. It costs nothing on CPUs with VNNI.
         .with_precise_qmm()?
         .with_log_level(LogLevel::Error)?
         .commit_from_file(path)

@@ -1,51 +1,54 @@
-//! Multiply-adds as fast as the processor at hand can do them: what no float32 model can exceed.
+//! The peak of the CPU: float32 multiply-adds a second, which no float32 model can exceed.
 //!
-//! A cloud's virtual core has a clock that nobody states, and a twin that may be at work on the
-//! same units, so a data sheet is no help. Here, chains of multiply-adds run from registers and
-//! wait for nothing, on the widest vectors there are. Whoever measures divides their number by the
-//! processor time that they took.
+//! The clock rate of a cloud's virtual core is rarely published, and another virtual core may share
+//! its arithmetic units, so the peak is measured: chains of multiply-adds on registers, with the
+//! widest vectors of the CPU, limited by neither memory nor latency. Divide their number by the CPU
+//! time that they took.
 
 use std::hint::black_box;
 use std::num::NonZeroUsize;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use pulp::{Arch, Simd, WithSimd};
 
-/// Chains that run beside each other. Processors start two multiply-adds a cycle and finish one
-/// after four or five, so ten keep them busy; with the two factors, these fill 14 of the 16
-/// registers of AVX2.
+use crate::{Error, Result, crew};
+
+/// Independent chains. CPUs start two multiply-adds a cycle, each of which takes four or five
+/// cycles, so ten chains keep them busy; with the two factors, these fill 14 of the 16 registers of
+/// AVX2.
 const CHAINS: usize = 12;
 
 /// Multiply-adds of a chain between two looks at the clock: some 20 microseconds.
 const STEPS: usize = 10_000;
 
-/// Does float32 multiply-adds on `threads` threads for as long as told, and counts them; each thread
-/// does a stretch at least.
+/// Does float32 multiply-adds on `threads` threads for `duration`, and counts them; each thread does
+/// at least one stretch.
 ///
-/// Threads that share a core share its units.
-#[must_use]
-pub fn multiply_adds(threads: NonZeroUsize, duration: Duration) -> u64 {
+/// Threads that share a core share its arithmetic units. `interrupted` is called on the calling
+/// thread; when it returns true, the call ends.
+///
+/// # Errors
+/// [`Error::StartThreads`] or [`Error::Interrupted`].
+pub fn multiply_adds(
+    threads: NonZeroUsize,
+    duration: Duration,
+    interrupted: &mut dyn FnMut() -> bool,
+) -> Result<u64> {
     let arch = Arch::new();
     let start = Instant::now();
-    let run = || {
-        let mut done = 0;
+    let mut counts = vec![0; threads.get()];
+    crew::run(&mut counts, interrupted, |count, should_stop| {
         loop {
-            done += arch.dispatch(Chains);
+            *count += arch.dispatch(Chains);
             if start.elapsed() >= duration {
-                return done;
+                return Ok(());
+            }
+            if should_stop() {
+                return Err(Error::Interrupted);
             }
         }
-    };
-    thread::scope(|scope| {
-        let others: Vec<_> = (1..threads.get()).map(|_| scope.spawn(run)).collect();
-        let others = others.into_iter().map(|other| {
-            other
-                .join()
-                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        });
-        run() + others.sum::<u64>()
-    })
+    })?;
+    Ok(counts.iter().sum())
 }
 
 /// The vectors that [`multiply_adds`] computes with.
@@ -66,8 +69,8 @@ impl WithSimd for Chains {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) -> u64 {
-        // Every value tends to 1, far from infinities and from denormals, which cost time of their
-        // own. The compiler knows neither factors nor starts, so it can't merge the chains.
+        // Every value converges to 1, far from infinities and from denormals, which are slower. The
+        // compiler knows neither factors nor starts, so it can't merge the chains.
         let [factor, term] = black_box([0.5, 0.5]).map(|half| simd.splat_f32s(half));
         let starts: [f32; CHAINS] = black_box(std::array::from_fn(|chain| chain as f32));
         let mut values = starts.map(|start| simd.splat_f32s(start));
@@ -104,7 +107,7 @@ mod tests {
     fn the_work_of_all_threads_is_counted() {
         let two = NonZeroUsize::new(2).expect("not zero");
         let stretch = Arch::new().dispatch(Chains);
-        let done = multiply_adds(two, Duration::from_millis(5));
+        let done = multiply_adds(two, Duration::from_millis(5), &mut || false).expect("runs");
         assert_eq!(done % stretch, 0);
         assert!(done >= 2 * stretch, "{done}");
     }

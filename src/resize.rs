@@ -1,27 +1,27 @@
 //! RGB8 pixels to RGB8 pixels of another size, bit for bit as Pillow's bicubic does it.
 //!
-//! Pillow (`src/libImaging/Resample.c`) resamples the width first, rounds to 8 bits, and then the
-//! height. A pass is a weighted sum over neighbouring pixels with fixed-point weights; when it
-//! shrinks, the kernel widens with the scale, so that every source pixel counts. The networks were
-//! trained on photos prepared this way, and other pixels mean other features, so this module
-//! follows the same arithmetic to the last bit.
+//! Pillow (`src/libImaging/Resample.c`) resamples the width first, rounds to 8 bits, and then
+//! resamples the height. Each pass is a weighted sum of neighbouring pixels with fixed-point weights;
+//! to shrink, it widens the kernel by the scale, so that every source pixel counts. The networks were
+//! trained on photos prepared this way, and other pixels mean other features, so this module repeats
+//! the same arithmetic to the last bit.
 
 use pulp::{Arch, Simd, WithSimd};
 
 /// Channels of a pixel.
 pub const CHANNELS: usize = 3;
 
-/// Fixed-point bits of a weight: 32 bits less 8 for the pixel and 2 for the overshoot of the sum.
+/// Fixed-point bits of a weight: 32 bits minus 8 for the pixel and 2 for the overshoot of the sum.
 const PRECISION_BITS: u32 = 32 - 8 - 2;
 
 /// Reach of the bicubic kernel to each side, in pixels of the coarser grid.
 const SUPPORT: f64 = 2.0;
 
-/// Free parameter of the cubic convolution kernel (Keys, 1981): -0.5 reproduces parabolas, and is
-/// what Pillow takes.
+/// The free parameter of the cubic convolution kernel (Keys, 1981). Pillow's -0.5 reproduces
+/// parabolas.
 const A: f64 = -0.5;
 
-/// Bytes between the two passes, at most. No JPEG needs more for a target 224 pixels wide.
+/// Maximum bytes between the two passes. No JPEG needs more for a target 224 pixels wide.
 const MAX_NARROWED: usize = 64 << 20;
 
 /// Width and height of an image, in pixels.
@@ -87,14 +87,7 @@ impl Resizer {
                 self.resize_in_parts(source, from, target, to, rows_at_once);
             }
             (true, true) => {
-                narrowed.resize(
-                    Size {
-                        width: to.width,
-                        ..from
-                    }
-                    .bytes(),
-                    0,
-                );
+                narrowed.resize(to.width * CHANNELS * from.height, 0);
                 arch.dispatch(Columns {
                     source,
                     weights: columns,
@@ -110,9 +103,9 @@ impl Resizer {
         }
     }
 
-    /// Both passes, once the weights are there, for some rows of the source at a time: what is
-    /// narrower than the target and very tall takes far more memory between the passes than it has
-    /// itself. The sums are of integers, so their order changes nothing.
+    /// Both passes for some rows of the source at a time: an image that is very tall, and narrower
+    /// than the target, takes far more memory between the passes than its own pixels do. The sums
+    /// are of integers, so their order changes nothing.
     fn resize_in_parts(
         &mut self,
         source: &[u8],
@@ -174,12 +167,12 @@ struct Window {
 }
 
 impl Weights {
-    /// Photos of one set tend to share a size, so the last axis's weights are kept.
+    /// Photos of one set tend to share a size, so the weights of the last one are kept.
     fn prepare(&mut self, from: usize, to: usize) {
         if (self.from, self.to) == (from, to) {
             return;
         }
-        // Until all are there, these are the weights of no axis.
+        // If this panics, the incomplete weights must not pass for those of an axis.
         (self.from, self.to) = (0, 0);
         self.windows.clear();
         self.values.clear();
@@ -189,7 +182,7 @@ impl Weights {
         let mut kernel = Vec::new();
         for position in 0..to {
             let center = (position as f64 + 0.5) * scale;
-            // Conversions to integer cut towards zero, as C's do.
+            // Conversions to integers truncate towards zero, as in C.
             let start = (center - reach + 0.5).max(0.0) as usize;
             let end = ((center + reach + 0.5) as usize).min(from);
             kernel.clear();
@@ -231,7 +224,7 @@ fn fixed_point(weight: f64) -> i32 {
     (weight * f64::from(1 << PRECISION_BITS) + 0.5_f64.copysign(weight)) as i32
 }
 
-/// Half of the last kept bit, so that cutting rounds.
+/// Half of the last bit that is kept, so that truncating rounds.
 const HALF: i32 = 1 << (PRECISION_BITS - 1);
 
 #[inline(always)]
@@ -246,14 +239,14 @@ fn add_weighted<const N: usize>(sums: &mut [i32; N], values: &[u8], weight: i32)
     }
 }
 
-/// Rows that the pass over the width takes at once: their pixels of one column, three channels
-/// each, fill but one lane of two vector registers.
+/// Rows that the pass over the width processes at once: their pixels of one column, three channels
+/// each, fill all lanes but one of two vector registers.
 const BAND: usize = 5;
 
 /// The pixels of one column in the rows of a band.
 type Column = [u8; 16];
 
-/// The pass over the width. [`Arch`] compiles a pass once for each instruction set that it knows.
+/// The pass over the width. [`Arch`] compiles a pass once for each instruction set.
 struct Columns<'a> {
     source: &'a [u8],
     weights: &'a Weights,

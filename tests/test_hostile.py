@@ -172,6 +172,28 @@ def test_a_photo_one_pixel_wide_and_millions_tall_does_not_take_all_memory() -> 
     assert int(done.stdout) < 600
 
 
+# An image on which the TIFF decoder panics.
+CONTAINED = """
+import sys
+import pomona
+for _ in range(2):
+    try:
+        pomona.load_image(open(sys.argv[1], "rb").read())
+    except pomona.ImageError as error:
+        assert "please report it" in error.reason, error.reason
+    else:
+        raise AssertionError("decoded")
+"""
+
+
+def test_a_panic_of_a_decoder_is_an_error_of_the_photo_and_nothing_on_stderr() -> None:
+    photo = Path(__file__).with_name("data") / "odd" / "tiff_tiled_planar.tif"
+    done = subprocess.run(
+        [sys.executable, "-c", CONTAINED, str(photo)], stderr=subprocess.PIPE, timeout=TIMEOUT
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
 class TestTruncation:
     @pytest.mark.parametrize("name", FORMATS)
     def test_a_file_cut_at_any_seventh_byte_is_refused(self, name: str) -> None:

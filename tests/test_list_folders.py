@@ -77,9 +77,18 @@ def test_names_that_can_not_be_asked_for_are_refused() -> None:
             list_folders(["s3a://garden/Test/a"], storage=storage)
 
 
+def test_keys_that_start_with_a_slash_are_refused_and_no_other_ones_are_listed() -> None:
+    with serving(store("/Test/a.jpg", "Test/b.jpg")) as storage:
+        for path in ("s3a://garden", "s3a://garden//Test", "s3a://garden//"):
+            with pytest.raises(ValueError, match="start with a slash can't be requested"):
+                list_folders([path], storage=storage)
+        (listing,) = list_folders(["s3a://garden/Test"], storage=storage)
+    assert listing == ([("s3a://garden/Test/b.jpg", 5, MILLISECONDS)], [])
+
+
 @pytest.mark.parametrize("path", ["Test", "/Test", "file:/Test", "hdfs://name/Test", "s3a:///Test"])
 def test_folders_that_are_not_of_s3_are_refused(path: str) -> None:
-    with pytest.raises(ValueError, match=f"can't read {path}: it is no folder of S3"):
+    with pytest.raises(ValueError, match=f"can't read {path}: it is not a folder of S3"):
         list_folders([path])
 
 

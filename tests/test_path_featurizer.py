@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from threading import Timer
 from typing import Any
@@ -41,6 +42,32 @@ stream.submit(paths[:64])
 stream.submit(paths[64:])
 errors = stream.next()[1] + stream.next()[1]
 print(json.dumps([before, peak(), errors.count(None)]))
+"""
+
+
+# The maximum of threads that a PathFeaturizer adds.
+COUNT_THREADS = """
+import json, os, sys, threading
+from pomona import Featurizer
+from pomona._native import PathFeaturizer
+
+model, paths = json.load(sys.stdin)
+done, most = threading.Event(), 0
+
+def watch():
+    global most
+    while not done.is_set():
+        most = max(most, len(os.listdir("/proc/self/task")))
+
+watcher = threading.Thread(target=watch)
+watcher.start()
+before = len(os.listdir("/proc/self/task"))
+stream = PathFeaturizer(Featurizer(model), concurrency=32)
+stream.submit(paths)
+assert stream.next()[1].count(None) == len(paths)
+done.set()
+watcher.join()
+print(most - before)
 """
 
 
@@ -118,6 +145,91 @@ def test_a_signal_ends_the_wait_for_a_server_that_hangs_and_other_photos_can_be_
             assert results is not None
             expected = featurizer.featurize([path.read_bytes() for path in paths])
             np.testing.assert_array_equal(results[0], expected)
+
+
+def test_neither_an_error_nor_an_interruption_changes_what_is_read_afterwards(
+    folder: Path, tiny_model: Path
+) -> None:
+    paths = [str(path) for path in sorted(folder.rglob("*.jpg"))]
+    featurizer = Featurizer(tiny_model, threads=2)
+    expected = featurizer.featurize([Path(path).read_bytes() for path in paths])
+    photo = Path(paths[0]).read_bytes()
+
+    class Slow(Store):
+        def content(self) -> bytes:
+            time.sleep(0.02)
+            return photo
+
+    def ring(*_: object) -> None:
+        raise InterruptedError
+
+    before = signal.signal(signal.SIGALRM, ring)
+    try:
+        with serving(Slow) as storage:
+            stream = PathFeaturizer(featurizer, storage=storage)
+            slow = [f"s3a://garden/{number}.jpg" for number in range(2000)]
+            for _ in range(20):
+                # Reads are aborted while they wait, while they transfer and when they have arrived.
+                stream.submit([*paths, *slow, "hdfs://name/1.jpg"])
+                with pytest.raises(ValueError, match="hdfs://name/1"):
+                    stream.next()
+                assert stream.next() is None
+                stream.submit([*paths, *slow])
+                signal.setitimer(signal.ITIMER_REAL, 0.3)
+                with pytest.raises(InterruptedError):
+                    stream.next()
+                assert stream.next() is None
+                stream.submit(paths)
+                results = stream.next()
+                assert results is not None
+                assert results[1] == [None] * len(paths)
+                np.testing.assert_array_equal(results[0], expected)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_a_key_that_can_not_be_requested_is_refused_and_no_other_one_is_read(
+    folder: Path, tiny_model: Path
+) -> None:
+    photo = next(folder.rglob("*.jpg")).read_bytes()
+    requested: list[str] = []
+
+    class Recording(Store):
+        def content(self) -> bytes:
+            requested.append(self.path)
+            return photo
+
+    keys = ["/k.jpg", "k.jpg/", "/", "a//k.jpg", "a/../k.jpg", "k.jpg"]
+    with serving(Recording) as storage:
+        stream = PathFeaturizer(Featurizer(tiny_model), storage=storage)
+        stream.submit(f"s3://garden/{key}" for key in keys)
+        results = stream.next()
+    assert results is not None
+    assert requested == ["/garden/k.jpg"]
+    assert results[1][-1] is None
+    for error in results[1][:-1]:
+        assert error is not None
+        assert error.reason.startswith("not read: its name can't be requested: ")
+        assert error.kind == "storage"
+    assert np.isnan(results[0][:-1]).all()
+
+
+def test_local_files_are_read_by_eight_threads_at_most(
+    folder: Path, tmp_path: Path, tiny_model: Path
+) -> None:
+    photo = next(folder.rglob("*.jpg"))
+    paths = [str(tmp_path / f"{number}.jpg") for number in range(2000)]
+    for path in paths:
+        os.link(photo, path)
+    done = subprocess.run(
+        [sys.executable, "-c", COUNT_THREADS],
+        input=json.dumps([str(tiny_model), paths]).encode(),
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+    # Besides them one thread waits for S3.
+    assert int(done.stdout) <= 1 + 8
 
 
 def test_what_is_no_file_is_neither_waited_for_nor_read(tiny_model: Path, tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ SHARED = f"""
 import pomona
 from specimens import picture, saved
 
-MODEL = {str(SUPPORT / "data" / "tiny.onnx")!r}
+MODEL = {str(SUPPORT.parent / "data" / "tiny.onnx")!r}
 PHOTOS = [saved(picture("RGB", 40 + at, 30, at), "JPEG") for at in range(8)]
 # Large enough that a call on them lasts for seconds.
 LARGE = [saved(picture("RGB", 1500, 1500), "PNG", compress_level=1)] * 100
@@ -144,6 +144,31 @@ class TestThreads:
             watcher.join()
             assert most - before - 1 == {threads} - 1, most
             assert settles(lambda: threads() == before), threads()
+            """
+        )
+
+    def test_threads_that_can_not_be_started_are_an_error_and_later_calls_work(self) -> None:
+        run(
+            """
+            import resource
+
+            featurizer = pomona.Featurizer(MODEL, threads=2)
+            expected = featurizer.featurize(PHOTOS)
+            many = pomona.Featurizer(MODEL, threads=1000, batch_size=1)
+            batch = PHOTOS[:1] * 1000
+            _, hard = resource.getrlimit(resource.RLIMIT_AS)
+            used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+            for _ in range(3):
+                # Enough for some of the stacks.
+                resource.setrlimit(resource.RLIMIT_AS, (used + (200 << 20), hard))
+                try:
+                    many.featurize(batch)
+                except OSError as error:
+                    assert "can't start the threads that featurize: " in str(error), error
+                else:
+                    raise AssertionError("started")
+                resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
+                assert (featurizer.featurize(PHOTOS) == expected).all()
             """
         )
 
@@ -299,6 +324,75 @@ class TestForks:
             assert results[0].shape == (len(LARGE), 16)
             assert (busy.featurize(PHOTOS) == expected).all()
             """
+        )
+
+    def test_while_onnx_runtime_is_loaded_the_child_is_told_that_no_featurizer_works_there(
+        self, tmp_path: Path
+    ) -> None:
+        # A package whose library is a pipe: it is being loaded for as long as nobody writes to it.
+        run(
+            f"""
+            import errno
+            import importlib.util
+            from pathlib import Path
+
+            real = Path(importlib.util.find_spec("pomona").submodule_search_locations[0])
+            package = Path({str(tmp_path)!r}, "pomona")
+            (package / "lib").mkdir(parents=True)
+            for entry in real.iterdir():
+                if entry.name != "lib":
+                    (package / entry.name).symlink_to(entry)
+            (library,) = [path.name for path in (real / "lib").glob("libonnxruntime.so*")]
+            os.mkfifo(package / "lib" / library)
+            sys.path.insert(0, {str(tmp_path)!r})
+            import pomona
+            from specimens import picture, saved
+
+            PHOTOS = [saved(picture("RGB", 8, 8), "PNG")]
+            first = pomona.Featurizer({str(SUPPORT.parent / "data" / "tiny.onnx")!r})
+            failed = []
+
+            def call():
+                try:
+                    first.featurize(PHOTOS)
+                except OSError as error:
+                    failed.append(str(error))
+
+            caller = threading.Thread(target=call)
+            caller.start()
+            while True:
+                try:
+                    pipe = os.open(package / "lib" / library, os.O_WRONLY | os.O_NONBLOCK)
+                    break
+                except OSError as error:
+                    # Nobody has opened it to read yet.
+                    assert error.errno == errno.ENXIO, error
+                    time.sleep(0.001)
+
+            child = os.fork()
+            if child == 0:
+                try:
+                    again = pomona.Featurizer(first.model_path)
+                    for featurizer in (first, again):
+                        try:
+                            featurizer.featurize(PHOTOS)
+                        except RuntimeError as error:
+                            assert "while another thread was starting ONNX Runtime" in str(error)
+                            assert "fork another child process" in str(error)
+                        else:
+                            raise AssertionError("it works")
+                except BaseException:
+                    import traceback
+                    traceback.print_exc()
+                    os._exit(1)
+                os._exit(0)
+            _, status = os.waitpid(child, 0)
+            os.close(pipe)
+            caller.join()
+            assert status == 0
+            assert "can't load ONNX Runtime" in failed[0], failed
+            """,
+            shared="",
         )
 
     def test_threads_of_a_child_take_turns(self) -> None:

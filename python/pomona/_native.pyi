@@ -1,4 +1,4 @@
-"""The extension's contract; `src/python.rs` keeps it and stubtest compares the two."""
+"""The documentation of the extension, which is `src/python/`; stubtest compares the two."""
 
 from os import PathLike
 from typing import Any, Iterable, Literal, Mapping, Sequence, final
@@ -25,32 +25,32 @@ class Featurizer:
     """Turns encoded images into feature vectors.
 
     Nothing is started before the first batch: no thread, no session, no ONNX Runtime. Threads live
-    no longer than a call, so a process may fork at any time between calls. Calls from several
-    Python threads take turns, and the GIL is free while one runs. Ctrl-C is noticed between two
-    images. A pickled copy carries the path of the model and the options.
+    no longer than a call, so a process can fork between calls. Calls from several Python threads
+    take turns, and the GIL is released during a call. Ctrl-C ends a call between two images. A
+    pickled copy consists of the path of the model and the options.
 
     Parameters
     ----------
     model : str or path
         A pulled model's name or the path of a model file.
     threads : int, default 1
-        Threads that decode and run the model, each with a session of its own.
+        Threads that decode and run the model, each with its own session.
     batch_size : int, default 2
         Images that go through the model at once.
     max_pixels : int, default 178956970
-        Images of more pixels are refused before memory is taken for them. The default is Pillow's
-        decompression-bomb error limit.
+        Images of more pixels are refused before memory is allocated for them. The default is
+        Pillow's decompression-bomb error limit.
     apply_exif : bool, default False
-        Whether an EXIF orientation turns the image. The reference pipeline ignores it.
+        Whether to apply the EXIF orientation. The reference pipeline ignores it.
     allow_trailing : bool, default False
-        Whether bytes behind the end of an image are accepted.
+        Whether to accept bytes after the end of an image.
 
     Raises
     ------
     ModelError
-        If the model is not there or breaks the model contract.
+        If the model does not exist or breaks the model contract.
     ValueError
-        If an option has a value that can't be used.
+        If an option has an invalid value.
     """
 
     def __new__(
@@ -76,21 +76,24 @@ class Featurizer:
         images : iterable of bytes, bytearray, memoryview or None
             Encoded images: JPEG, PNG, WebP, GIF, BMP or TIFF.
         on_error : {"raise", "nan"}, default "raise"
-            Whether the first image that can't be read raises, or each of them has a row of NaN.
+            Whether the first image that can't be decoded raises, or each of them has a row of NaN.
 
         Returns
         -------
         numpy.ndarray
-            float32 of shape (n, dim), C order: a row per image.
+            float32 of shape (n, dim), C order; a row per image.
 
         Raises
         ------
         ImageError
-            With on_error="raise", for the first image that can't be read.
+            With ``on_error="raise"``, for the first image that can't be decoded.
         ModelError
             If ONNX Runtime can't load or run the model.
+        OSError
+            If ONNX Runtime can't be loaded, or the threads can't be started.
         RuntimeError
-            If the process was forked while another thread was in this method.
+            If the process was forked while another thread was in this method or was loading ONNX
+            Runtime.
         """
 
     def try_featurize(
@@ -114,17 +117,20 @@ class Featurizer:
         ------
         ModelError
             If ONNX Runtime can't load or run the model.
+        OSError
+            If ONNX Runtime can't be loaded, or the threads can't be started.
         RuntimeError
-            If the process was forked while another thread was in this method.
+            If the process was forked while another thread was in this method or was loading ONNX
+            Runtime.
         """
 
     @property
     def dim(self) -> int:
-        """Number of features of an image."""
+        """The number of features of an image."""
 
     @property
     def image_size(self) -> tuple[int, int]:
-        """Height and width, in pixels, to which images are resized."""
+        """Height and width to which images are resized, in pixels."""
 
     @property
     def model_name(self) -> str:
@@ -140,7 +146,7 @@ class Featurizer:
 
     @property
     def threads(self) -> int:
-        """Threads that a call uses."""
+        """The number of threads of a call."""
 
     def __reduce__(self) -> tuple[Any, ...]: ...
 
@@ -148,33 +154,36 @@ class Featurizer:
 class PathFeaturizer:
     """Turns paths of photos into feature vectors, reading ahead.
 
-    Photos are read from S3 and from local files by a thread of the process, many at once. The photo
-    that is there first is featurized first, and steps are given in the order in which they were
-    submitted. It is for one thread at a time. The features are those of `Featurizer`, bit for bit.
+    Photos are read in the background: objects of S3 by one thread of the process, which waits for
+    all requests at once, and local files by up to eight more. They are featurized in the order in
+    which they arrive, and returned in the order of submission. Use it from one thread at a time. The
+    features are those of `Featurizer`, bit for bit.
 
     Parameters
     ----------
     featurizer : Featurizer
-        What featurizes; its threads compute while `next` runs.
+        Its threads compute while `next` runs.
     concurrency : int, default 32
-        Photos that are read at once.
+        Photos that are read at once; of local files, at most eight are.
     max_bytes_in_flight : int, default 134217728
-        Bytes of photos in memory, read or being read. A photo larger than that is read alone.
+        Bytes of photos in memory, read or being read. A larger photo is read alone.
     timeout : float, default 60.0
-        Seconds that a store may take for a photo, all tries together, and a second more for each
+        Seconds that a store may take for a photo, including retries, plus one second for each
         100,000 bytes.
     storage : mapping, default {}
-        For each bucket how it is reached, and under ``""`` how every other one is: a mapping with
-        ``endpoint`` (with its scheme; without it, AWS's), ``region`` (without it, AWS is asked),
+        How each bucket is reached; the key ``""`` is for every bucket that has no entry. A mapping
+        of ``endpoint`` (with its scheme; AWS's by default), ``region`` (AWS is asked by default),
         ``path_style`` (``"true"``), ``credentials`` (``"chain"``, ``"keys"``, ``"anonymous"``,
-        ``"environment"`` or ``"instance"``), ``access_key``, ``secret_key``, ``session_token``.
+        ``"environment"`` or ``"instance"``), ``access_key``, ``secret_key`` and ``session_token``.
 
     Raises
     ------
     ValueError
-        If an option has a value that can't be used.
+        If an option has an invalid value.
     OSError
-        If the thread can't be started.
+        If the thread that reads can't be started.
+    RuntimeError
+        If the process was forked while another thread was starting the thread that reads.
     """
 
     def __new__(
@@ -187,45 +196,45 @@ class PathFeaturizer:
         storage: Mapping[str, Mapping[str, str]] = {},
     ) -> PathFeaturizer: ...
     def submit(self, paths: Iterable[str | None]) -> None:
-        """Begin to read photos, as one step.
+        """Start to read photos, as one submission.
 
         Parameters
         ----------
         paths : iterable of str or None
-            ``s3://``, ``s3a://`` and ``s3n://`` paths, ``file:`` paths and plain ones, as Spark's
-            ``binaryFile`` has them: every character stands for itself.
+            ``s3://``, ``s3a://``, ``s3n://``, ``file:`` and plain paths, as in the ``path`` column
+            of Spark's ``binaryFile``: every character stands for itself.
 
         Raises
         ------
         RuntimeError
-            If the process was forked since this was made.
+            If the process was forked after this object was made.
         """
 
     def next(self) -> tuple[NDArray[np.float32], list[ImageError | None]] | None:
-        """Compute the features of the oldest step that has not been given yet.
+        """Compute the features of the oldest submission that has not been returned.
 
         Returns
         -------
         features : numpy.ndarray
             float32 of shape (n, dim), C order; a row of NaN where there is an error.
         errors : list of ImageError or None
-            One slot per path. A `kind` other than ``"image"`` is not the photo's: another try may
-            end otherwise.
+            One slot per path. A `kind` other than ``"image"`` is not the fault of the photo, and
+            another try may succeed.
 
-        None instead of both if there is no step left. After an exception there is none, until
-        others are submitted: the reads that were under way are given up.
+        None instead of both if there is no submission. An exception drops all submissions and aborts
+        their reads; later ones are not affected.
 
         Raises
         ------
         OSError
-            If a store can't be used at all: no way to it, wrong keys, no such bucket, or eight
-            photos in a row that it did not give.
+            If a store can't be used at all: it can't be reached, it refuses the keys, the bucket
+            does not exist, or it refused eight photos in a row. If threads can't be started.
         ValueError
-            If a path is none of S3 or of a local file.
+            If a path is neither of S3 nor of a local file.
         ModelError
             If ONNX Runtime can't load or run the model.
         RuntimeError
-            If the process was forked since this was made.
+            If the process was forked after this object was made.
         """
 
 def list_folders(
@@ -235,34 +244,34 @@ def list_folders(
     timeout: float = 60.0,
     storage: Mapping[str, Mapping[str, str]] = {},
 ) -> list[tuple[list[tuple[str, int, int]], list[str]] | None]:
-    """List folders of S3, many at a time, and not what is in the folders in them.
+    """List folders of S3, many at a time, without the contents of their subfolders.
 
     Parameters
     ----------
     folders : sequence of str
-        ``s3://``, ``s3a://`` and ``s3n://`` paths, in which every character stands for itself. That
-        of a file lists this file.
+        ``s3://``, ``s3a://`` and ``s3n://`` paths, in which every character stands for itself. The
+        path of a file lists that file.
     concurrency : int, default 32
         Folders that are listed at once.
     timeout : float, default 60.0
-        Seconds that the store may take for an answer, all tries together.
+        Seconds that the store may take for an answer, including retries.
     storage : mapping, default {}
         As for `PathFeaturizer`.
 
     Returns
     -------
     list
-        For each folder its files, and the paths of the folders in it; None where there is nothing.
-        A file is its path, its length in bytes and its modification time in milliseconds since
-        1970.
+        The files of each folder and the paths of its subfolders; None where nothing exists. A file
+        is its path, its length in bytes and its modification time in milliseconds since 1970.
 
     Raises
     ------
     OSError
-        If the store gives no listing: no way to it, wrong keys, no such bucket, no rights.
+        If the store does not list a folder: it can't be reached, it refuses the keys, the bucket
+        does not exist, or access is denied.
     ValueError
-        If a path is none of S3, if a folder has names in it that can't be asked for (``a//b``),
-        or if an option has a value that can't be used.
+        If a path is not of S3, if a folder has names in it that can't be requested (``a//b``), or if
+        an option has an invalid value.
     """
 
 def load_image(
@@ -273,21 +282,21 @@ def load_image(
     apply_exif: bool = False,
     allow_trailing: bool = False,
 ) -> NDArray[np.uint8]:
-    """Decode an image as the models see it: as Pillow's ``convert("RGB")`` and bicubic resize.
+    """Decode an image as the models see it: like Pillow's ``convert("RGB")`` and bicubic resize.
 
     Parameters
     ----------
     image : bytes, bytearray or memoryview
         An encoded image: JPEG, PNG, WebP, GIF, BMP or TIFF.
     size : tuple of int, optional
-        Height and width, in pixels, to resize to, up to 65,535 each. Without it the image keeps its
+        Height and width to resize to, in pixels, up to 65,535 each. By default the image keeps its
         size.
     max_pixels : int, default 178956970
-        An image of more pixels is refused before memory is taken for it.
+        An image of more pixels is refused before memory is allocated for it.
     apply_exif : bool, default False
-        Whether an EXIF orientation turns the image.
+        Whether to apply the EXIF orientation.
     allow_trailing : bool, default False
-        Whether bytes behind the end of the image are accepted.
+        Whether to accept bytes after the end of the image.
 
     Returns
     -------
@@ -297,23 +306,23 @@ def load_image(
     Raises
     ------
     ImageError
-        If the image can't be read.
+        If the image can't be decoded.
     ValueError
-        If an option has a value that can't be used.
+        If an option has an invalid value.
     """
 
 def multiply_adds(threads: int, seconds: float) -> int:
-    """Do float32 multiply-adds as fast as the processor can, and count them.
+    """Do float32 multiply-adds as fast as the CPU can, and count them.
 
-    Divided by the processor time that they took, they are the peak that no float32 model exceeds.
-    Threads that share a core share its units. Ctrl-C is not noticed: keep it short.
+    Divided by the CPU time that they took, they are the peak that no float32 model exceeds. Threads
+    that share a core share its arithmetic units.
 
     Parameters
     ----------
     threads : int
-        Threads that are at it together.
+        Threads that compute at the same time.
     seconds : float
-        How long, on the clock.
+        Wall-clock time.
 
     Returns
     -------
@@ -323,8 +332,10 @@ def multiply_adds(threads: int, seconds: float) -> int:
     Raises
     ------
     ValueError
-        If there is no thread or the time is not one.
+        If an argument has an invalid value.
+    OSError
+        If the threads can't be started.
     """
 
 def vectors() -> str:
-    """Name the vectors that :func:`multiply_adds` computes with: AVX-512, AVX2 or SSE2."""
+    """Name the widest vectors of the CPU, which :func:`multiply_adds` uses: AVX-512, AVX2 or SSE2."""

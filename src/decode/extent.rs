@@ -1,7 +1,7 @@
-//! Where an image ends among its bytes.
+//! Finds the end of an image in its bytes.
 //!
-//! A photo that was cut short, or that carries foreign bytes behind its end, is found by walking
-//! its container, at the cost of a scan for marker bytes, before anything is decoded.
+//! Walking the container finds a photo that was cut short, or that has other bytes after its end,
+//! before anything is decoded, at the cost of a scan for marker bytes.
 
 use super::{Format, jpeg};
 use crate::ImageError;
@@ -25,7 +25,7 @@ pub(super) fn checked(
         }
         Format::Gif => gif(bytes).ok_or_else(|| truncated("it ends before its trailer"))?,
         Format::Bmp => bmp(bytes),
-        // A TIFF's parts may lie anywhere.
+        // The parts of a TIFF may be anywhere in the file.
         Format::Tiff => bytes.len(),
     };
     let (image, trailing) = bytes.split_at(end);
@@ -39,10 +39,10 @@ pub(super) fn checked(
     })
 }
 
-/// PNG: behind the IEND chunk.
+/// PNG: after the IEND chunk.
 fn png(bytes: &[u8]) -> Option<Result<usize, ImageError>> {
     const SIGNATURE: usize = 8;
-    /// Length and type before a chunk's data, checksum behind it.
+    /// Length and type before a chunk's data, checksum after it.
     const FRAME: usize = 4 + 4 + 4;
     let mut at = SIGNATURE;
     loop {
@@ -54,7 +54,7 @@ fn png(bytes: &[u8]) -> Option<Result<usize, ImageError>> {
         }
         match &kind {
             b"IEND" => return Some(Ok(at)),
-            // The decoder would panic where a colour is cut.
+            // The decoder would panic on an incomplete colour.
             b"PLTE" if !length.is_multiple_of(CHANNELS) => {
                 return Some(Err(ImageError::Unsupported {
                     format: Format::Png,
@@ -66,12 +66,12 @@ fn png(bytes: &[u8]) -> Option<Result<usize, ImageError>> {
     }
 }
 
-/// WebP: as long as the RIFF header says, to an even number of bytes.
+/// WebP: the length in the RIFF header, rounded up to an even number of bytes.
 fn webp(bytes: &[u8]) -> Option<usize> {
     const HEADER: usize = 8;
     let length = u32::from_le_bytes(array(bytes, 4)?) as usize;
     let end = HEADER + length.next_multiple_of(2);
-    // Some encoders leave out the last padding byte.
+    // Some encoders omit the last padding byte.
     if end <= bytes.len() {
         Some(end)
     } else {
@@ -79,14 +79,14 @@ fn webp(bytes: &[u8]) -> Option<usize> {
     }
 }
 
-/// GIF: behind the trailer. Without it frames may be missing, so the file was cut.
+/// GIF: after the trailer. If it is missing, frames may be missing too: the file was cut.
 fn gif(bytes: &[u8]) -> Option<usize> {
     const SCREEN: usize = 6 + 7;
     const TRAILER: u8 = 0x3B;
     const EXTENSION: u8 = 0x21;
     const IMAGE: u8 = 0x2C;
     const DESCRIPTOR: usize = 9;
-    /// Where the logical screen and the image descriptor keep the flags of their colour table.
+    /// Offset of the flags of the global colour table.
     const SCREEN_FLAGS: usize = 10;
     let mut at = SCREEN + color_table(*bytes.get(SCREEN_FLAGS)?);
     let mut images = 0;
@@ -96,12 +96,12 @@ fn gif(bytes: &[u8]) -> Option<usize> {
             Some(&EXTENSION) => at = sub_blocks(bytes, at + 2)?,
             Some(&IMAGE) => {
                 let flags = *bytes.get(at + DESCRIPTOR)?;
-                // The size of the first codes stands before the data.
+                // A byte with the size of the first codes precedes the data.
                 let data = at + 1 + DESCRIPTOR + color_table(flags) + 1;
                 at = sub_blocks(bytes, data)?;
                 images += 1;
             }
-            // Not a block: the rest is foreign.
+            // Not a block: other bytes follow the image.
             Some(_) if images > 0 => return Some(at),
             _ => return None,
         }
@@ -128,7 +128,7 @@ fn sub_blocks(bytes: &[u8], mut at: usize) -> Option<usize> {
     }
 }
 
-/// BMP: as long as its header says, where it says something that can be; not all encoders do.
+/// BMP: the length in its header if that is plausible, which some encoders do not ensure.
 fn bmp(bytes: &[u8]) -> usize {
     const HEADERS: usize = 14 + 12;
     match array(bytes, 2).map(|length| u32::from_le_bytes(length) as usize) {

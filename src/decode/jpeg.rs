@@ -1,4 +1,4 @@
-//! JPEG by libjpeg-turbo.
+//! JPEG, decoded by libjpeg-turbo.
 
 use std::iter;
 
@@ -6,15 +6,16 @@ use image::metadata::Orientation;
 use memchr::memchr;
 use turbojpeg::{Colorspace, DecompressHeader, Image, PixelFormat};
 
-use super::{DecodeOptions, Format, make_room};
+use super::{DecodeOptions, Format, allocate};
 use crate::ImageError;
 use crate::resize::{CHANNELS, Size};
 
-/// More scans than any encoder writes: a small file of very many would take minutes.
+/// More scans than any encoder writes: a small file with very many would take minutes.
 const MAX_SCANS: usize = 500;
-/// As many as an encoder may write, whatever the size.
-const SCANS: usize = 32;
-/// Pixels of all scans together, beyond [`SCANS`]: some seconds, and no signal is heard meanwhile.
+/// Scans that an encoder may write, accepted for every size.
+const MIN_SCANS: usize = 32;
+/// Pixels of all scans together, if there are more than [`MIN_SCANS`]: some seconds, during which
+/// the call can't be interrupted.
 const MAX_SCANNED_PIXELS: usize = 3_000_000_000;
 
 const START_OF_FRAME: [u8; 13] = [
@@ -26,8 +27,8 @@ const APP2: u8 = 0xE2;
 const EXIF: &[u8] = b"Exif\0\0";
 const MULTI_PICTURE: &[u8] = b"MPF\0";
 
-/// Where a JPEG ends: behind its end-of-image marker, or, where it announces further pictures
-/// behind its own (CIPA DC-007, as phones write them), with the file.
+/// The end of a JPEG: after its end-of-image marker, or the end of the file if it announces that
+/// other pictures follow (CIPA DC-007, as phones write them).
 pub(super) fn end(bytes: &[u8]) -> Option<usize> {
     let mut pictures = false;
     segments(bytes).find_map(|segment| {
@@ -43,7 +44,7 @@ struct Segment<'a> {
     end: usize,
 }
 
-/// The marker segments up to the end-of-image marker or the first that is cut short.
+/// The marker segments up to the end-of-image marker or to the first one that is cut short.
 fn segments(bytes: &[u8]) -> impl Iterator<Item = Segment<'_>> {
     let mut at = 0;
     let mut ended = false;
@@ -54,7 +55,7 @@ fn segments(bytes: &[u8]) -> impl Iterator<Item = Segment<'_>> {
             match marker {
                 // A fill byte.
                 0xFF => at = prefix + 1,
-                // Within a scan's data: a stuffed zero or a restart. Elsewhere: a bare marker.
+                // In the data of a scan a stuffed zero or a restart, elsewhere a bare marker.
                 0x00 | 0x01 | 0xD0..=0xD8 => at = prefix + 2,
                 END_OF_IMAGE => {
                     ended = true;
@@ -82,13 +83,12 @@ fn segments(bytes: &[u8]) -> impl Iterator<Item = Segment<'_>> {
     })
 }
 
-/// Decodes a JPEG into RGB8 `pixels`; `inks` is room for the four channels of a CMYK one.
+/// Decodes a JPEG into RGB8 `pixels`; `inks` receives the four channels of CMYK.
 ///
-/// Nothing of libjpeg-turbo outlives the photo. A decompressor that is used again keeps the tables
-/// of the photo before, so that one without tables of its own decodes with those; and after an
-/// error in a header it is in the middle of that header, and refuses every photo that follows. A
-/// new one costs less than 1 % of the time that a photo of 100x100 pixels takes, as
-/// `benches/decompressor.rs` measures.
+/// No state of libjpeg-turbo outlives the photo. A decompressor that is used again keeps the tables
+/// of the previous photo, with which it decodes a photo that has no tables; and after an error in a
+/// header it stays in that header and refuses every photo that follows. A new decompressor costs
+/// less than 1 % of the time of a photo of 100x100 pixels, as `benches/decompressor.rs` measures.
 pub(super) fn decode_into(
     bytes: &[u8],
     options: &DecodeOptions,
@@ -98,8 +98,8 @@ pub(super) fn decode_into(
     if let Some((width, height)) = frame(bytes) {
         options.size(Format::Jpeg, width, height)?;
     }
-    let mut turbo = turbojpeg::Decompressor::new().map_err(ImageError::Jpeg)?;
-    let header = turbo.read_header(bytes).map_err(ImageError::Jpeg)?;
+    let mut turbo = turbojpeg::Decompressor::new().map_err(failure)?;
+    let header = turbo.read_header(bytes).map_err(failure)?;
     let DecompressHeader {
         width,
         height,
@@ -107,18 +107,18 @@ pub(super) fn decode_into(
         ..
     } = header;
     let size = options.size(Format::Jpeg, width as u32, height as u32)?;
-    make_room(pixels, size.bytes(), size)?;
+    allocate(pixels, size.bytes(), size)?;
     let scans = MAX_SCANNED_PIXELS / (size.width * size.height);
-    let limited = turbo.set_scan_limit(scans.clamp(SCANS, MAX_SCANS) as u32);
-    limited.map_err(ImageError::Jpeg)?;
+    let limited = turbo.set_scan_limit(scans.clamp(MIN_SCANS, MAX_SCANS) as u32);
+    limited.map_err(failure)?;
     if matches!(colorspace, Colorspace::CMYK | Colorspace::YCCK) {
-        make_room(inks, size.width * size.height * INKS, size)?;
+        allocate(inks, size.width * size.height * INKS, size)?;
         decompress(&mut turbo, bytes, size, PixelFormat::CMYK, inks)?;
         print_into(inks, pixels);
     } else {
         decompress(&mut turbo, bytes, size, PixelFormat::RGB, pixels)?;
     }
-    // Where there is no EXIF, finding that out is a scan of the whole file.
+    // If the file has no EXIF, this scans all of it.
     let orientation = options.apply_exif.then(|| orientation(bytes)).flatten();
     Ok((size, orientation))
 }
@@ -139,13 +139,13 @@ fn decompress(
         format,
     };
     match turbo.decompress(bytes, image) {
-        Err(error) if !is_harmless(&error) => Err(ImageError::Jpeg(error)),
+        Err(error) if !is_harmless(&error) => Err(failure(error)),
         _ => Ok(()),
     }
 }
 
-/// libjpeg's warnings that leave every pixel as the encoder meant it. The other warnings are of
-/// damaged data: libjpeg goes on with made-up pixels, whose features would look like any other.
+/// libjpeg's warnings that leave every pixel as the encoder meant it. The other warnings mean that
+/// the data are damaged: libjpeg continues with made-up pixels, whose features look like any other.
 const HARMLESS: [&str; 6] = [
     "extraneous bytes before marker",
     "bad ICC marker",
@@ -154,6 +154,17 @@ const HARMLESS: [&str; 6] = [
     "Invalid SOS parameters for sequential JPEG",
     "unknown JFIF revision number",
 ];
+
+/// The decoder's message without the prefix of its Rust wrapper.
+fn failure(error: turbojpeg::Error) -> ImageError {
+    ImageError::Decode {
+        format: Format::Jpeg,
+        source: match error {
+            turbojpeg::Error::TurboJpegError(message) => message.into(),
+            other => other.into(),
+        },
+    }
+}
 
 fn is_harmless(error: &turbojpeg::Error) -> bool {
     match error {
@@ -164,7 +175,7 @@ fn is_harmless(error: &turbojpeg::Error) -> bool {
     }
 }
 
-/// Width and height of the frame header, read before libjpeg takes any memory.
+/// Width and height in the frame header, read before libjpeg allocates any memory.
 fn frame(bytes: &[u8]) -> Option<(u32, u32)> {
     let header = segments(bytes).find(|segment| START_OF_FRAME.contains(&segment.marker))?;
     match header.payload {
@@ -185,7 +196,7 @@ fn orientation(bytes: &[u8]) -> Option<Orientation> {
 /// Channels of a CMYK pixel.
 const INKS: usize = 4;
 
-/// CMYK to RGB as Pillow does it. The inks of a JPEG are stored inverted, by Adobe's convention.
+/// Converts CMYK to RGB as Pillow does. By Adobe's convention, a JPEG stores its inks inverted.
 fn print_into(inks: &[u8], pixels: &mut [u8]) {
     let (inks, _) = inks.as_chunks::<INKS>();
     let (pixels, _) = pixels.as_chunks_mut::<CHANNELS>();

@@ -3,20 +3,22 @@
 use std::io::{self, Cursor};
 
 use image::metadata::Orientation;
-use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits};
+use image::{ColorType, ImageDecoder, ImageFormat, ImageReader, Limits};
 
-use super::{DecodeOptions, Format, check_room, make_room};
+use super::{DecodeOptions, Format, allocate};
 use crate::ImageError;
 use crate::resize::{CHANNELS, Size};
 
-/// What a decoder may take beyond the pixels and a copy of them: metadata, palettes, compressor
-/// state. Before the size is known it may take no more than this.
+/// Memory that a decoder may use beyond the pixels and a copy of them: metadata, palettes, the state
+/// of the decompressor. Before the size is known it may use no more than this.
 const OVERHEAD: u64 = 64 << 20;
 
+/// Decodes an image into RGB8 `pixels`; `scratch` receives the pixels of other types.
 pub(super) fn decode_into(
     format: Format,
     bytes: &[u8],
     options: &DecodeOptions,
+    scratch: &mut Vec<u8>,
     pixels: &mut Vec<u8>,
 ) -> Result<(Size, Option<Orientation>), ImageError> {
     let fail = |source| failure(format, source);
@@ -26,7 +28,6 @@ pub(super) fn decode_into(
     let (width, height) = decoder.dimensions();
     let size = options.size(format, width, height)?;
     let decoded = decoder.total_bytes();
-    check_room(decoded, size)?;
     let work = decoded.saturating_mul(2).saturating_add(OVERHEAD);
     decoder.set_limits(up_to(work)).map_err(fail)?;
     let orientation = if options.apply_exif {
@@ -34,9 +35,16 @@ pub(super) fn decode_into(
     } else {
         None
     };
-    let image = DynamicImage::from_decoder(decoder).map_err(fail)?;
-    make_room(pixels, size.bytes(), size)?;
-    convert_into(format, &image, pixels)?;
+    allocate(pixels, size.bytes(), size)?;
+    match decoder.color_type() {
+        ColorType::Rgb8 => decoder.read_image(pixels).map_err(fail)?,
+        color => {
+            let length = usize::try_from(decoded).unwrap_or(usize::MAX);
+            allocate(scratch, length, size)?;
+            decoder.read_image(scratch).map_err(fail)?;
+            convert_into(format, color, scratch, pixels)?;
+        }
+    }
     Ok((size, orientation))
 }
 
@@ -69,42 +77,50 @@ fn failure(format: Format, source: image::ImageError) -> ImageError {
             format,
             detail: error.to_string(),
         },
-        source => ImageError::Decode { format, source },
+        source => ImageError::Decode {
+            format,
+            source: source.into(),
+        },
     }
 }
 
-/// As Pillow's `convert("RGB")`: grey to all three channels, alpha dropped and not blended, of 16
-/// bits the upper 8; but plain grey of 16 bits is cut off at 255.
-fn convert_into(format: Format, image: &DynamicImage, pixels: &mut [u8]) -> Result<(), ImageError> {
-    match image {
-        DynamicImage::ImageRgb8(image) => pixels.copy_from_slice(image),
-        DynamicImage::ImageLuma8(image) => map_into(image, pixels, |&[grey]| [grey; CHANNELS]),
-        DynamicImage::ImageLumaA8(image) => map_into(image, pixels, |&[grey, _]| [grey; CHANNELS]),
-        DynamicImage::ImageRgba8(image) => map_into(image, pixels, |&[r, g, b, _]| [r, g, b]),
-        DynamicImage::ImageLuma16(image) => {
-            map_into(image, pixels, |&[grey]| {
-                [grey.min(u8::MAX.into()) as u8; CHANNELS]
-            });
-        }
-        DynamicImage::ImageLumaA16(image) => {
-            map_into(image, pixels, |&[grey, _]| [upper(grey); CHANNELS]);
-        }
-        DynamicImage::ImageRgb16(image) => map_into(image, pixels, |&rgb| rgb.map(upper)),
-        DynamicImage::ImageRgba16(image) => {
-            map_into(image, pixels, |&[r, g, b, _]| [r, g, b].map(upper));
-        }
+/// As Pillow's `convert("RGB")`: grey is repeated in all three channels, alpha is dropped and not
+/// blended, and of 16 bits the upper 8 are kept, except for grey without alpha, which is clipped at
+/// 255.
+fn convert_into(
+    format: Format,
+    color: ColorType,
+    source: &[u8],
+    pixels: &mut [u8],
+) -> Result<(), ImageError> {
+    match color {
+        ColorType::L8 => map_into(source, pixels, |&[grey]| [grey; CHANNELS]),
+        ColorType::La8 => map_into(source, pixels, |&[grey, _]| [grey; CHANNELS]),
+        ColorType::Rgba8 => map_into(source, pixels, |&[r, g, b, _]| [r, g, b]),
+        ColorType::L16 => map_into(source, pixels, |&grey| {
+            [u16::from_ne_bytes(grey).min(u8::MAX.into()) as u8; CHANNELS]
+        }),
+        ColorType::La16 => map_into(source, pixels, |&[grey, grey2, _, _]| {
+            [upper([grey, grey2]); CHANNELS]
+        }),
+        ColorType::Rgb16 => map_into(source, pixels, |&[r, r2, g, g2, b, b2]| {
+            [[r, r2], [g, g2], [b, b2]].map(upper)
+        }),
+        ColorType::Rgba16 => map_into(source, pixels, |&[r, r2, g, g2, b, b2, _, _]| {
+            [[r, r2], [g, g2], [b, b2]].map(upper)
+        }),
         other => {
-            let detail = format!("pixels of type {:?}", other.color());
+            let detail = format!("pixels of type {other:?}");
             return Err(ImageError::Unsupported { format, detail });
         }
     }
     Ok(())
 }
 
-fn map_into<T, const N: usize>(
-    source: &[T],
+fn map_into<const N: usize>(
+    source: &[u8],
     target: &mut [u8],
-    convert: impl Fn(&[T; N]) -> [u8; CHANNELS],
+    convert: impl Fn(&[u8; N]) -> [u8; CHANNELS],
 ) {
     let (source, _) = source.as_chunks::<N>();
     let (target, _) = target.as_chunks_mut::<CHANNELS>();
@@ -113,6 +129,7 @@ fn map_into<T, const N: usize>(
     }
 }
 
-fn upper(value: u16) -> u8 {
-    (value >> 8) as u8
+/// The upper byte of a 16-bit value, which decoders give in the machine's byte order.
+fn upper(value: [u8; 2]) -> u8 {
+    (u16::from_ne_bytes(value) >> 8) as u8
 }

@@ -1,132 +1,121 @@
-//! Folders of S3: what is in each, many folders at a time.
+//! Lists folders of S3, many at a time.
 
-use std::sync::Arc;
+use std::pin::pin;
 
+use futures_util::{TryStreamExt, stream};
 use object_store::list::PaginatedListOptions;
+use object_store::path::Path;
 use object_store::{ListResult, ObjectMeta};
-use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::Settings;
-use super::limits::Limits;
-use super::location::{is_s3, split_scheme};
-use super::runtime::{LOOK_INTERVAL, bucket, runtime};
-use super::s3::Bucket;
-use super::tries::Clock;
-use super::trouble::{CHECK_STORE, Trouble};
+use super::location::S3Path;
+use super::retry::{Deadline, StoreError};
+use super::runtime::{bucket, runtime};
+use super::s3::{Bucket, CHECK_STORE};
+use super::{ReadOptions, Settings};
+use crate::crew::POLL_INTERVAL;
 use crate::{Error, Result, StorageFault};
 
-const LISTING: &str = "list";
 const SEPARATOR: &str = "/";
+/// object_store drops the slash from such a key, which makes it the key of another object.
+const LEADING_SLASH: &str = "keys that start with a slash can't be requested";
 
-/// What a folder has in it, or that it is a file.
+/// The contents of a folder, or a single file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Listing {
     /// The files.
     pub files: Vec<ListedFile>,
-    /// The paths of the folders, without a slash at their ends.
+    /// The paths of the folders, without trailing slashes.
     pub folders: Vec<String>,
 }
 
 /// A file in a listing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListedFile {
-    /// The path, with the scheme and bucket of its folder's.
+    /// The path, with the scheme and bucket of the listed folder.
     pub path: String,
-    /// How large it is, in bytes.
+    /// Its size, in bytes.
     pub length: u64,
-    /// When it was written, in milliseconds since 1970.
+    /// When it was modified, in milliseconds since 1970.
     pub modified: i64,
 }
 
-/// Lists folders of S3, `limits.concurrency` at a time, and not what is in the folders in them.
+/// Lists folders of S3, `options.concurrency` at a time, without the contents of their subfolders.
 ///
-/// A path of a file is a listing of that file alone. Where there is nothing, there is no listing.
+/// The listing of a file is that file alone. A path where nothing exists has no listing.
 ///
 /// # Errors
-/// [`Error::Path`] for paths that are not of S3, and for folders with names in them that can't be
-/// asked for, such as `a//b`; [`Error::Storage`] if the store gives no listing;
-/// [`Error::StartReading`]; [`Error::ForkedWhileBusy`]; [`Error::Interrupted`].
+/// [`Error::Path`] for a path that is not of S3, and for a folder with names in it that can't be
+/// requested, such as `a//b`; [`Error::Storage`] if the store does not list a folder;
+/// [`Error::StartReading`], [`Error::ForkedWhileStarting`] or [`Error::Interrupted`].
 pub fn list_folders(
     folders: &[String],
     settings: &Settings,
-    limits: Limits,
+    options: ReadOptions,
     interrupted: &mut dyn FnMut() -> bool,
 ) -> Result<Vec<Option<Listing>>> {
-    let limits = limits.clamped();
+    let options = options.clamped();
     let folders = folders.iter().map(|path| Folder::parse(path));
     let folders = folders.collect::<Result<Vec<_>>>()?;
-    let mut listings = vec![None; folders.len()];
     let (handle, buckets) = runtime()?;
-    let turns = Arc::new(Semaphore::new(limits.concurrency.get()));
-    let mut lists = JoinSet::new();
-    for (place, folder) in folders.into_iter().enumerate() {
-        let turns = Arc::clone(&turns);
-        let bucket = bucket(&buckets, &folder.bucket, settings.of(&folder.bucket));
-        let list = async move {
-            let _turn = turns.acquire().await;
-            (place, folder.list(&bucket, limits).await)
-        };
-        lists.spawn_on(list, &handle);
-    }
-    loop {
-        let ended = handle.block_on(async { timeout(LOOK_INTERVAL, lists.join_next()).await });
-        if interrupted() {
-            return Err(Error::Interrupted);
-        }
-        match ended {
-            Ok(None) => return Ok(listings),
-            Ok(Some(Ok((place, listing)))) => listings[place] = listing?,
-            Ok(Some(Err(panic))) => return Err(lost(panic.to_string())),
-            Err(_) => {}
+    let mut listings = vec![None; folders.len()];
+    {
+        let lists = stream::iter(folders.iter().zip(&mut listings).map(Ok::<_, Error>));
+        let lists =
+            lists.try_for_each_concurrent(options.concurrency.get(), |(folder, listing)| {
+                let bucket = bucket(&buckets, &folder.bucket, settings.of(&folder.bucket));
+                async move {
+                    *listing = folder.list(&bucket, options).await?;
+                    Ok(())
+                }
+            });
+        let mut lists = pin!(lists);
+        loop {
+            match handle.block_on(async { timeout(POLL_INTERVAL, &mut lists).await }) {
+                Ok(result) => break result?,
+                Err(_) if interrupted() => return Err(Error::Interrupted),
+                Err(_) => {}
+            }
         }
     }
+    Ok(listings)
 }
 
-/// The fault of a listing that has ended without a result.
-fn lost(reason: String) -> Error {
-    let fault = StorageFault {
-        task: LISTING,
-        place: "the store".to_owned(),
-        reason,
-        path: "a folder".to_owned(),
-        remedy: "please report it",
-    };
-    fault.into()
-}
-
-/// A place whose files are wanted.
+/// A folder to list.
 #[derive(Debug)]
 struct Folder {
     path: String,
-    /// What comes before its keys: scheme and bucket.
+    /// Scheme and bucket, which come before its keys.
     root: String,
     bucket: String,
-    /// Its own, without slashes at its ends; empty for all of the bucket.
+    /// Without trailing slashes; empty for the whole bucket.
     key: String,
 }
 
 impl Folder {
     fn parse(path: &str) -> Result<Self> {
-        let parts = split_scheme(path)
-            .filter(|(scheme, _)| is_s3(scheme))
-            .and_then(|(scheme, rest)| Some((scheme, rest.strip_prefix("//")?)))
-            .map(|(scheme, rest)| (scheme, rest.split_once('/').unwrap_or((rest, ""))))
-            .filter(|(_, (bucket, _))| !bucket.is_empty());
-        let (scheme, (bucket, key)) = parts.ok_or_else(|| Error::Path {
+        let refused = |reason: &str| Error::Path {
             path: path.to_owned(),
-            reason: "it is no folder of S3".to_owned(),
-        })?;
+            reason: reason.to_owned(),
+        };
+        let S3Path {
+            scheme,
+            bucket,
+            key,
+        } = S3Path::parse(path).ok_or_else(|| refused("it is not a folder of S3"))?;
+        let key = key.trim_end_matches('/');
+        if key.starts_with('/') {
+            return Err(refused(LEADING_SLASH));
+        }
         Ok(Self {
             path: path.to_owned(),
             root: format!("{scheme}://{bucket}/"),
             bucket: bucket.to_owned(),
-            key: key.trim_end_matches('/').to_owned(),
+            key: key.to_owned(),
         })
     }
 
-    async fn list(&self, bucket: &Bucket, limits: Limits) -> Result<Option<Listing>> {
+    async fn list(&self, bucket: &Bucket, options: ReadOptions) -> Result<Option<Listing>> {
         let prefix = match &*self.key {
             "" => String::new(),
             key => format!("{key}/"),
@@ -135,14 +124,17 @@ impl Folder {
         let mut page_token = None;
         let mut anything = false;
         loop {
-            let options = PaginatedListOptions {
+            let page = PaginatedListOptions {
                 delimiter: Some(SEPARATOR.into()),
                 page_token,
                 ..PaginatedListOptions::default()
             };
-            let (page, token) = self.page(bucket, &prefix, options, limits).await?;
+            let (page, token) = self.page(bucket, &prefix, page, options).await?;
             anything |= !page.objects.is_empty() || !page.common_prefixes.is_empty();
-            // An object that marks the folder has the folder's own name here.
+            if page.common_prefixes.iter().any(Path::is_root) {
+                return Err(self.error(bucket, StoreError::Name(LEADING_SLASH.to_owned())));
+            }
+            // The object that marks the folder has the folder's name here.
             let files = page
                 .objects
                 .iter()
@@ -158,18 +150,18 @@ impl Folder {
             }
         }
         if !anything && !self.key.is_empty() {
-            return self.list_file(bucket, limits).await;
+            return self.list_file(bucket, options).await;
         }
         Ok(Some(listing))
     }
 
-    /// Lists what has this very name: the first of all that begin with it.
-    async fn list_file(&self, bucket: &Bucket, limits: Limits) -> Result<Option<Listing>> {
-        let options = PaginatedListOptions {
+    /// Lists the object with exactly this key, which is the first of those that start with it.
+    async fn list_file(&self, bucket: &Bucket, options: ReadOptions) -> Result<Option<Listing>> {
+        let page = PaginatedListOptions {
             max_keys: Some(1),
             ..PaginatedListOptions::default()
         };
-        let (page, _) = self.page(bucket, &self.key, options, limits).await?;
+        let (page, _) = self.page(bucket, &self.key, page, options).await?;
         let first = page.objects.first();
         let file = first.filter(|file| file.location.as_ref() == self.key);
         Ok(file.map(|file| Listing {
@@ -182,16 +174,16 @@ impl Folder {
         &self,
         bucket: &Bucket,
         prefix: &str,
-        options: PaginatedListOptions,
-        limits: Limits,
+        page: PaginatedListOptions,
+        options: ReadOptions,
     ) -> Result<(ListResult, Option<String>)> {
-        let mut clock = Clock::start(limits);
+        let mut deadline = Deadline::start(options);
         loop {
-            match bucket.list(prefix, options.clone(), &clock).await {
+            match bucket.list(prefix, page.clone(), &deadline).await {
                 Ok(page) => return Ok((page.result, page.page_token)),
-                Err(trouble) => {
-                    let again = clock.again(trouble).await;
-                    again.map_err(|trouble| self.error(bucket, trouble))?;
+                Err(error) => {
+                    let retried = deadline.retry(error).await;
+                    retried.map_err(|error| self.error(bucket, error))?;
                 }
             }
         }
@@ -205,18 +197,16 @@ impl Folder {
         }
     }
 
-    fn error(&self, bucket: &Bucket, trouble: Trouble) -> Error {
+    fn error(&self, bucket: &Bucket, error: StoreError) -> Error {
         let path = self.path.clone();
-        let (reason, remedy) = match trouble {
-            Trouble::Name(reason) => return Error::Path { path, reason },
-            Trouble::Fault { reason, remedy } | Trouble::Lasting { reason, remedy } => {
-                (reason, remedy)
-            }
-            Trouble::Refused(reason) | Trouble::Passing(reason) => (reason, CHECK_STORE),
-            Trouble::Photo(reason) => (reason.to_string(), CHECK_STORE),
+        let (reason, remedy) = match error {
+            StoreError::Name(reason) => return Error::Path { path, reason },
+            StoreError::Photo(error) => (error.to_string(), CHECK_STORE),
+            StoreError::Refused(reason) => (reason, CHECK_STORE),
+            StoreError::Fault { reason, remedy } => (reason, remedy),
         };
         let fault = StorageFault {
-            task: LISTING,
+            task: "list",
             place: bucket.place(),
             reason,
             path,

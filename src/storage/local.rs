@@ -1,18 +1,17 @@
-//! Photos on the disk.
+//! Photos on the local disk.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read};
 use std::path::PathBuf;
 
-use super::limits::ByteBudget;
-use super::reader::{Photo, room_for};
-use super::trouble::Trouble;
+use super::budget::{ByteBudget, Photo};
+use super::retry::StoreError;
 use crate::ImageError;
 
-/// Reads a file, once there is room for it.
-pub(crate) async fn read(path: PathBuf, budget: &ByteBudget) -> Result<Photo, Trouble> {
-    let found = elsewhere(move || {
-        // To open a pipe is to wait for somebody to write to it, and a device may have no end.
+/// Reads a file, once the budget has room for it.
+pub(crate) async fn read(path: PathBuf, budget: &ByteBudget) -> Result<Photo, StoreError> {
+    let opened = blocking(move || {
+        // Opening a pipe waits for a writer, and a device may be endless.
         if !fs::metadata(&path)?.is_file() {
             return Ok(None);
         }
@@ -21,27 +20,25 @@ pub(crate) async fn read(path: PathBuf, budget: &ByteBudget) -> Result<Photo, Tr
         Ok(Some((file, bytes)))
     })
     .await?;
-    let (mut file, bytes) = found.ok_or(Trouble::Photo(ImageError::NotAFile))?;
-    let room = budget.take(bytes).await;
-    let mut content = room_for(bytes)?;
-    let content = elsewhere(move || {
-        // A file that grows is no photo yet, and has no room for more.
-        file.by_ref().take(bytes).read_to_end(&mut content)?;
-        Ok(content)
+    let (mut file, bytes) = opened.ok_or(StoreError::Photo(ImageError::NotAFile))?;
+    let mut photo = budget.allocate(bytes).await.map_err(StoreError::Photo)?;
+    blocking(move || {
+        // The budget has no room for what is written to the file meanwhile.
+        file.by_ref().take(bytes).read_to_end(&mut photo.bytes)?;
+        Ok(photo)
     })
-    .await?;
-    Ok(Photo::new(content, room))
+    .await
 }
 
-/// Runs what may wait for a disk on a thread of its own.
-async fn elsewhere<T: Send + 'static>(
-    read: impl FnOnce() -> io::Result<T> + Send + 'static,
-) -> Result<T, Trouble> {
-    let result = tokio::task::spawn_blocking(read).await;
+/// Runs a call that may wait for a disk on one of the threads for that.
+async fn blocking<T: Send + 'static>(
+    call: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> Result<T, StoreError> {
+    let result = tokio::task::spawn_blocking(call).await;
     result
-        .map_err(|error| Trouble::Refused(error.to_string()))?
+        .map_err(|error| StoreError::Refused(error.to_string()))?
         .map_err(|error| match error.kind() {
-            ErrorKind::NotFound => Trouble::Photo(ImageError::Gone),
-            _ => Trouble::Refused(error.to_string()),
+            ErrorKind::NotFound => StoreError::Photo(ImageError::Gone),
+            _ => StoreError::Refused(error.to_string()),
         })
 }

@@ -1,13 +1,13 @@
-//! Where a photo is, from its path as Spark gives it.
+//! Paths of photos, as Spark has them.
 
 use std::path::PathBuf;
 
 use crate::{Error, Result};
 
-/// The schemes of S3: one and the same store, by three of Hadoop's clients.
+/// The schemes of S3: one store, by three of Hadoop's clients.
 const S3_SCHEMES: [&str; 3] = ["s3", "s3a", "s3n"];
 
-/// A photo's place.
+/// Where a photo is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Location {
     /// A file of this machine.
@@ -16,16 +16,17 @@ pub enum Location {
     S3 {
         /// The bucket.
         bucket: String,
-        /// The key, as it is: neither encoded nor decoded.
+        /// The key, verbatim: neither encoded nor decoded.
         key: String,
     },
 }
 
 impl Location {
-    /// Reads a path of `binaryFile`, in which every character stands for itself: `%20` is no space.
+    /// Parses a path of `binaryFile`, in which every character stands for itself: `%20` is not a
+    /// space.
     ///
     /// # Errors
-    /// [`Error::Path`] for a path of another store, and for one that names no photo.
+    /// [`Error::Path`] for a path of another store, and for one without a file or key.
     pub fn parse(path: &str) -> Result<Self> {
         let refused = |reason: &str| {
             Err(Error::Path {
@@ -55,11 +56,8 @@ impl Location {
                  their content with Spark",
             );
         }
-        let bucket_and_key = rest
-            .strip_prefix("//")
-            .and_then(|rest| rest.split_once('/'));
-        match bucket_and_key {
-            Some((bucket, key)) if !bucket.is_empty() && !key.is_empty() => Ok(Self::S3 {
+        match S3Path::parse(path) {
+            Some(S3Path { bucket, key, .. }) if !key.is_empty() => Ok(Self::S3 {
                 bucket: bucket.to_owned(),
                 key: key.to_owned(),
             }),
@@ -68,15 +66,35 @@ impl Location {
     }
 }
 
-/// Whether a scheme is one of S3.
-pub(super) fn is_s3(scheme: &str) -> bool {
+/// The parts of a path of S3. The key is empty in the path of a whole bucket.
+pub(super) struct S3Path<'a> {
+    pub(super) scheme: &'a str,
+    pub(super) bucket: &'a str,
+    pub(super) key: &'a str,
+}
+
+impl<'a> S3Path<'a> {
+    /// The parts of a path; `None` if it has another scheme or no bucket.
+    pub(super) fn parse(path: &'a str) -> Option<Self> {
+        let (scheme, rest) = split_scheme(path).filter(|(scheme, _)| is_s3(scheme))?;
+        let rest = rest.strip_prefix("//")?;
+        let (bucket, key) = rest.split_once('/').unwrap_or((rest, ""));
+        (!bucket.is_empty()).then_some(Self {
+            scheme,
+            bucket,
+            key,
+        })
+    }
+}
+
+fn is_s3(scheme: &str) -> bool {
     S3_SCHEMES
         .iter()
         .any(|known| scheme.eq_ignore_ascii_case(known))
 }
 
 /// The scheme, and what follows its colon; `None` for a plain path.
-pub(super) fn split_scheme(path: &str) -> Option<(&str, &str)> {
+fn split_scheme(path: &str) -> Option<(&str, &str)> {
     let (scheme, rest) = path.split_once(':')?;
     let mut letters = scheme.chars();
     let plausible = letters.next()?.is_ascii_alphabetic()

@@ -1,58 +1,25 @@
-//! Reads of photos, and what came of them.
+//! Reads a photo from wherever its path says.
 
 use std::sync::Arc;
 
-use tokio::sync::OwnedSemaphorePermit;
-
-use super::limits::{ByteBudget, Limits};
+use super::budget::{ByteBudget, Photo};
+use super::retry::{Deadline, StoreError};
 use super::runtime::{Buckets, bucket};
-use super::s3::Bucket;
-use super::tries::Clock;
-use super::trouble::{CHECK_STORE, Trouble};
-use super::{Location, Settings, local};
+use super::s3::{Bucket, CHECK_STORE};
+use super::{Location, ReadOptions, Settings, local};
 use crate::{Error, ImageError, StorageFault};
 
-/// What can't be done where it fails.
+/// The task of a [`StorageFault`].
 pub(crate) const READING: &str = "read photos from";
-/// Spark can read no larger file either.
-const MAX_BYTES: u64 = 1 << 31;
 
-/// A photo's bytes, and the room that they take until they are dropped.
+/// Why a photo was not read.
 #[derive(Debug)]
-pub(crate) struct Photo {
-    pub(crate) bytes: Vec<u8>,
-    _room: OwnedSemaphorePermit,
-}
-
-impl Photo {
-    pub(crate) fn new(bytes: Vec<u8>, room: OwnedSemaphorePermit) -> Self {
-        Self { bytes, _room: room }
-    }
-}
-
-/// An empty vector that takes so many bytes.
-pub(crate) fn room_for(bytes: u64) -> Result<Vec<u8>, Trouble> {
-    let refused = |reason: String| Trouble::Photo(ImageError::NotRead { reason });
-    if bytes >= MAX_BYTES {
-        return Err(refused(format!("{bytes} bytes, the limit is {MAX_BYTES}")));
-    }
-    let mut content = Vec::new();
-    content
-        .try_reserve_exact(bytes as usize)
-        .map_err(|_| refused(format!("not enough memory for {bytes} bytes")))?;
-    Ok(content)
-}
-
-/// What came of a read.
-#[derive(Debug)]
-pub(crate) enum Outcome {
-    /// The photo's bytes.
-    Photo(Photo),
-    /// The photo has no bytes to be had, and that is no news of the store.
-    None(ImageError),
-    /// The store did not give it, as it may not give others.
-    Withheld(StorageFault),
-    /// The store gives none at all.
+pub(crate) enum ReadError {
+    /// The photo can't be read, which says nothing about the store.
+    Photo(ImageError),
+    /// The store refused the photo, as it may refuse others.
+    Refused(StorageFault),
+    /// No photo can be read.
     Fault(Error),
 }
 
@@ -60,67 +27,55 @@ pub(crate) enum Outcome {
 #[derive(Debug, Clone)]
 pub(crate) struct Reader {
     settings: Arc<Settings>,
-    limits: Limits,
+    options: ReadOptions,
     budget: ByteBudget,
     buckets: Buckets,
 }
 
 impl Reader {
-    pub(crate) fn new(settings: Arc<Settings>, limits: Limits, buckets: Buckets) -> Self {
+    pub(crate) fn new(settings: Arc<Settings>, options: ReadOptions, buckets: Buckets) -> Self {
         Self {
             settings,
-            limits,
-            budget: ByteBudget::new(limits.max_bytes_in_flight),
+            options,
+            budget: ByteBudget::new(options.max_bytes_in_flight),
             buckets,
         }
     }
 
-    pub(crate) async fn read(&self, path: &str) -> Outcome {
-        match Location::parse(path) {
-            Err(error) => Outcome::Fault(error),
-            Ok(Location::File(file)) => {
-                let result = local::read(file, &self.budget).await;
-                self.outcome(result, "this machine's disk", path)
+    pub(crate) async fn read(&self, path: &str) -> Result<Photo, ReadError> {
+        let (result, place) = match Location::parse(path).map_err(ReadError::Fault)? {
+            Location::File(file) => (
+                local::read(file, &self.budget).await,
+                "this machine's disk".to_owned(),
+            ),
+            Location::S3 { bucket: name, key } => {
+                let bucket = bucket(&self.buckets, &name, self.settings.of(&name));
+                (self.read_object(&bucket, &key).await, bucket.place())
             }
-            Ok(Location::S3 { bucket: name, key }) => {
-                let settings = self.settings.of(&name);
-                let bucket = bucket(&self.buckets, &name, settings);
-                let result = self.read_from(&bucket, &key).await;
-                self.outcome(result, &bucket.place(), path)
-            }
-        }
-    }
-
-    /// Tries to read an object until it is there, it can't be, or its time is over.
-    async fn read_from(&self, bucket: &Bucket, key: &str) -> Result<Photo, Trouble> {
-        let mut clock = Clock::start(self.limits);
-        loop {
-            match bucket.read(key, &self.budget, &mut clock).await {
-                Ok(photo) => return Ok(photo),
-                Err(trouble) => clock.again(trouble).await?,
-            }
-        }
-    }
-
-    fn outcome(&self, result: Result<Photo, Trouble>, place: &str, path: &str) -> Outcome {
+        };
         let fault = |reason, remedy| StorageFault {
             task: READING,
-            place: place.to_owned(),
+            place,
             reason,
             path: path.to_owned(),
             remedy,
         };
-        match result {
-            Ok(photo) => Outcome::Photo(photo),
-            Err(Trouble::Photo(error)) => Outcome::None(error),
-            Err(Trouble::Name(reason)) => Outcome::None(ImageError::NotRead {
-                reason: format!("its name can't be asked for: {reason}"),
+        result.map_err(|error| match error {
+            StoreError::Photo(error) => ReadError::Photo(error),
+            StoreError::Name(reason) => ReadError::Photo(ImageError::NotRead {
+                reason: format!("its name can't be requested: {reason}"),
             }),
-            Err(Trouble::Fault { reason, remedy } | Trouble::Lasting { reason, remedy }) => {
-                Outcome::Fault(fault(reason, remedy).into())
-            }
-            Err(Trouble::Refused(reason) | Trouble::Passing(reason)) => {
-                Outcome::Withheld(fault(reason, CHECK_STORE))
+            StoreError::Refused(reason) => ReadError::Refused(fault(reason, CHECK_STORE)),
+            StoreError::Fault { reason, remedy } => ReadError::Fault(fault(reason, remedy).into()),
+        })
+    }
+
+    async fn read_object(&self, bucket: &Bucket, key: &str) -> Result<Photo, StoreError> {
+        let mut deadline = Deadline::start(self.options);
+        loop {
+            match bucket.read(key, &self.budget, &mut deadline).await {
+                Ok(photo) => return Ok(photo),
+                Err(error) => deadline.retry(error).await?,
             }
         }
     }

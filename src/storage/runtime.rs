@@ -1,65 +1,68 @@
-//! The threads that read, and the connections that they keep: one of each in a process.
+//! The threads that read and the connections that they keep, once per process.
 
 use std::collections::HashMap;
-use std::mem;
-use std::process;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::{future, io, mem, process, thread};
 
-use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::runtime::{Builder, Handle};
 
 use super::s3::Bucket;
 use super::settings::S3Settings;
-use crate::fork::ForkAwareMutex;
+use crate::fork::{ForkAwareMutex, HeldByParent};
 use crate::{Error, Result};
 
-/// All waiting is done by one thread: the cores are for the photos.
-const THREADS: usize = 1;
+const THREAD_NAME: &str = "pomona-reads";
 
-/// How often a thread that waits for a store looks whether it should stop.
-pub(crate) const LOOK_INTERVAL: Duration = Duration::from_millis(20);
+/// Threads that wait for disks and for DNS. Requests to S3 need none: one more thread waits for all
+/// of them.
+const MAX_BLOCKING_THREADS: usize = 8;
 
 static READING: ForkAwareMutex<Option<Reading>> = ForkAwareMutex::new(None);
 
 struct Reading {
     process: u32,
-    runtime: Runtime,
+    handle: Handle,
     buckets: Buckets,
 }
 
 /// Clients of buckets, each of which keeps its connections.
 pub(crate) type Buckets = Arc<Mutex<HashMap<(String, S3Settings), Arc<Bucket>>>>;
 
-/// The runtime of this process and its clients, started on first use.
+/// The tokio runtime of this process and its clients, started on first use.
 pub(crate) fn runtime() -> Result<(Handle, Buckets)> {
-    let mut reading = READING.lock()?;
-    let here = process::id();
-    if let Some(other) = reading.take_if(|reading| reading.process != here) {
-        // It was the parent's: its threads are not here, and ending it would wait for them.
-        mem::forget(other);
+    let locked = READING.lock();
+    let mut reading = locked
+        .map_err(|HeldByParent| Error::ForkedWhileStarting("the thread that reads photos"))?;
+    let process = process::id();
+    if let Some(parents) = reading.take_if(|reading| reading.process != process) {
+        // Dropping it would close connections that the parent uses.
+        mem::forget(parents);
     }
     let reading = match &mut *reading {
         Some(reading) => reading,
-        None => {
-            // Before the first client: reqwest takes the process's.
-            let _ = rustls::crypto::ring::default_provider().install_default();
-            let runtime = Builder::new_multi_thread()
-                .worker_threads(THREADS)
-                .thread_name("pomona-reads")
-                .enable_all()
-                .build()
-                .map_err(Error::StartReading)?;
-            reading.insert(Reading {
-                process: here,
-                runtime,
-                buckets: Buckets::default(),
-            })
-        }
+        None => reading.insert(Reading {
+            process,
+            handle: start().map_err(Error::StartReading)?,
+            buckets: Buckets::default(),
+        }),
     };
-    Ok((
-        reading.runtime.handle().clone(),
-        Arc::clone(&reading.buckets),
-    ))
+    Ok((reading.handle.clone(), Arc::clone(&reading.buckets)))
+}
+
+fn start() -> io::Result<Handle> {
+    // Before the first client: reqwest uses the provider of the process.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let runtime = Builder::new_current_thread()
+        .max_blocking_threads(MAX_BLOCKING_THREADS)
+        .thread_name(THREAD_NAME)
+        .enable_all()
+        .build()?;
+    let handle = runtime.handle().clone();
+    // A multi-threaded runtime would panic if its thread could not be started.
+    thread::Builder::new()
+        .name(THREAD_NAME.to_owned())
+        .spawn(move || runtime.block_on(future::pending::<()>()))?;
+    Ok(handle)
 }
 
 /// The client of a bucket.

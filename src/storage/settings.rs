@@ -1,4 +1,4 @@
-//! How S3 is reached: what a cluster's configuration says of a bucket.
+//! How S3 is reached: the settings of a cluster's configuration for each bucket.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -6,39 +6,39 @@ use std::fmt;
 /// Where the keys come from.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum Credentials {
-    /// The given keys; without them those of the environment, of the container or of the instance.
+    /// The given keys, or else those of the environment, of the container or of the instance.
     #[default]
     Chain,
     /// The given keys.
     Keys,
-    /// None: requests are not signed.
+    /// Nowhere: requests are not signed.
     Anonymous,
-    /// Those of the environment.
+    /// The environment.
     Environment,
-    /// Those of the container or of the instance.
+    /// The container or the instance.
     Instance,
 }
 
 /// How one bucket is reached.
 #[derive(Clone, Default, PartialEq, Eq, Hash)]
 pub struct S3Settings {
-    /// Another server than AWS's, with its scheme: `http://127.0.0.1:9000`.
+    /// A server other than AWS's, with its scheme: `http://127.0.0.1:9000`.
     pub endpoint: Option<String>,
-    /// The region; without it, AWS is asked.
+    /// The region; AWS is asked if there is none.
     pub region: Option<String>,
-    /// Whether the bucket's name is in the path of a request and not in the name of the host.
+    /// Whether requests have the bucket's name in their path and not in the host name.
     pub path_style: bool,
     /// Where the keys come from.
     pub credentials: Credentials,
-    /// The keys, and what temporary ones have besides.
+    /// The given access key.
     pub access_key: Option<String>,
-    /// See `access_key`.
+    /// Its secret key.
     pub secret_key: Option<String>,
-    /// See `access_key`.
+    /// Its session token, if it is temporary.
     pub session_token: Option<String>,
 }
 
-/// Logs and errors never have keys in them.
+/// Leaves the keys out: logs and errors must not contain them.
 impl fmt::Debug for S3Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("S3Settings")
@@ -53,14 +53,14 @@ impl fmt::Debug for S3Settings {
 /// The settings of all buckets.
 #[derive(Debug, Clone, Default)]
 pub struct Settings {
-    /// Of every bucket that has none of its own.
+    /// The settings of every bucket that is not in `buckets`.
     pub default: S3Settings,
-    /// Of single buckets, by name; whole, not only where they differ.
+    /// The complete settings of single buckets, by name.
     pub buckets: HashMap<String, S3Settings>,
 }
 
 impl Settings {
-    /// Those of a bucket.
+    /// The settings of a bucket.
     #[must_use]
     pub fn of(&self, bucket: &str) -> &S3Settings {
         self.buckets.get(bucket).unwrap_or(&self.default)

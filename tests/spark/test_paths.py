@@ -247,11 +247,11 @@ def test_a_listing_bears_a_busy_server(
 @pytest.mark.parametrize(
     ("bucket", "trouble", "hint"),
     [
-        (NOWHERE, {}, "no way to it: Connection refused.*check the endpoint"),
+        (NOWHERE, {}, "it can't be reached: Connection refused.*check the endpoint"),
         (LOCKED, {}, "not accept the credentials.*SignatureDoesNotMatch.*check the credentials"),
         (MISSING, {}, "no such bucket.*check its name"),
         (BUCKET, {"refuse": 1, "refusal": "403 AccessDenied"}, "403 AccessDenied.*check that"),
-        (BUCKET, {"refuse": 1, "refusal": "301 PermanentRedirect"}, "not in the region that was"),
+        (BUCKET, {"refuse": 1, "refusal": "301 PermanentRedirect"}, "not in the requested region"),
     ],
 )
 def test_a_listing_that_can_not_be_had_says_why(
@@ -337,7 +337,7 @@ def test_a_photo_that_gets_no_answer_is_named_and_the_others_have_features(
     assert hung.keys() == {"003.jpg", "007.jpg"}
     for row in hung.values():
         assert row.error_kind == "storage"
-        assert re.fullmatch("not read: no whole answer in .* tries, .*server hangs", row.error)
+        assert re.fullmatch("not read: no complete answer in .* tries, .*server hangs", row.error)
 
     udf = featurize_udf(tiny_model, on_error="raise", timeout=8.0)
     with pytest.raises(Exception, match=r"photo s3a://garden/many/003\.jpg: not read: "):
@@ -370,7 +370,7 @@ def test_a_server_that_hangs_ends_the_job(
 @pytest.mark.parametrize(
     ("bucket", "hint"),
     [
-        (NOWHERE, "no way to it: Connection refused.*check the endpoint"),
+        (NOWHERE, "it can't be reached: Connection refused.*check the endpoint"),
         (LOCKED, "not accept the credentials.*SignatureDoesNotMatch.*check the credentials"),
         (MISSING, "no such bucket.*check its name"),
     ],

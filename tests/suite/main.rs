@@ -4,7 +4,7 @@ mod contract;
 mod decode;
 mod featurizer;
 mod odd;
+mod paths;
 mod resize;
 mod samples;
 mod sequences;
-mod stream;

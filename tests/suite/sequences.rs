@@ -10,7 +10,7 @@ use std::sync::{Arc, LazyLock};
 use image::{Rgb, RgbImage};
 use pomona::decode::{DecodeOptions, Decoder, Format};
 use pomona::resize::{Resizer, Size};
-use pomona::storage::{Limits, Settings};
+use pomona::storage::{ReadOptions, Settings};
 use pomona::{Error, PathFeaturizer};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
@@ -18,8 +18,8 @@ use proptest::test_runner::TestRunner;
 
 use crate::featurizer::{Row, featurize, open, open_model, rows};
 use crate::odd::{SPECIMENS, photo};
+use crate::paths::{Reply, Server, next, s3};
 use crate::samples::{cases, encode};
-use crate::stream::{Reply, Server, next, s3};
 
 /// Beyond all photos here, so that no damaged size is slow.
 const MAX_PIXELS: u64 = 1 << 16;
@@ -151,9 +151,9 @@ proptest! {
         concurrency in 1..9_usize,
         troubles in prop::option::of(prop::collection::vec(0..TROUBLES.len(), 64)),
     ) {
-        let limits = Limits {
+        let limits = ReadOptions {
             concurrency: NonZeroUsize::new(concurrency).expect("not zero"),
-            ..Limits::default()
+            ..ReadOptions::default()
         };
         let settings = match troubles {
             Some(_) => SERVER.settings(),
@@ -220,7 +220,7 @@ fn paths_are_read_as_before_after_a_call_that_failed_or_was_interrupted() {
     });
     let featurizer = Arc::new(open(2, 2));
     let mut stream =
-        PathFeaturizer::new(featurizer, server.settings(), Limits::default()).expect("starts");
+        PathFeaturizer::new(featurizer, server.settings(), ReadOptions::default()).expect("starts");
     for round in 0..60 {
         let mut paths: Vec<_> = (0..20)
             .map(|number| s3(format!("silent-{number}")))
@@ -259,7 +259,7 @@ fn a_call_that_panics_changes_no_later_one() {
         let mut stream = PathFeaturizer::new(
             Arc::clone(&featurizer),
             Settings::default(),
-            Limits::default(),
+            ReadOptions::default(),
         )
         .expect("starts");
         for _ in 0..10 {

@@ -1,4 +1,6 @@
-//! One bucket of S3: the client, and a single try to read an object or to list some.
+//! One bucket of S3: its client, and single tries of reading an object and of listing some.
+
+mod error;
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -17,28 +19,28 @@ use tokio::sync::OnceCell;
 use tokio::time::error::Elapsed;
 use tokio::time::{timeout, timeout_at};
 
-use super::limits::ByteBudget;
-use super::reader::{Photo, room_for};
+use self::error::{CHECK_CREDENTIALS, CHECK_REGION, ErrorResponse, root_cause};
+use super::budget::{ByteBudget, Photo};
+use super::retry::{Deadline, StoreError, TryError};
 use super::settings::{Credentials, S3Settings};
-use super::tries::Clock;
-use super::trouble::{CHECK_CREDENTIALS, CHECK_REGION, Refusal, Trouble, innermost};
 
-/// A connection takes some milliseconds within a region, and the more where there is no way.
+pub(crate) use self::error::CHECK_STORE;
+
+/// Connecting takes some milliseconds within a region; a server that is gone never answers.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// The same for the metadata of an instance, which are on the machine itself.
+/// The metadata service of an instance runs on the same machine.
 const METADATA_TIMEOUT: Duration = Duration::from_secs(2);
-/// Where an instance asks for its role and its region.
 const METADATA: &str = "http://169.254.169.254/latest";
 const METADATA_ENDPOINT_VARIABLE: &str = "AWS_METADATA_ENDPOINT";
 const REGION_VARIABLES: [&str; 2] = ["AWS_REGION", "AWS_DEFAULT_REGION"];
-/// What servers other than AWS's expect in a signature.
-const REGION_OF_OTHERS: &str = "us-east-1";
+/// The region that servers other than AWS's expect in a signature.
+const DEFAULT_REGION: &str = "us-east-1";
 const CONTENT_LENGTH: &str = "content-length";
 const BUCKET_REGION: &str = "x-amz-bucket-region";
-/// What of an error's body is looked at.
-const SHOWN_OF_ERRORS: usize = 16 * 1024;
+/// Bytes of an error response's body that are parsed.
+const MAX_ERROR_BODY: usize = 16 * 1024;
 
-/// A bucket and, from the first read on, its client.
+/// A bucket, and its client once it has been used.
 #[derive(Debug)]
 pub(crate) struct Bucket {
     name: String,
@@ -55,7 +57,7 @@ impl Bucket {
         }
     }
 
-    /// Which bucket it is, for people.
+    /// The bucket and its endpoint, for error messages.
     pub(crate) fn place(&self) -> String {
         let at = match (&self.settings.endpoint, &self.settings.region) {
             (Some(endpoint), _) => endpoint.clone(),
@@ -65,51 +67,59 @@ impl Bucket {
         format!("s3://{} at {at}", self.name)
     }
 
-    /// Tries once to read an object, once there is room for it.
+    /// Tries once to read an object, as soon as the budget has room for it.
     pub(crate) async fn read(
         &self,
         key: &str,
         budget: &ByteBudget,
-        clock: &mut Clock,
-    ) -> Result<Photo, Trouble> {
-        let path = Path::parse(key).map_err(|error| Trouble::Name(error.to_string()))?;
-        let client = self.client(clock).await?;
-        let found = timeout_at(clock.next(), client.get(&path))
+        deadline: &mut Deadline,
+    ) -> Result<Photo, TryError> {
+        let path = object_path(key)?;
+        let client = self.client(deadline).await?;
+        let answer = timeout_at(deadline.next_part(), client.get(&path))
             .await
             .map_err(hung)??;
-        let size = found.meta.size;
-        let room = clock.wait_for_room(size, budget).await;
-        let mut content = room_for(size)?;
-        let mut parts = found.into_stream();
-        while let Some(part) = timeout_at(clock.next(), parts.next()).await.map_err(hung)? {
-            content.extend_from_slice(&part?);
+        let size = answer.meta.size;
+        let allocated = deadline.pause(size, budget.allocate(size)).await;
+        let mut photo = allocated.map_err(StoreError::Photo)?;
+        let mut parts = answer.into_stream();
+        while let Some(part) = timeout_at(deadline.next_part(), parts.next())
+            .await
+            .map_err(hung)?
+        {
+            photo.bytes.extend_from_slice(&part?);
         }
-        match content.len() as u64 {
-            all if all == size => Ok(Photo::new(content, room)),
-            came => Err(Trouble::Passing(format!("{came} of {size} bytes came"))),
+        match photo.bytes.len() as u64 {
+            length if length == size => Ok(photo),
+            length => Err(TryError::Transient(format!(
+                "{length} of {size} bytes arrived"
+            ))),
         }
     }
 
-    /// Tries once to list some of the objects whose keys begin with a prefix, those with another
-    /// slash in them summed up as folders.
+    /// Tries once to list a page of the objects whose keys start with a prefix; those with another
+    /// slash after it are summed up as folders.
     pub(crate) async fn list(
         &self,
         prefix: &str,
         options: PaginatedListOptions,
-        clock: &Clock,
-    ) -> Result<PaginatedListResult, Trouble> {
-        let client = self.client(clock).await?;
+        deadline: &Deadline,
+    ) -> Result<PaginatedListResult, TryError> {
+        let client = self.client(deadline).await?;
         let page = client.list_paginated(Some(prefix), options);
-        Ok(timeout_at(clock.next(), page).await.map_err(hung)??)
+        Ok(timeout_at(deadline.next_part(), page)
+            .await
+            .map_err(hung)??)
     }
 
-    /// The client, once there are keys for it.
-    async fn client(&self, clock: &Clock) -> Result<&AmazonS3, Trouble> {
+    /// The client, once it has credentials.
+    async fn client(&self, deadline: &Deadline) -> Result<&AmazonS3, TryError> {
         let client = self.client.get_or_try_init(|| self.connect()).await?;
         if self.settings.credentials != Credentials::Anonymous {
-            let credential = timeout_at(clock.next(), client.credentials().get_credential());
-            let refused = |error: object_store::Error| Trouble::Lasting {
-                reason: format!("there are no credentials: {}", innermost(&error)),
+            let credential = client.credentials().get_credential();
+            let credential = timeout_at(deadline.next_part(), credential);
+            let refused = |error: object_store::Error| TryError::Unreachable {
+                reason: format!("there are no credentials: {}", root_cause(&error)),
                 remedy: CHECK_CREDENTIALS,
             };
             credential.await.map_err(hung)?.map_err(refused)?;
@@ -117,7 +127,7 @@ impl Bucket {
         Ok(client)
     }
 
-    async fn connect(&self) -> Result<AmazonS3, Trouble> {
+    async fn connect(&self) -> Result<AmazonS3, TryError> {
         let Self { name, settings, .. } = self;
         let S3Settings {
             endpoint,
@@ -147,15 +157,12 @@ impl Bucket {
                     builder = builder.with_token(token);
                 }
             } else if *credentials == Credentials::Keys {
-                return Err(Trouble::Fault {
-                    reason: "there are no keys".to_owned(),
-                    remedy: CHECK_CREDENTIALS,
-                });
+                return Err(StoreError::fault("there are no keys", CHECK_CREDENTIALS).into());
             }
         }
         let region = match (region, endpoint) {
             (Some(region), _) => region.clone(),
-            (None, Some(_)) => REGION_OF_OTHERS.to_owned(),
+            (None, Some(_)) => DEFAULT_REGION.to_owned(),
             (None, None) => region_of(name).await?,
         };
         let virtual_hosted = match endpoint {
@@ -175,27 +182,39 @@ impl Bucket {
             .with_virtual_hosted_style_request(virtual_hosted)
             .with_client_options(options(plain))
             .with_http_connector(Connector)
-            // The tries are counted where the whole of a photo is.
+            // `Deadline` retries, as a body that breaks off needs another try as well.
             .with_retry(RetryConfig {
                 max_retries: 0,
                 ..RetryConfig::default()
             })
             .build()
-            .map_err(|error| Trouble::Fault {
-                reason: format!("its client can't be made: {}", innermost(&error)),
-                remedy: "check the settings of fs.s3a",
+            .map_err(|error| {
+                let reason = format!("its client can't be made: {}", root_cause(&error));
+                StoreError::fault(reason, "check the settings of fs.s3a").into()
             })
     }
 }
 
-fn hung(_: Elapsed) -> Trouble {
-    Trouble::Passing("the server hangs".to_owned())
+/// The path that requests exactly this key. Parsing a path drops a slash at either end of it, which
+/// makes it the path of another object.
+fn object_path(key: &str) -> Result<Path, StoreError> {
+    match Path::parse(key) {
+        Ok(path) if path.as_ref() == key => Ok(path),
+        Ok(_) => Err(StoreError::Name(
+            "it starts or ends with a slash".to_owned(),
+        )),
+        Err(error) => Err(StoreError::Name(error.to_string())),
+    }
+}
+
+fn hung(_: Elapsed) -> TryError {
+    TryError::Transient("the server hangs".to_owned())
 }
 
 fn options(plain: bool) -> ClientOptions {
     ClientOptions::new()
         .with_allow_http(plain)
-        // Without TLS there is no need for the system's certificates, which may not be there.
+        // Plain HTTP needs no certificates, and the system may not have any.
         .with_no_system_certificates(plain)
         .with_connect_timeout(CONNECT_TIMEOUT)
         .with_timeout_disabled()
@@ -205,8 +224,8 @@ fn options(plain: bool) -> ClientOptions {
         )))
 }
 
-/// Takes from the environment what says where an instance's or a container's keys are, and, if
-/// wanted, the keys in it.
+/// Adds the environment's settings of where an instance or a container has its keys and, if wanted,
+/// the keys in the environment.
 fn environment(builder: AmazonS3Builder, keys: bool) -> AmazonS3Builder {
     use AmazonS3ConfigKey as Key;
     let wanted = |key: &Key| match key {
@@ -231,7 +250,7 @@ fn environment(builder: AmazonS3Builder, keys: bool) -> AmazonS3Builder {
         })
 }
 
-/// Whether an endpoint is an address, or this machine, below which there are no names.
+/// Whether an endpoint is an IP address or `localhost`, which have no subdomains for buckets.
 fn is_address(endpoint: &str) -> bool {
     let host = endpoint
         .split_once("://")
@@ -241,14 +260,14 @@ fn is_address(endpoint: &str) -> bool {
     name == "localhost" || name.trim_matches(['[', ']']).parse::<IpAddr>().is_ok()
 }
 
-/// The region of a bucket of AWS: as AWS says; where it can't be asked, the environment's or this
-/// instance's own, where buckets mostly are.
-async fn region_of(bucket: &str) -> Result<String, Trouble> {
+/// The region of a bucket, from AWS; if AWS can't be reached, the region of the environment or of
+/// this instance, where most of its buckets are.
+async fn region_of(bucket: &str) -> Result<String, TryError> {
     let options = options(false);
     let asked = timeout(CONNECT_TIMEOUT, resolve_bucket_region(bucket, &options));
     let reason = match asked.await {
         Ok(Ok(region)) => return Ok(region),
-        Ok(Err(error)) => innermost(&error),
+        Ok(Err(error)) => root_cause(&error),
         Err(_) => "no answer".to_owned(),
     };
     let set = REGION_VARIABLES
@@ -256,10 +275,12 @@ async fn region_of(bucket: &str) -> Result<String, Trouble> {
         .find_map(|name| std::env::var(name).ok());
     match set {
         Some(region) => Ok(region),
-        None => region_of_instance().await.ok_or_else(|| Trouble::Lasting {
-            reason: format!("it is not known in which region the bucket is ({reason})"),
-            remedy: CHECK_REGION,
-        }),
+        None => region_of_instance()
+            .await
+            .ok_or_else(|| TryError::Unreachable {
+                reason: format!("the bucket's region is unknown ({reason})"),
+                remedy: CHECK_REGION,
+            }),
     }
 }
 
@@ -274,23 +295,19 @@ async fn region_of_instance() -> Option<String> {
     let token = client
         .put(format!("{metadata}/api/token"))
         .header("X-aws-ec2-metadata-token-ttl-seconds", "60");
-    let token = token
-        .send()
-        .await
-        .ok()?
-        .error_for_status()
-        .ok()?
-        .text()
-        .await
-        .ok()?;
     let region = client
         .get(format!("{metadata}/meta-data/placement/region"))
-        .header("X-aws-ec2-metadata-token", token);
-    let region = region.send().await.ok()?.error_for_status().ok()?;
-    region.text().await.ok()
+        .header("X-aws-ec2-metadata-token", text(token).await?);
+    text(region).await
 }
 
-/// Makes clients whose errors keep what S3 says; those of object_store are not for others to read.
+/// The body of a successful response.
+async fn text(request: reqwest::RequestBuilder) -> Option<String> {
+    let response = request.send().await.ok()?.error_for_status().ok()?;
+    response.text().await.ok()
+}
+
+/// Makes clients whose errors are an [`ErrorResponse`]: object_store's own errors are private.
 #[derive(Debug)]
 struct Connector;
 
@@ -318,13 +335,14 @@ impl HttpService for Service {
             .and_then(|region| region.to_str().ok())
             .map(str::to_owned);
         let body = response.into_body().bytes().await.unwrap_or_default();
-        let body = String::from_utf8_lossy(&body[..body.len().min(SHOWN_OF_ERRORS)]).into_owned();
-        let refusal = Refusal::new(status.as_u16(), region.as_deref(), &body);
-        Err(HttpError::new(HttpErrorKind::Unknown, refusal))
+        let body = String::from_utf8_lossy(&body[..body.len().min(MAX_ERROR_BODY)]).into_owned();
+        let error = ErrorResponse::new(status.as_u16(), region.as_deref(), &body);
+        Err(HttpError::new(HttpErrorKind::Unknown, error))
     }
 }
 
-/// An object's metadata, which may be in any encoding, are no reason to refuse it.
+/// Drops the other headers: an object's metadata may be in any encoding, and object_store refuses an
+/// object whose metadata it can't parse.
 fn keep_length_only(headers: &mut HeaderMap) {
     let length = headers.remove(CONTENT_LENGTH);
     headers.clear();

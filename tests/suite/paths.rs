@@ -11,7 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 use pomona::decode::Format;
-use pomona::storage::{Credentials, Limits, Location, S3Settings, Settings};
+use pomona::storage::{Credentials, Location, ReadOptions, S3Settings, Settings};
 use pomona::{Error, Features, Featurizer, ImageError, PathFeaturizer, Result};
 use proptest::prelude::*;
 
@@ -142,11 +142,11 @@ fn serve(
     }
 }
 
-fn limits() -> Limits {
-    Limits::default()
+fn limits() -> ReadOptions {
+    ReadOptions::default()
 }
 
-fn stream(settings: Settings, limits: Limits) -> PathFeaturizer {
+fn stream(settings: Settings, limits: ReadOptions) -> PathFeaturizer {
     PathFeaturizer::new(Arc::new(open(1, 2)), settings, limits).expect("starts")
 }
 
@@ -160,7 +160,7 @@ pub fn next(stream: &mut PathFeaturizer) -> Result<Features> {
 }
 
 /// Submits all as one step and gives what comes of it.
-fn read(server: &Server, limits: Limits, paths: Vec<Option<String>>) -> Result<Features> {
+fn read(server: &Server, limits: ReadOptions, paths: Vec<Option<String>>) -> Result<Features> {
     let mut stream = stream(server.settings(), limits);
     stream.submit(paths)?;
     next(&mut stream)
@@ -223,7 +223,7 @@ proptest! {
         bytes in 1..4000_u64,
     ) {
         let files = &*FILES;
-        let limits = Limits {
+        let limits = ReadOptions {
             concurrency: NonZeroUsize::new(concurrency).expect("not zero"),
             max_bytes_in_flight: NonZeroU64::new(bytes).expect("not zero"),
             ..limits()
@@ -322,7 +322,7 @@ fn what_is_the_stores_fault_ends_the_call_and_says_where() {
         (404, "NoSuchBucket", "no such bucket"),
         (301, "PermanentRedirect", "endpoint.region"),
         (400, "AuthorizationHeaderMalformed", "endpoint.region"),
-        (404, "", "no S3 server"),
+        (404, "", "not an S3 server"),
     ] {
         let server = Server::start(move |_, _| Reply::Refusal(status, code));
         let mut stream = stream(server.settings(), limits());
@@ -349,12 +349,12 @@ fn a_server_that_is_not_there_is_a_fault() {
         most_at_once: Arc::default(),
     };
     let said = fault(read(&server, limits(), (0..100).map(s3).collect()));
-    assert!(said.contains("no way to it"), "{said}");
+    assert!(said.contains("can't be reached"), "{said}");
 }
 
 #[test]
 fn a_photo_without_an_answer_has_an_error_and_the_others_their_rows() {
-    let limits = Limits {
+    let limits = ReadOptions {
         timeout: SHORT,
         ..limits()
     };
@@ -373,7 +373,7 @@ fn a_photo_without_an_answer_has_an_error_and_the_others_their_rows() {
 
 #[test]
 fn a_server_without_any_answer_is_a_fault() {
-    let limits = Limits {
+    let limits = ReadOptions {
         timeout: SHORT,
         ..limits()
     };
@@ -394,7 +394,7 @@ fn no_more_is_read_at_once_than_may_be() {
         thread::sleep(Duration::from_millis(5));
         Reply::Whole(photo())
     });
-    let limits = Limits {
+    let limits = ReadOptions {
         concurrency: NonZeroUsize::new(5).expect("not zero"),
         ..limits()
     };
@@ -432,7 +432,7 @@ fn nobody_sees_the_keys() {
 
 #[test]
 fn limits_may_be_as_large_as_their_types() {
-    let limits = Limits {
+    let limits = ReadOptions {
         concurrency: NonZeroUsize::MAX,
         max_bytes_in_flight: NonZeroU64::MAX,
         timeout: Duration::MAX,
@@ -445,7 +445,7 @@ fn limits_may_be_as_large_as_their_types() {
 #[test]
 fn several_threads_and_few_bytes_do_not_wait_for_each_other() {
     let server = Server::start(|_, _| Reply::Whole(photo()));
-    let limits = Limits {
+    let limits = ReadOptions {
         max_bytes_in_flight: NonZeroU64::MIN,
         ..limits()
     };

@@ -1,0 +1,283 @@
+//! Encoded bytes to RGB8 pixels, within limits.
+//!
+//! The reference is Pillow: `Image.open(file).convert("RGB")`. JPEG goes through libjpeg-turbo, as
+//! in Pillow, which gives the same pixels bit for bit; the other formats go through the `image`
+//! crate. Sizes are checked before memory is allocated, and a decoder's panic costs one photo, not
+//! the process.
+
+mod extent;
+mod jpeg;
+mod still;
+
+use std::any::Any;
+use std::cell::Cell;
+use std::fmt;
+use std::mem;
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytemuck::allocation::try_zeroed_vec;
+use image::metadata::Orientation;
+
+use crate::ImageError;
+use crate::resize::{CHANNELS, Size};
+
+pub use crate::format::Format;
+
+/// Pillow's decompression-bomb error limit: twice its `MAX_IMAGE_PIXELS` of a quarter of a GiB at
+/// three bytes a pixel.
+pub const DEFAULT_MAX_PIXELS: u64 = 2 * (1024 * 1024 * 1024 / 4 / 3);
+
+/// Larger buffers are freed and not kept for the next photo. A photo of 40 megapixels fits.
+const MAX_KEPT: usize = 128 << 20;
+
+/// How images are decoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DecodeOptions {
+    /// Images of more pixels are refused before memory is allocated for them.
+    pub max_pixels: u64,
+    /// Whether to apply the EXIF orientation. The reference pipeline ignores it.
+    pub apply_exif: bool,
+    /// Whether to accept bytes after the end of the image.
+    pub allow_trailing: bool,
+}
+
+impl Default for DecodeOptions {
+    fn default() -> Self {
+        Self {
+            max_pixels: DEFAULT_MAX_PIXELS,
+            apply_exif: false,
+            allow_trailing: false,
+        }
+    }
+}
+
+/// Decodes images, each from a clean state: between calls a decoder keeps the memory of its buffers,
+/// and nothing of their contents.
+#[derive(Default)]
+pub struct Decoder {
+    options: DecodeOptions,
+    pixels: Vec<u8>,
+    /// Pixels in another form than RGB8, or before they are turned.
+    scratch: Vec<u8>,
+}
+
+impl Decoder {
+    /// A decoder; it allocates no memory before the first image.
+    #[must_use]
+    pub fn new(options: DecodeOptions) -> Self {
+        Self {
+            options,
+            ..Self::default()
+        }
+    }
+
+    /// The RGB8 pixels of an encoded image, row by row, and its size.
+    ///
+    /// # Errors
+    /// [`ImageError`] says why the image can't be decoded.
+    pub fn decode(&mut self, bytes: &[u8]) -> Result<(&[u8], Size), ImageError> {
+        if bytes.is_empty() {
+            return Err(ImageError::Empty);
+        }
+        let format = Format::of(bytes).ok_or_else(|| unknown(bytes))?;
+        for buffer in [&mut self.pixels, &mut self.scratch] {
+            if buffer.capacity() > MAX_KEPT {
+                *buffer = Vec::new();
+            }
+        }
+        let size = contained(format, || self.decode_as(format, bytes))?;
+        Ok((&self.pixels, size))
+    }
+
+    fn decode_as(&mut self, format: Format, bytes: &[u8]) -> Result<Size, ImageError> {
+        let Self {
+            options,
+            pixels,
+            scratch,
+        } = self;
+        let bytes = extent::checked(format, bytes, options.allow_trailing)?;
+        let (size, orientation) = match format {
+            Format::Jpeg => jpeg::decode_into(bytes, options, scratch, pixels)?,
+            _ => still::decode_into(format, bytes, options, scratch, pixels)?,
+        };
+        match orientation {
+            None | Some(Orientation::NoTransforms) => Ok(size),
+            Some(orientation) => {
+                mem::swap(pixels, scratch);
+                allocate(pixels, size.bytes(), size)?;
+                Ok(turn_into(scratch, size, orientation, pixels))
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Decoder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Decoder")
+            .field("options", &self.options)
+            .finish_non_exhaustive()
+    }
+}
+
+impl DecodeOptions {
+    /// The size that a header announces, if it is within the limits.
+    fn size(&self, format: Format, width: u32, height: u32) -> Result<Size, ImageError> {
+        if width == 0 || height == 0 {
+            return Err(ImageError::ZeroSized {
+                format,
+                width,
+                height,
+            });
+        }
+        if u64::from(width) * u64::from(height) > self.max_pixels {
+            return Err(ImageError::TooManyPixels {
+                width,
+                height,
+                max_pixels: self.max_pixels,
+            });
+        }
+        Ok(Size {
+            width: width as usize,
+            height: height as usize,
+        })
+    }
+}
+
+/// Makes a buffer one of `length` zeros, in the memory that it already has if that suffices.
+///
+/// New memory comes zeroed from the system, page by page as it is written, so a small file that
+/// announces a large image costs little.
+pub(crate) fn allocate(buffer: &mut Vec<u8>, length: usize, size: Size) -> Result<(), ImageError> {
+    buffer.clear();
+    if length <= buffer.capacity() {
+        buffer.resize(length, 0);
+        return Ok(());
+    }
+    *buffer = Vec::new();
+    *buffer = try_zeroed_vec(length).map_err(|()| out_of_memory(size))?;
+    Ok(())
+}
+
+fn out_of_memory(size: Size) -> ImageError {
+    let Size { width, height } = size;
+    ImageError::OutOfMemory {
+        width: width as u32,
+        height: height as u32,
+    }
+}
+
+/// Writes RGB8 pixels as an EXIF orientation turns them, and returns their new size.
+fn turn_into(source: &[u8], size: Size, orientation: Orientation, target: &mut [u8]) -> Size {
+    use Orientation as Turn;
+    let Size { width, height } = size;
+    let (down, last) = (width as isize, (width * height - 1) as isize);
+    let (right_end, bottom_start) = (down - 1, last - (down - 1));
+    // The source pixel of the first target pixel, and the steps in the source that are one step to
+    // the right and one step down in the target.
+    let across = Size {
+        width: height,
+        height: width,
+    };
+    let (first, to_right, to_below, turned) = match orientation {
+        Turn::NoTransforms => (0, 1, down, size),
+        Turn::FlipHorizontal => (right_end, -1, down, size),
+        Turn::Rotate180 => (last, -1, -down, size),
+        Turn::FlipVertical => (bottom_start, 1, -down, size),
+        Turn::Rotate90FlipH => (0, down, 1, across),
+        Turn::Rotate90 => (bottom_start, -down, 1, across),
+        Turn::Rotate270FlipH => (last, -down, -1, across),
+        Turn::Rotate270 => (right_end, down, -1, across),
+    };
+    let (source, _) = source.as_chunks::<CHANNELS>();
+    let (target, _) = target.as_chunks_mut::<CHANNELS>();
+    for (row, start) in target.chunks_mut(turned.width).zip(0..) {
+        for (pixel, step) in row.iter_mut().zip(0..) {
+            *pixel = source[(first + start * to_below + step * to_right) as usize];
+        }
+    }
+    turned
+}
+
+/// Bytes of an unknown format that an error shows.
+const SHOWN: usize = 16;
+
+fn unknown(bytes: &[u8]) -> ImageError {
+    let start = bytes[..bytes.len().min(SHOWN)].escape_ascii().to_string();
+    ImageError::UnknownFormat {
+        length: bytes.len(),
+        start,
+    }
+}
+
+thread_local! {
+    /// Whether this thread is in a decoder whose panics are contained.
+    static CONTAINED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Turns a panic of a decoder into an error of the photo, without the message on stderr.
+fn contained<T>(
+    format: Format,
+    decode: impl FnOnce() -> Result<T, ImageError>,
+) -> Result<T, ImageError> {
+    static HOOKED: AtomicBool = AtomicBool::new(false);
+    // Not a `Once`, for which a child that is forked meanwhile would wait forever.
+    if !HOOKED.swap(true, Ordering::Relaxed) {
+        let report = panic::take_hook();
+        panic::set_hook(Box::new(move |panic| {
+            if !CONTAINED.get() {
+                report(panic);
+            }
+        }));
+    }
+    CONTAINED.set(true);
+    let decoded = panic::catch_unwind(AssertUnwindSafe(decode));
+    CONTAINED.set(false);
+    decoded.unwrap_or_else(|panic| {
+        Err(ImageError::Panicked {
+            format,
+            detail: message(&*panic),
+        })
+    })
+}
+
+fn message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use image::{DynamicImage, RgbImage};
+
+    use super::*;
+
+    #[test]
+    fn every_orientation_turns_as_the_image_crate_does() {
+        for (width, height) in [(1, 1), (1, 4), (5, 1), (2, 2), (3, 5), (6, 4)] {
+            let pixels: Vec<_> = (0..width * height * CHANNELS as u32)
+                .map(|at| at as u8)
+                .collect();
+            for exif in 1..=8 {
+                let orientation = Orientation::from_exif(exif).expect("an orientation");
+                let image = RgbImage::from_raw(width, height, pixels.clone());
+                let mut expected = DynamicImage::from(image.expect("its pixels"));
+                expected.apply_orientation(orientation);
+                let size = Size {
+                    width: width as usize,
+                    height: height as usize,
+                };
+                let mut turned = vec![0; pixels.len()];
+                let size = turn_into(&pixels, size, orientation, &mut turned);
+                let found = (size.width as u32, size.height as u32);
+                assert_eq!(
+                    found,
+                    (expected.width(), expected.height()),
+                    "{orientation:?}"
+                );
+                assert_eq!(turned, expected.into_bytes(), "{orientation:?}");
+            }
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! Arguments of Python as owned values of the core, checked.
+
+use std::collections::HashMap;
+use std::num::NonZeroU64;
+use std::time::Duration;
+
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedBytes;
+use pyo3::types::{PyByteArray, PyBytes, PyMemoryView};
+
+use crate::decode::DecodeOptions;
+use crate::resize::Size;
+use crate::storage::{Credentials, S3Settings, Settings};
+use crate::{Error, Result};
+
+/// What to do with images that can't be decoded.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum OnError {
+    Raise,
+    Nan,
+}
+
+impl FromPyObject<'_, '_> for OnError {
+    type Error = PyErr;
+
+    fn extract(value: Borrowed<'_, '_, PyAny>) -> PyResult<Self> {
+        match &*value.extract::<String>()? {
+            "raise" => Ok(Self::Raise),
+            "nan" => Ok(Self::Nan),
+            other => Err(PyValueError::new_err(format!(
+                "on_error must be 'raise' or 'nan', not {other:?}"
+            ))),
+        }
+    }
+}
+
+/// The bytes of a batch. A single photo would iterate as numbers, so it has its own error.
+pub(super) fn images(images: &Bound<'_, PyAny>) -> PyResult<Vec<Option<PyBackedBytes>>> {
+    if images.is_instance_of::<PyBytes>()
+        || images.is_instance_of::<PyByteArray>()
+        || images.is_instance_of::<PyMemoryView>()
+    {
+        return Err(PyTypeError::new_err(
+            "featurize takes a batch of images, not one: pass [image]",
+        ));
+    }
+    images
+        .try_iter()?
+        .enumerate()
+        .map(|(index, item)| image(&item?, index))
+        .collect()
+}
+
+pub(super) fn image(image: &Bound<'_, PyAny>, index: usize) -> PyResult<Option<PyBackedBytes>> {
+    if image.is_none() {
+        return Ok(None);
+    }
+    if let Ok(bytes) = image.extract() {
+        return Ok(Some(bytes));
+    }
+    // A memoryview: the limited API of Python 3.7 can't read its buffer without a copy.
+    match image.call_method0("tobytes") {
+        Ok(bytes) if bytes.is_instance_of::<PyBytes>() => Ok(Some(bytes.extract()?)),
+        _ => Err(PyTypeError::new_err(format!(
+            "image {index} must be bytes or None, not {}",
+            image.get_type().name()?,
+        ))),
+    }
+}
+
+pub(super) fn decode_options(
+    max_pixels: i64,
+    apply_exif: bool,
+    allow_trailing: bool,
+) -> Result<DecodeOptions> {
+    Ok(DecodeOptions {
+        max_pixels: natural("max_pixels", max_pixels)?,
+        apply_exif,
+        allow_trailing,
+    })
+}
+
+/// Settings of S3 by bucket; those of `""` are for every other bucket.
+pub(super) fn settings(storage: HashMap<String, HashMap<String, String>>) -> Result<Settings> {
+    let mut settings = Settings::default();
+    for (bucket, values) in storage {
+        let values = s3_settings(values)?;
+        match &*bucket {
+            "" => settings.default = values,
+            _ => drop(settings.buckets.insert(bucket, values)),
+        }
+    }
+    Ok(settings)
+}
+
+fn s3_settings(values: HashMap<String, String>) -> Result<S3Settings> {
+    let mut settings = S3Settings::default();
+    for (name, value) in values {
+        match &*name {
+            "endpoint" => settings.endpoint = Some(value),
+            "region" => settings.region = Some(value),
+            "path_style" => settings.path_style = value == "true",
+            "credentials" => settings.credentials = credentials(value)?,
+            "access_key" => settings.access_key = Some(value),
+            "secret_key" => settings.secret_key = Some(value),
+            "session_token" => settings.session_token = Some(value),
+            _ => return Err(invalid("storage", "settings of S3", name)),
+        }
+    }
+    Ok(settings)
+}
+
+fn credentials(value: String) -> Result<Credentials> {
+    Ok(match &*value {
+        "chain" => Credentials::Chain,
+        "keys" => Credentials::Keys,
+        "anonymous" => Credentials::Anonymous,
+        "environment" => Credentials::Environment,
+        "instance" => Credentials::Instance,
+        _ => {
+            let expected = "chain, keys, anonymous, environment or instance";
+            return Err(invalid("credentials", expected, value));
+        }
+    })
+}
+
+pub(super) fn seconds(name: &'static str, value: f64) -> Result<Duration> {
+    Duration::try_from_secs_f64(value).map_err(|_| invalid(name, "a time", value))
+}
+
+/// A number above 0, as whichever of Rust's non-zero types.
+pub(super) fn positive<T: TryFrom<NonZeroU64>>(name: &'static str, value: i64) -> Result<T> {
+    let positive = u64::try_from(value).ok().and_then(NonZeroU64::new);
+    let positive = positive.and_then(|value| T::try_from(value).ok());
+    positive.ok_or_else(|| invalid(name, "at least 1", value))
+}
+
+fn natural(name: &'static str, value: i64) -> Result<u64> {
+    u64::try_from(value).map_err(|_| invalid(name, "at least 0", value))
+}
+
+pub(super) fn size((height, width): (i64, i64)) -> Result<Size> {
+    // A JPEG has at most so many.
+    let side = |value| match u16::try_from(value) {
+        Ok(side @ 1..) => Ok(side.into()),
+        _ => Err(invalid("size", "1 to 65,535 pixels high and wide", value)),
+    };
+    Ok(Size {
+        width: side(width)?,
+        height: side(height)?,
+    })
+}
+
+fn invalid(name: &'static str, expected: &'static str, found: impl ToString) -> Error {
+    Error::InvalidOption {
+        name,
+        expected,
+        found: found.to_string(),
+    }
+}

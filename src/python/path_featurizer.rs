@@ -1,0 +1,72 @@
+//! `PathFeaturizer`: paths of photos to features, reading ahead.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use numpy::IntoPyArray;
+use pyo3::exceptions::PyTypeError;
+use pyo3::prelude::*;
+use pyo3::types::PyString;
+
+use super::arguments::{positive, seconds, settings};
+use super::errors::image_errors;
+use super::featurizer::PyFeaturizer;
+use super::{FeaturesAndErrors, interruptible};
+use crate::storage::ReadOptions;
+use crate::{Features, PathFeaturizer};
+
+#[pyclass(name = "PathFeaturizer", module = "pomona._native")]
+pub(super) struct PyPathFeaturizer(PathFeaturizer);
+
+#[pymethods]
+impl PyPathFeaturizer {
+    #[new]
+    #[pyo3(
+        signature = (
+            featurizer, *, concurrency=ReadOptions::DEFAULT_CONCURRENCY.get() as i64,
+            max_bytes_in_flight=ReadOptions::DEFAULT_MAX_BYTES_IN_FLIGHT.get() as i64,
+            timeout=ReadOptions::DEFAULT_TIMEOUT.as_secs_f64(), storage=HashMap::new(),
+        ),
+        text_signature = "(featurizer, *, concurrency=32, max_bytes_in_flight=134217728, \
+                          timeout=60.0, storage={})"
+    )]
+    fn new(
+        py: Python<'_>,
+        featurizer: &PyFeaturizer,
+        concurrency: i64,
+        max_bytes_in_flight: i64,
+        timeout: f64,
+        storage: HashMap<String, HashMap<String, String>>,
+    ) -> PyResult<Self> {
+        let options = ReadOptions {
+            concurrency: positive("concurrency", concurrency)?,
+            max_bytes_in_flight: positive("max_bytes_in_flight", max_bytes_in_flight)?,
+            timeout: seconds("timeout", timeout)?,
+        };
+        let settings = settings(storage)?;
+        let featurizer = Arc::clone(&featurizer.0);
+
+        let featurizer = py.detach(|| PathFeaturizer::new(featurizer, settings, options))?;
+
+        Ok(Self(featurizer))
+    }
+
+    fn submit(&mut self, py: Python<'_>, paths: &Bound<'_, PyAny>) -> PyResult<()> {
+        if paths.is_instance_of::<PyString>() {
+            return Err(PyTypeError::new_err(
+                "submit takes paths of photos, not one: pass [path]",
+            ));
+        }
+        let paths = paths
+            .try_iter()?
+            .map(|path| path?.extract())
+            .collect::<PyResult<Vec<Option<String>>>>()?;
+        Ok(py.detach(|| self.0.submit(paths))?)
+    }
+
+    fn next<'py>(&mut self, py: Python<'py>) -> PyResult<Option<FeaturesAndErrors<'py>>> {
+        let features = interruptible(py, |interrupted| self.0.next(interrupted))?;
+        Ok(features
+            .map(|Features { matrix, errors }| (matrix.into_pyarray(py), image_errors(&errors))))
+    }
+}
