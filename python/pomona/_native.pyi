@@ -156,7 +156,7 @@ class PathFeaturizer:
 
     Photos are read in the background: objects of S3 by one thread of the process, which waits for
     all requests at once, and local files by up to eight more. They are featurized in the order in
-    which they arrive, and returned in the order of submission. Use it from one thread at a time. The
+    which they arrive, and returned in the order of submission. Use it from one thread only. The
     features are those of `Featurizer`, bit for bit.
 
     Parameters
@@ -221,7 +221,7 @@ class PathFeaturizer:
             One slot per path. A `kind` other than ``"image"`` is not the fault of the photo, and
             another try may succeed.
 
-        None instead of both if there is no submission. An exception drops all submissions and aborts
+        None instead of both if there is no submission. An error drops all submissions and aborts
         their reads; later ones are not affected.
 
         Raises
@@ -270,7 +270,7 @@ def list_folders(
         If the store does not list a folder: it can't be reached, it refuses the keys, the bucket
         does not exist, or access is denied.
     ValueError
-        If a path is not of S3, if a folder has names in it that can't be requested (``a//b``), or if
+        If a path is not of S3, if a folder has names that can't be requested (``a//b``), or if
         an option has an invalid value.
     """
 
@@ -338,4 +338,4 @@ def multiply_adds(threads: int, seconds: float) -> int:
     """
 
 def vectors() -> str:
-    """Name the widest vectors of the CPU, which :func:`multiply_adds` uses: AVX-512, AVX2 or SSE2."""
+    """Name the widest vectors of the CPU that :func:`multiply_adds` uses: AVX-512, AVX2, SSE2."""
