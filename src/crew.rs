@@ -42,7 +42,8 @@ pub(crate) fn run<W: Send>(
         mem::forget(guard);
         Ok(())
     };
-    let pool = ThreadPoolBuilder::new().num_threads(helpers.len());
+    let mut waiting = helpers.len();
+    let pool = ThreadPoolBuilder::new().num_threads(waiting);
     let result = pool.build_scoped(ThreadBuilder::run, |pool| {
         pool.in_place_scope(|scope| {
             let (sender, results) = mpsc::channel();
@@ -53,23 +54,27 @@ pub(crate) fn run<W: Send>(
                 scope.spawn(move |_| drop(sender.send(guarded(helper, &mut stopped))));
             }
             drop(sender);
-            let mut should_stop = || stopped() || interrupted();
-            let mut result = guarded(own, &mut should_stop);
-            loop {
+            let mut result = guarded(own, &mut || stopped() || interrupted());
+            while waiting > 0 {
                 let other = match results.recv_timeout(POLL_INTERVAL) {
                     Ok(other) => other,
-                    Err(RecvTimeoutError::Disconnected) => return result,
-                    Err(RecvTimeoutError::Timeout) if !stopped() && interrupted() => {
-                        stop.store(true, Ordering::Relaxed);
-                        Err(Error::Interrupted)
+                    // A helper has panicked; the scope passes the panic on.
+                    Err(RecvTimeoutError::Disconnected) => break,
+                    Err(RecvTimeoutError::Timeout) => {
+                        if !stopped() && interrupted() {
+                            stop.store(true, Ordering::Relaxed);
+                            result = result.and(Err(Error::Interrupted));
+                        }
+                        continue;
                     }
-                    Err(RecvTimeoutError::Timeout) => continue,
                 };
+                waiting -= 1;
                 result = match result {
                     Ok(()) | Err(Error::Interrupted) if other.is_err() => other,
                     result => result,
                 };
             }
+            result
         })
     });
     result.map_err(Error::StartThreads)?
