@@ -50,6 +50,18 @@ pub struct Features {
     pub errors: Vec<Option<ImageError>>,
 }
 
+impl Features {
+    /// A row of NaN and no error for each image.
+    pub(crate) fn new(images: usize, dim: usize) -> Self {
+        let mut errors = Vec::new();
+        errors.resize_with(images, || None);
+        Self {
+            matrix: Array2::from_elem((images, dim), f32::NAN),
+            errors,
+        }
+    }
+}
+
 /// Turns encoded images into feature vectors.
 ///
 /// Nothing is started before the first batch: no thread, no session, no ONNX Runtime. Threads live
@@ -98,7 +110,7 @@ impl Featurizer {
             threads, decode, ..
         } = self.options;
         let Ok(mut workers) = self.workers.lock() else {
-            model::check_environment()?;
+            drop(model::lock_environment()?);
             return Err(Error::ForkedWhileBusy);
         };
         workers.resize_with(threads.get(), || Worker::new(decode));
@@ -133,9 +145,10 @@ impl Featurizer {
         } = *options;
         let mut workers = self.workers()?;
 
-        let mut matrix = Array2::zeros((images.len(), contract.dim));
-        let mut errors = Vec::new();
-        errors.resize_with(images.len(), || None);
+        let Features {
+            mut matrix,
+            mut errors,
+        } = Features::new(images.len(), contract.dim);
 
         // A small call is spread over all threads.
         let size = images

@@ -83,11 +83,7 @@ impl Model {
 
 /// # Errors
 /// [`Error::ForkedWhileStarting`] in a child that was forked while ONNX Runtime was being loaded.
-pub(crate) fn check_environment() -> Result<()> {
-    lock_environment().map(drop)
-}
-
-fn lock_environment() -> Result<MutexGuard<'static, Option<Environment>>> {
+pub(crate) fn lock_environment() -> Result<MutexGuard<'static, Option<Environment>>> {
     let locked = ENVIRONMENT.lock();
     locked.map_err(|HeldByParent| Error::ForkedWhileStarting("ONNX Runtime"))
 }

@@ -5,7 +5,7 @@ use std::mem;
 use std::process;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use ndarray::{Array2, ArrayView1};
+use ndarray::ArrayView1;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -96,8 +96,10 @@ impl PathFeaturizer {
             submitted,
         } = &mut self.pending;
         while reads.try_join_next().is_some() {}
-        let submission = Submission::new(paths.len(), self.featurizer.contract.dim);
-        queue.lock().submissions.push_back(submission);
+        queue.lock().submissions.push_back(Submission {
+            features: Features::new(paths.len(), self.featurizer.contract.dim),
+            incomplete: paths.len(),
+        });
         for (index, path) in paths.into_iter().enumerate() {
             let slot = Slot {
                 submission: *submitted,
@@ -146,7 +148,7 @@ impl PathFeaturizer {
             state.submissions.pop_front()
         };
         self.pending = pending;
-        Ok(submission.map(|Submission { matrix, errors, .. }| Features { matrix, errors }))
+        Ok(submission.map(|submission| submission.features))
     }
 
     fn check_process(&self) -> Result<()> {
@@ -262,21 +264,8 @@ struct State {
 
 #[derive(Debug)]
 struct Submission {
-    matrix: Array2<f32>,
-    errors: Vec<Option<ImageError>>,
+    features: Features,
     incomplete: usize,
-}
-
-impl Submission {
-    fn new(photos: usize, dim: usize) -> Self {
-        let mut errors = Vec::new();
-        errors.resize_with(photos, || None);
-        Self {
-            matrix: Array2::from_elem((photos, dim), f32::NAN),
-            errors,
-            incomplete: photos,
-        }
-    }
 }
 
 impl State {
@@ -284,10 +273,10 @@ impl State {
     fn complete(&mut self, slot: Slot, row: &[f32], error: Option<ImageError>) {
         let submission = &mut self.submissions[slot.submission - self.returned];
         if error.is_none() {
-            let mut target = submission.matrix.row_mut(slot.index);
+            let mut target = submission.features.matrix.row_mut(slot.index);
             target.assign(&ArrayView1::from(row));
         }
-        submission.errors[slot.index] = error;
+        submission.features.errors[slot.index] = error;
         submission.incomplete -= 1;
     }
 

@@ -155,16 +155,11 @@ pub(crate) fn allocate(buffer: &mut Vec<u8>, length: usize, size: Size) -> Resul
         return Ok(());
     }
     *buffer = Vec::new();
-    *buffer = try_zeroed_vec(length).map_err(|()| out_of_memory(size))?;
+    *buffer = try_zeroed_vec(length).map_err(|()| ImageError::OutOfMemory {
+        width: size.width as u32,
+        height: size.height as u32,
+    })?;
     Ok(())
-}
-
-fn out_of_memory(size: Size) -> ImageError {
-    let Size { width, height } = size;
-    ImageError::OutOfMemory {
-        width: width as u32,
-        height: height as u32,
-    }
 }
 
 /// Writes RGB8 pixels as an EXIF orientation turns them, and returns their new size.

@@ -138,9 +138,9 @@ impl Bucket {
             secret_key,
             session_token,
         } = settings;
-        let given = access_key.is_some() && secret_key.is_some();
+        let keys = access_key.as_ref().zip(secret_key.as_ref());
         let from_environment = match credentials {
-            Credentials::Chain => !given,
+            Credentials::Chain => keys.is_none(),
             Credentials::Environment => true,
             Credentials::Keys | Credentials::Anonymous | Credentials::Instance => false,
         };
@@ -148,17 +148,19 @@ impl Bucket {
             Credentials::Anonymous => AmazonS3Builder::new().with_skip_signature(true),
             _ => environment(AmazonS3Builder::new(), from_environment),
         };
-        if matches!(credentials, Credentials::Chain | Credentials::Keys) {
-            if let (Some(access_key), Some(secret_key)) = (access_key, secret_key) {
+        match (credentials, keys) {
+            (Credentials::Chain | Credentials::Keys, Some((access_key, secret_key))) => {
                 builder = builder
                     .with_access_key_id(access_key)
                     .with_secret_access_key(secret_key);
                 if let Some(token) = session_token {
                     builder = builder.with_token(token);
                 }
-            } else if *credentials == Credentials::Keys {
+            }
+            (Credentials::Keys, None) => {
                 return Err(StoreError::fault("there are no keys", CHECK_CREDENTIALS).into());
             }
+            _ => {}
         }
         let region = match (region, endpoint) {
             (Some(region), _) => region.clone(),
