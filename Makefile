@@ -107,7 +107,8 @@ lint-stubs: .venv/dev/.pomona ## Compare the stub of the extension with the exte
 lint-web: .venv/biome/.installed ## Lint the JavaScript, CSS and HTML of the report
 	mkdir -p target/lint
 	sed 's/{{[a-z]*}}//g' python/pomona/report/template.html > target/lint/template.html
-	PATH="$(CURDIR)/.venv/lint/bin:$$PATH" .venv/biome/node_modules/.bin/biome lint --error-on-warnings
+	PATH="$(CURDIR)/.venv/lint/bin:$$PATH" .venv/biome/node_modules/.bin/biome lint --error-on-warnings \
+		python/pomona/report target/lint
 
 lint-shell: | system ## Check shell scripts
 	shellcheck .ci/run $(shell find bootstrap python -name '*.sh' 2>/dev/null)
