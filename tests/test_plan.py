@@ -22,7 +22,7 @@ RELEASE = "emr-7.0.0"
 REFERENCE_PHOTOS = 22_688
 REFERENCE_READING = 5.0
 REFERENCE_FEATURIZING = 2.9
-KERAS_ON_A_CORE_HERE = 55.0  # the README's bench
+KERAS_ON_A_CORE_HERE = 55.0  # docs/benchmarks.md
 
 
 def gib(setting: str) -> int:

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
-    from pomona import Featurizer
     from pomona._errors import ErrorKind
+    from pomona._native import Featurizer
     from pomona._typing import PathLike
 
 #: Photos per call of the model, enough to keep threads from waiting for the last ones.
@@ -163,7 +163,7 @@ def featurize_folder(
     """
     started = monotonic()
     _parquet()
-    from pomona import Featurizer
+    from pomona._native import Featurizer
 
     roots = [images] if isinstance(images, (str, os.PathLike)) else list(images)
     for path in map(os.fsdecode, [*roots, output]):
@@ -328,7 +328,7 @@ def _schema() -> pa.Schema:
 
 def _metadata(featurizer: Featurizer, apply_exif: bool) -> dict[str, str]:
     """Return the provenance of the features, for the metadata of the file."""
-    from pomona import __version__
+    from pomona._native import __version__
     from pomona.models.store import sha256_of
 
     return {
@@ -346,7 +346,7 @@ def _table(
     """Build rows from photos and their features (n, d), without a Python object per number."""
     import pyarrow as pa
 
-    from pomona import __version__
+    from pomona._native import __version__
 
     failed = np.array([error is not None for error in errors], dtype=bool)
     # A list starts at its offset. A null offset makes a null list, which takes no numbers.
