@@ -70,7 +70,7 @@ def test_the_notebook_for_emr_ends_in_features_and_components_on_s3(
     ]
     said = "".join(text for output in outputs for text in output.get("text", []))
     assert "Spark 3.1.2, Python 3.7" in said
-    assert f"{PHOTOS} photos, {PHOTOS} of them featurised now" in said
+    assert f"{PHOTOS} photos, {PHOTOS} of them featurized now" in said
     assert f"{PHOTOS - 1} photos, each once" in said
     assert f"of {PHOTOS - 1} photos get the label of their folder" in said
     assert sum("image/png" in output.get("data", {}) for output in outputs) == 7

@@ -117,7 +117,7 @@ def test_the_local_notebook_ends_in_features_and_components_on_disk(
 
 def test_the_local_notebook_says_what_it_does(executed: Any) -> None:
     count = 6 * PER_CLASS
-    assert f"{count + 1} photos, {count + 1} of them featurised now" in text(executed, "featurize")
+    assert f"{count + 1} photos, {count + 1} of them featurized now" in text(executed, "featurize")
     assert f"{count} photos, each once" in text(executed, "check")
     assert "truncated" in text(executed, "read_features")
     assert [cell.id for cell in executed.cells] == [cell.id for cell in read(LOCAL).cells]
@@ -131,7 +131,7 @@ def test_the_local_notebook_labels_photos_and_writes_a_report(
     executed: Any, photo_folder: Path
 ) -> None:
     count, results = 6 * PER_CLASS, photo_folder.parent / "results"
-    assert text(executed, "run").startswith(f"{count + 1} photos, 0 of them featurised now")
+    assert text(executed, "run").startswith(f"{count + 1} photos, 0 of them featurized now")
     assert text(executed, "train").startswith("random hold-out: ")
     assert f"of {count} photos get the label" in text(executed, "predict")
     assert f"pairs of {count} photos" in text(executed, "duplicates")
@@ -281,7 +281,7 @@ def test_settings_and_values_hold_for_one_run_only(tmp_path: Path) -> None:
     assert [cell.source for cell in executed.cells] == before
     with pytest.raises(ValueError, match="has no line that starts with BASKET ="):
         run_notebook.execute(notebook, tmp_path, parameters={"BASKET": "fruits"})
-    with pytest.raises(ValueError, match="0 cells for %%configure"):
+    with pytest.raises(ValueError, match="must have one cell for %%configure, not 0"):
         run_notebook.execute(notebook, tmp_path, configure={"driverMemory": "1g"})
 
 

@@ -20,7 +20,7 @@ from pyspark.sql.utils import AnalysisException
 import photos
 from pomona import Featurizer
 from pomona.cli import main
-from pomona.spark import features
+from pomona.spark import _writer
 from s3 import CLIENT_JARS, PASSWORD, USER, Door, S3Server, class_path
 from services import JAVA_OPTIONS, Service, wait_until
 
@@ -120,7 +120,7 @@ def s3(
 def chunks(monkeypatch: pytest.MonkeyPatch) -> int:
     """Small chunks, so that a run has a middle; the setting's value."""
     photos_per_core = SOME_PHOTOS // CHUNKS // 2
-    monkeypatch.setattr(features, "CHUNK_PHOTOS_PER_CORE", photos_per_core)
+    monkeypatch.setattr(_writer, "CHUNK_PHOTOS_PER_CORE", photos_per_core)
     return photos_per_core
 
 
@@ -171,7 +171,7 @@ def test_a_report_of_results_on_s3_is_written_beside_them(
             "(access denied|does not accept the credentials).*: check the credentials",
         ),
         ("s3a://no-such-bucket/key", "no such bucket: check its name"),
-        ("s3://fruits/key", "write s3a://"),
+        ("s3://fruits/key", "use s3a://"),
     ],
 )
 def test_what_s3_refuses_is_one_line_that_says_where_and_what_to_do(

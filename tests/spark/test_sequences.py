@@ -98,7 +98,7 @@ def test_predicted_labels_are_those_without_the_odd_photos(
     rendered.render(fruit, classes=2, per_class=12, size=40)
     results = tmp_path / "results"
     pipeline.run(spark, fruit, results, model=tiny_model, components=4, progress=False)
-    model = train(spark, results, classifier="svm", image_model=tiny_model).model
+    model = train(spark, results, classifier="svm", model=tiny_model).model
     good = tmp_path / "good"
     for name, outcome in orchard.expected.items():
         if not outcome.error:
