@@ -20,7 +20,7 @@ from pyspark.sql.utils import AnalysisException
 import photos
 from pomona import Featurizer
 from pomona.cli import main
-from pomona.spark import _writer
+from pomona.spark import _writer, read_features
 from s3 import CLIENT_JARS, PASSWORD, USER, Door, S3Server, class_path
 from services import JAVA_OPTIONS, Service, wait_until
 
@@ -50,7 +50,7 @@ LOCKED = "locked"
 RUN = """
 import sys
 from pomona.cli import main
-from pomona.spark import _writer
+from pomona.spark import _writer, read_features
 _writer.CHUNK_PHOTOS_PER_CORE = int(sys.argv[1])
 sys.exit(main(["run", *sys.argv[2:]]))
 """
@@ -270,7 +270,7 @@ def test_a_driver_killed_on_s3_leaves_the_set_before_or_none(
     finally:
         again.kill()
     assert "out/features/_SUCCESS" not in visible(s3)
-    check_features(s3, features.read_features(spark, written), tiny_model, SOME)
+    check_features(s3, read_features(spark, written), tiny_model, SOME)
 
     assert run(images, output) == 0
     check_features(s3, spark.read.parquet(written), tiny_model, SOME)

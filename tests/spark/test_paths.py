@@ -391,7 +391,9 @@ def test_a_bucket_of_another_region_is_told(
     spark: SparkSession, orchard: Orchard, tiny_model: Path
 ) -> None:
     orchard.door.trouble(refuse=1, refusal="301 PermanentRedirect", only="jpg$")
-    with pytest.raises(Exception, match=r"not in the requested region.*set fs\.s3a\.endpoint\.region"):
+    with pytest.raises(
+        Exception, match=r"not in the requested region.*set fs\.s3a\.endpoint\.region"
+    ):
         featurized(table_of(spark, some(orchard)), tiny_model)
 
 
