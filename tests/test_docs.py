@@ -215,6 +215,6 @@ def test_the_readme_is_short():
 def test_the_demo_ends_in_what_it_did(reader: Reader):
     closing = reader.make("make demo").split("\nPomona turned ")[1]
     assert re.match(r"60 photos of 6 classes into 1,280 features each", closing)
-    assert "1 more could not be read" in closing
+    assert "The job skipped 1 more, which could not be read:" in closing
     assert "r0_cut.jpg: " in closing
     assert "summary.json" in closing
