@@ -4,6 +4,7 @@ use std::mem;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
+use std::{panic, thread};
 
 use rayon::{ThreadBuilder, ThreadPoolBuilder};
 
@@ -43,9 +44,20 @@ pub(crate) fn run<W: Send>(
         Ok(())
     };
     let mut waiting = helpers.len();
-    let pool = ThreadPoolBuilder::new().num_threads(waiting);
-    let result = pool.build_scoped(ThreadBuilder::run, |pool| {
-        pool.in_place_scope(|scope| {
+    // `build_scoped` returns before its threads have left the process, and a fork may follow at
+    // once. So this is the same, except that it joins them.
+    thread::scope(|threads| {
+        let mut handles = Vec::new();
+        let pool = ThreadPoolBuilder::new()
+            .num_threads(waiting)
+            .spawn_handler(|helper: ThreadBuilder| {
+                let thread = thread::Builder::new();
+                handles.push(thread.spawn_scoped(threads, || helper.run())?);
+                Ok(())
+            })
+            .build()
+            .map_err(Error::StartThreads)?;
+        let result = pool.in_place_scope(|scope| {
             let (sender, results) = mpsc::channel();
             for helper in helpers {
                 let sender = sender.clone();
@@ -75,9 +87,15 @@ pub(crate) fn run<W: Send>(
                 };
             }
             result
-        })
-    });
-    result.map_err(Error::StartThreads)?
+        });
+        drop(pool);
+        for handle in handles {
+            handle
+                .join()
+                .unwrap_or_else(|panic| panic::resume_unwind(panic));
+        }
+        result
+    })
 }
 
 /// Stops the other threads when one fails or panics: they would wait for the work that it took.
@@ -91,8 +109,8 @@ impl Drop for StopOnDrop<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::panic::{self, AssertUnwindSafe};
-    use std::thread::{self, ThreadId};
+    use std::panic::AssertUnwindSafe;
+    use std::thread::ThreadId;
 
     use super::*;
 

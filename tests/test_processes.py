@@ -538,8 +538,9 @@ class TestSignals:
             def interrupted(version):
                 raise KeyboardInterrupt
 
+            featurizer = pomona.Featurizer(MODEL)
             np.lib.NumpyVersion = interrupted
-            assert pomona.Featurizer(MODEL).featurize(PHOTOS).shape == (8, 16)
+            assert featurizer.featurize(PHOTOS).shape == (8, 16)
             """
         )
 
