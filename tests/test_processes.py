@@ -87,7 +87,6 @@ class TestNothingIsStartedEarly:
                 maps = open("/proc/self/maps").read()
                 return threads() > before, "libonnxruntime" in maps
 
-            import pomona._native  # and numpy, which starts threads of its own
             before = threads()
             featurizer = pomona.Featurizer(MODEL, threads=4)
             assert started() == (False, False)
@@ -533,8 +532,6 @@ class TestSignals:
         # The bridge to numpy asks for numpy's version when it is built, and panics if it can't.
         run(
             """
-            import pomona._native
-
             def interrupted(version):
                 raise KeyboardInterrupt
 
