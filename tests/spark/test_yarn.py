@@ -108,7 +108,7 @@ def test_cluster_mode_with_a_model_on_hdfs(
     ("arguments", "message"),
     [
         (["--images", "/no such folder"], "pomona: .*/no such folder"),
-        (["--images", ALL, "--model", "mine"], "pomona: .*'mine'.* In cluster mode .* --files"),
+        (["--images", ALL, "--model", "mine"], "pomona: .*'mine'.* In cluster mode, .* --files"),
     ],
     ids=["no photos", "a model that only the submitting machine has"],
 )
