@@ -645,7 +645,7 @@ def test_the_defaults_are_the_extensions_and_those_of_plans() -> None:
     options = inspect.signature(featurize_udf).parameters
     for name in ("concurrency", "max_bytes_in_flight", "timeout"):
         assert options[name].default == own[name].default
-    assert options["concurrency"].default == plan.READS_AT_ONCE
+    assert options["concurrency"].default == plan.CONCURRENCY
 
 
 def test_a_path_of_another_storage_is_refused(spark: SparkSession, tiny_model: Path) -> None:
