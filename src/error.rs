@@ -85,18 +85,13 @@ pub enum ImageError {
         detail: String,
     },
 
-    /// Bytes follow the end of the image.
-    #[error(
-        "{count} bytes of trailing data after the end of the {format} image at byte {end} \
-         (allow_trailing accepts them)"
-    )]
-    TrailingData {
+    /// The image can be decoded, and has a warning that strict decoding does not accept.
+    #[error("{format}: {warning} (strict=False accepts it)")]
+    Refused {
         /// The format that the first bytes announce.
         format: Format,
-        /// The number of bytes that belong to the image.
-        end: usize,
-        /// The number of bytes after them.
-        count: usize,
+        /// The warning that the image would have had otherwise.
+        warning: String,
     },
 
     /// The header announces a width or a height of zero.
@@ -170,7 +165,7 @@ impl ImageError {
             Self::Empty
             | Self::UnknownFormat { .. }
             | Self::Truncated { .. }
-            | Self::TrailingData { .. }
+            | Self::Refused { .. }
             | Self::ZeroSized { .. }
             | Self::TooManyPixels { .. }
             | Self::Unsupported { .. }

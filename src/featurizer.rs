@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use ndarray::Array2;
 
 use crate::contract::Contract;
-use crate::decode::{DecodeOptions, Decoder};
+use crate::decode::{DecodeOptions, Decoded, Decoder, Notes};
 use crate::fork::ForkAwareMutex;
 use crate::model::{self, Model};
 use crate::resize::{Resizer, Size};
@@ -48,6 +48,8 @@ pub struct Features {
     pub matrix: Array2<f32>,
     /// A slot per image.
     pub errors: Vec<Option<ImageError>>,
+    /// What the user should know about each image that has features.
+    pub notes: Vec<Notes>,
 }
 
 impl Features {
@@ -58,6 +60,7 @@ impl Features {
         Self {
             matrix: Array2::from_elem((images, dim), f32::NAN),
             errors,
+            notes: vec![Notes::default(); images],
         }
     }
 }
@@ -148,6 +151,7 @@ impl Featurizer {
         let Features {
             mut matrix,
             mut errors,
+            mut notes,
         } = Features::new(images.len(), contract.dim);
 
         // A small call is spread over all threads.
@@ -157,16 +161,18 @@ impl Featurizer {
             .clamp(1, batch_size.get());
         let rows = matrix.as_slice_mut().unwrap_or_default();
         let rows = rows.chunks_mut(size * contract.dim);
-        let batches = images.chunks(size).zip(rows).zip(errors.chunks_mut(size));
+        let slots = errors.chunks_mut(size).zip(notes.chunks_mut(size));
+        let batches = images.chunks(size).zip(rows).zip(slots);
         let busy = batches.len().min(threads.get());
         let batches = Mutex::new(batches);
         let next = || {
             let mut batches = batches.lock().unwrap_or_else(PoisonError::into_inner);
-            let ((images, rows), errors) = batches.next()?;
+            let ((images, rows), (errors, notes)) = batches.next()?;
             Some(Batch {
                 images,
                 rows,
                 errors,
+                notes,
             })
         };
         crew::run(&mut workers[..busy], interrupted, |worker, should_stop| {
@@ -175,7 +181,11 @@ impl Featurizer {
             }
             Ok(())
         })?;
-        Ok(Features { matrix, errors })
+        Ok(Features {
+            matrix,
+            errors,
+            notes,
+        })
     }
 }
 
@@ -184,6 +194,7 @@ pub(crate) struct Batch<'a> {
     pub(crate) images: &'a [Option<&'a [u8]>],
     pub(crate) rows: &'a mut [f32],
     pub(crate) errors: &'a mut [Option<ImageError>],
+    pub(crate) notes: &'a mut [Notes],
 }
 
 /// What one thread needs, a session and buffers, kept from batch to batch unless one fails.
@@ -242,19 +253,23 @@ impl Worker {
             images,
             rows,
             errors,
+            notes,
         } = batch;
         let image_bytes = contract.size.bytes();
         pixels.resize(images.len() * image_bytes, 0);
 
         // The decoded images close ranks: the model sees no others.
         let mut decoded = 0;
-        for (image, error) in images.iter().zip(errors.iter_mut()) {
+        for ((image, error), notes) in images.iter().zip(errors.iter_mut()).zip(notes) {
             if should_stop() {
                 return Err(Error::Interrupted);
             }
             let target = &mut pixels[decoded * image_bytes..][..image_bytes];
             match prepare_into(decoder, resizer, *image, target, contract.size) {
-                Ok(()) => decoded += 1,
+                Ok(noted) => {
+                    *notes = noted;
+                    decoded += 1;
+                }
                 Err(reason) => *error = Some(reason),
             }
         }
@@ -280,10 +295,14 @@ fn prepare_into(
     image: Option<&[u8]>,
     target: &mut [u8],
     size: Size,
-) -> Result<(), ImageError> {
-    let (pixels, from) = decoder.decode(image.ok_or(ImageError::Missing)?)?;
+) -> Result<Notes, ImageError> {
+    let Decoded {
+        pixels,
+        size: from,
+        notes,
+    } = decoder.decode(image.ok_or(ImageError::Missing)?, Some(size))?;
     resizer.resize_into(pixels, from, target, size);
-    Ok(())
+    Ok(notes)
 }
 
 /// Moves the first `filled` rows to the slots without an error, and fills the others with NaN.

@@ -11,6 +11,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use crate::crew::{self, POLL_INTERVAL};
+use crate::decode::Notes;
 use crate::featurizer::{Batch, Worker};
 use crate::storage::{Photo, READING, ReadError, ReadOptions, Reader, Settings, runtime};
 use crate::{Error, Features, Featurizer, ImageError, Result, StorageFault};
@@ -187,14 +188,17 @@ fn featurize(
             .collect();
         let rows = &mut rows[..images.len() * contract.dim];
         let mut errors: Vec<_> = images.iter().map(|_| None).collect();
+        let mut notes = vec![Notes::default(); images.len()];
         let batch = Batch {
             images: &images,
             rows,
             errors: &mut errors,
+            notes: &mut notes,
         };
         worker.run(contract, runtime, batch, should_stop)?;
-        let slots = photos.iter().map(|(slot, _)| *slot);
-        queue.complete(slots.zip(rows.chunks(contract.dim)).zip(errors));
+        let rows = rows.chunks(contract.dim).zip(notes).zip(errors);
+        let results = rows.map(|(featurized, error)| error.map_or(Ok(featurized), Err));
+        queue.complete(photos.iter().map(|(slot, _)| *slot).zip(results));
     }
     Ok(())
 }
@@ -269,19 +273,21 @@ struct Submission {
 }
 
 impl State {
-    /// Completes a slot with an error, or with the features in `row`.
-    fn complete(&mut self, slot: Slot, row: &[f32], error: Option<ImageError>) {
+    fn complete(&mut self, slot: Slot, result: Result<(&[f32], Notes), ImageError>) {
         let submission = &mut self.submissions[slot.submission - self.returned];
-        if error.is_none() {
-            let mut target = submission.features.matrix.row_mut(slot.index);
-            target.assign(&ArrayView1::from(row));
+        let Features {
+            matrix,
+            errors,
+            notes,
+        } = &mut submission.features;
+        match result {
+            Ok((row, noted)) => {
+                matrix.row_mut(slot.index).assign(&ArrayView1::from(row));
+                notes[slot.index] = noted;
+            }
+            Err(error) => errors[slot.index] = Some(error),
         }
-        submission.features.errors[slot.index] = error;
         submission.incomplete -= 1;
-    }
-
-    fn fail(&mut self, slot: Slot, error: ImageError) {
-        self.complete(slot, &[], Some(error));
     }
 
     fn is_oldest_complete(&self) -> bool {
@@ -305,12 +311,12 @@ impl Queue {
         };
         match result {
             Ok(photo) => state.photos.push_back((slot, photo)),
-            Err(ReadError::Photo(error)) => state.fail(slot, error),
+            Err(ReadError::Photo(error)) => state.complete(slot, Err(error)),
             Err(ReadError::Refused(fault)) if state.refused == REFUSED_IN_A_ROW => {
                 state.fault.get_or_insert(fault.into());
             }
             Err(ReadError::Refused(StorageFault { reason, .. })) => {
-                state.fail(slot, ImageError::NotRead { reason });
+                state.complete(slot, Err(ImageError::NotRead { reason }));
             }
             Err(ReadError::Fault(error)) => {
                 state.fault.get_or_insert(error);
@@ -352,11 +358,14 @@ impl Queue {
         }
     }
 
-    /// Completes slots with their rows and errors.
-    fn complete<'a>(&self, results: impl Iterator<Item = ((Slot, &'a [f32]), Option<ImageError>)>) {
+    /// Completes slots with their rows and notes, or with their errors.
+    fn complete<'a>(
+        &self,
+        results: impl Iterator<Item = (Slot, Result<(&'a [f32], Notes), ImageError>)>,
+    ) {
         let mut state = self.lock();
-        for ((slot, row), error) in results {
-            state.complete(slot, row, error);
+        for (slot, result) in results {
+            state.complete(slot, result);
         }
         drop(state);
         self.changed.notify_all();

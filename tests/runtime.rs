@@ -38,7 +38,9 @@ fn a_panic_of_a_decoder_is_not_reported_and_every_other_one_is() {
     let photo = root.join("tests/data/odd/tiff_tiled_planar.tif");
     let photo = std::fs::read(photo).expect("the specimen");
     for round in 1..3 {
-        let error = Decoder::default().decode(&photo).expect_err("it panics");
+        let error = Decoder::default()
+            .decode(&photo, None)
+            .expect_err("it panics");
         assert!(matches!(error, ImageError::Panicked { .. }), "{error}");
         panic::catch_unwind(|| panic!("of the caller")).expect_err("it panics");
         assert_eq!(reported.load(Ordering::SeqCst), round);

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from pomona._lazy import lazy_names
 
 if TYPE_CHECKING:
-    from pomona._errors import ImageError, ModelError
+    from pomona._decode import DecodeOptions
+    from pomona._errors import ImageError, ImageWarning, ModelError
     from pomona._featurize import featurize
     from pomona._native import Featurizer, __version__, load_image
     from pomona.local import featurize_folder
@@ -21,8 +22,10 @@ else:
     __getattr__, __dir__ = lazy_names(
         __name__,
         {
+            "DecodeOptions": "_decode",
             "Featurizer": "_native",
             "ImageError": "_errors",
+            "ImageWarning": "_errors",
             "LocalResults": "results",
             "ModelError": "_errors",
             "__version__": "_native",
@@ -33,8 +36,10 @@ else:
     )
 
 __all__ = [
+    "DecodeOptions",
     "Featurizer",
     "ImageError",
+    "ImageWarning",
     "LocalResults",
     "ModelError",
     "__version__",

@@ -46,5 +46,13 @@ class ImageError(ValueError):
         return f"image {self.index}: {self.reason}"
 
 
+class ImageWarning(UserWarning):
+    """An image whose pixels may not be those of the original photo.
+
+    `Featurizer.featurize` and `load_image` issue it. `Featurizer.try_featurize` and the Spark
+    functions return the warning of each photo instead.
+    """
+
+
 class ModelError(ValueError):
     """A model that does not exist, cannot be read, or breaks the model contract."""

@@ -6,9 +6,10 @@ from typing import Any, Iterable, Literal, Mapping, Sequence, final
 import numpy as np
 from numpy.typing import NDArray
 
-from pomona._errors import ImageError
+from pomona._batch import FeaturizedBatch
 
 __all__ = [
+    "MAX_PIXELS",
     "Featurizer",
     "PathFeaturizer",
     "__version__",
@@ -18,6 +19,8 @@ __all__ = [
     "vectors",
 ]
 
+#: The default of `DecodeOptions.max_pixels`.
+MAX_PIXELS: int
 __version__: str
 
 @final
@@ -37,13 +40,10 @@ class Featurizer:
         Threads that decode and run the model, each with its own session.
     batch_size : int, default 2
         Images that go through the model at once.
-    max_pixels : int, default 178956970
-        Images of more pixels are refused before memory is allocated for them. The default is
-        Pillow's decompression-bomb error limit.
-    apply_exif : bool, default False
-        Whether to apply the EXIF orientation. The reference pipeline ignores it.
-    allow_trailing : bool, default False
-        Whether to accept bytes after the end of an image.
+    apply_exif, strict, max_pixels, decode
+        How images are decoded: the fields of `DecodeOptions`.
+    allow_trailing : bool, optional
+        Deprecated and ignored: bytes after the end of an image are accepted.
 
     Raises
     ------
@@ -59,9 +59,11 @@ class Featurizer:
         *,
         threads: int = 1,
         batch_size: int = 2,
-        max_pixels: int = 178956970,
         apply_exif: bool = False,
-        allow_trailing: bool = False,
+        strict: bool = False,
+        max_pixels: int = 178956970,
+        decode: Literal["exact", "fast"] = "exact",
+        allow_trailing: bool | None = None,
     ) -> Featurizer: ...
     def featurize(
         self,
@@ -96,10 +98,8 @@ class Featurizer:
             Runtime.
         """
 
-    def try_featurize(
-        self, images: Iterable[bytes | None]
-    ) -> tuple[NDArray[np.float32], list[ImageError | None]]:
-        """Compute the features of encoded images, with an error slot for each.
+    def try_featurize(self, images: Iterable[bytes | None]) -> FeaturizedBatch:
+        """Compute the features of encoded images, with an error slot and notes for each.
 
         Parameters
         ----------
@@ -108,10 +108,10 @@ class Featurizer:
 
         Returns
         -------
-        features : numpy.ndarray
-            float32 of shape (n, dim), C order; a row of NaN where there is an error.
-        errors : list of ImageError or None
-            One slot per image.
+        FeaturizedBatch
+            A pair: the features, float32 of shape (n, dim) in C order with a row of NaN where there
+            is an error, and the errors, ImageError or None for each image. Its attributes
+            ``warnings`` and ``orientations`` have a slot for each image too.
 
         Raises
         ------
@@ -210,19 +210,17 @@ class PathFeaturizer:
             If the process was forked after this object was made.
         """
 
-    def next(self) -> tuple[NDArray[np.float32], list[ImageError | None]] | None:
+    def next(self) -> FeaturizedBatch | None:
         """Compute the features of the oldest submission that has not been returned.
 
         Returns
         -------
-        features : numpy.ndarray
-            float32 of shape (n, dim), C order; a row of NaN where there is an error.
-        errors : list of ImageError or None
-            One slot per path. A `kind` other than ``"image"`` is not the fault of the photo, and
+        FeaturizedBatch or None
+            As of `Featurizer.try_featurize`, with one slot per path; None if there is no
+            submission. An error whose `kind` is not ``"image"`` is not the fault of the photo, and
             another try may succeed.
 
-        None instead of both if there is no submission. An error drops all submissions and aborts
-        their reads; later ones are not affected.
+        An exception drops all submissions and aborts their reads; later ones are not affected.
 
         Raises
         ------
@@ -278,9 +276,11 @@ def load_image(
     image: bytes,
     *,
     size: tuple[int, int] | None = None,
-    max_pixels: int = 178956970,
     apply_exif: bool = False,
-    allow_trailing: bool = False,
+    strict: bool = False,
+    max_pixels: int = 178956970,
+    decode: Literal["exact", "fast"] = "exact",
+    allow_trailing: bool | None = None,
 ) -> NDArray[np.uint8]:
     """Decode an image as the models see it: like Pillow's ``convert("RGB")`` and bicubic resize.
 
@@ -291,12 +291,11 @@ def load_image(
     size : tuple of int, optional
         Height and width to resize to, in pixels, up to 65,535 each. By default the image keeps its
         size.
-    max_pixels : int, default 178956970
-        An image of more pixels is refused before memory is allocated for it.
-    apply_exif : bool, default False
-        Whether to apply the EXIF orientation.
-    allow_trailing : bool, default False
-        Whether to accept bytes after the end of the image.
+    apply_exif, strict, max_pixels, decode
+        How the image is decoded: the fields of `DecodeOptions`. ``decode="fast"`` has an effect
+        only together with `size`.
+    allow_trailing : bool, optional
+        Deprecated and ignored: bytes after the end of the image are accepted.
 
     Returns
     -------

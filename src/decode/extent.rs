@@ -8,11 +8,7 @@ use crate::ImageError;
 use crate::resize::CHANNELS;
 
 /// The bytes that belong to the image.
-pub(super) fn checked(
-    format: Format,
-    bytes: &[u8],
-    allow_trailing: bool,
-) -> Result<&[u8], ImageError> {
+pub(super) fn checked(format: Format, bytes: &[u8]) -> Result<&[u8], ImageError> {
     let truncated = |detail: &str| ImageError::Truncated {
         format,
         detail: detail.to_owned(),
@@ -28,15 +24,7 @@ pub(super) fn checked(
         // The parts of a TIFF may be anywhere in the file.
         Format::Tiff => bytes.len(),
     };
-    let (image, trailing) = bytes.split_at(end);
-    if trailing.is_empty() || allow_trailing {
-        return Ok(image);
-    }
-    Err(ImageError::TrailingData {
-        format,
-        end,
-        count: trailing.len(),
-    })
+    Ok(&bytes[..end])
 }
 
 /// PNG: after the IEND chunk.

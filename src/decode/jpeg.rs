@@ -6,7 +6,7 @@ use image::metadata::Orientation;
 use memchr::memchr;
 use turbojpeg::{Colorspace, DecompressHeader, Image, PixelFormat};
 
-use super::{DecodeOptions, Format, allocate};
+use super::{DecodeOptions, Format, Picture, allocate};
 use crate::ImageError;
 use crate::resize::{CHANNELS, Size};
 
@@ -92,9 +92,10 @@ fn segments(bytes: &[u8]) -> impl Iterator<Item = Segment<'_>> {
 pub(super) fn decode_into(
     bytes: &[u8],
     options: &DecodeOptions,
+    _target: Option<Size>,
     inks: &mut Vec<u8>,
     pixels: &mut Vec<u8>,
-) -> Result<(Size, Option<Orientation>), ImageError> {
+) -> Result<Picture, ImageError> {
     if let Some((width, height)) = frame(bytes) {
         options.size(Format::Jpeg, width, height)?;
     }
@@ -118,9 +119,11 @@ pub(super) fn decode_into(
     } else {
         decompress(&mut turbo, bytes, size, PixelFormat::RGB, pixels)?;
     }
-    // If the file has no EXIF, this scans all of it.
-    let orientation = options.apply_exif.then(|| orientation(bytes)).flatten();
-    Ok((size, orientation))
+    Ok(Picture {
+        size,
+        orientation: orientation(bytes).unwrap_or(Orientation::NoTransforms),
+        warning: None,
+    })
 }
 
 fn decompress(

@@ -38,8 +38,51 @@ pub struct DecodeOptions {
     pub max_pixels: u64,
     /// Whether to apply the EXIF orientation. The reference pipeline ignores it.
     pub apply_exif: bool,
-    /// Whether to accept bytes after the end of the image.
-    pub allow_trailing: bool,
+    /// Whether an image whose [`Notes`] would have a warning is an error instead.
+    pub strict: bool,
+    /// Whether every pixel is decoded.
+    pub mode: DecodeMode,
+}
+
+/// Whether every pixel of an image is decoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DecodeMode {
+    /// Every pixel is decoded, as the reference pipeline does.
+    #[default]
+    Exact,
+    /// JPEGs that are much larger than the target size are decoded at 1/2, 1/4 or 1/8 of their
+    /// size.
+    Fast,
+}
+
+/// A decoded image.
+#[derive(Debug)]
+pub struct Decoded<'a> {
+    /// RGB8 pixels, row by row.
+    pub pixels: &'a [u8],
+    /// Width and height.
+    pub size: Size,
+    /// What the user should know about the image.
+    pub notes: Notes,
+}
+
+/// What the user should know about an image that was decoded.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Notes {
+    /// Why the pixels may not be those of the original photo: a part of the file is damaged or
+    /// missing, or its values do not fit into 8 bits.
+    pub warning: Option<String>,
+    /// The EXIF orientation, 2 to 8, of an image that was not turned accordingly, because
+    /// [`DecodeOptions::apply_exif`] is false.
+    pub orientation: Option<u8>,
+}
+
+/// What the decoder of a format returns beside the pixels.
+struct Picture {
+    size: Size,
+    /// The EXIF orientation, which is not applied yet.
+    orientation: Orientation,
+    warning: Option<String>,
 }
 
 impl Default for DecodeOptions {
@@ -47,7 +90,8 @@ impl Default for DecodeOptions {
         Self {
             max_pixels: DEFAULT_MAX_PIXELS,
             apply_exif: false,
-            allow_trailing: false,
+            strict: false,
+            mode: DecodeMode::Exact,
         }
     }
 }
@@ -72,11 +116,15 @@ impl Decoder {
         }
     }
 
-    /// The RGB8 pixels of an encoded image, row by row, and its size.
+    /// Decodes an image, which the caller will resize to `target`, if that is known.
     ///
     /// # Errors
     /// [`ImageError`] says why the image can't be decoded.
-    pub fn decode(&mut self, bytes: &[u8]) -> Result<(&[u8], Size), ImageError> {
+    pub fn decode(
+        &mut self,
+        bytes: &[u8],
+        target: Option<Size>,
+    ) -> Result<Decoded<'_>, ImageError> {
         if bytes.is_empty() {
             return Err(ImageError::Empty);
         }
@@ -86,29 +134,53 @@ impl Decoder {
                 *buffer = Vec::new();
             }
         }
-        let size = contained(format, || self.decode_as(format, bytes))?;
-        Ok((&self.pixels, size))
+        let (size, notes) = contained(format, || self.decode_as(format, bytes, target))?;
+        Ok(Decoded {
+            pixels: &self.pixels,
+            size,
+            notes,
+        })
     }
 
-    fn decode_as(&mut self, format: Format, bytes: &[u8]) -> Result<Size, ImageError> {
+    fn decode_as(
+        &mut self,
+        format: Format,
+        bytes: &[u8],
+        target: Option<Size>,
+    ) -> Result<(Size, Notes), ImageError> {
         let Self {
             options,
             pixels,
             scratch,
         } = self;
-        let bytes = extent::checked(format, bytes, options.allow_trailing)?;
-        let (size, orientation) = match format {
-            Format::Jpeg => jpeg::decode_into(bytes, options, scratch, pixels)?,
+        let bytes = extent::checked(format, bytes)?;
+        let Picture {
+            size,
+            orientation,
+            warning,
+        } = match format {
+            Format::Jpeg => jpeg::decode_into(bytes, options, target, scratch, pixels)?,
             _ => still::decode_into(format, bytes, options, scratch, pixels)?,
         };
-        match orientation {
-            None | Some(Orientation::NoTransforms) => Ok(size),
-            Some(orientation) => {
-                mem::swap(pixels, scratch);
-                allocate(pixels, size.bytes(), size)?;
-                Ok(turn_into(scratch, size, orientation, pixels))
+        let mut notes = match warning {
+            Some(warning) if options.strict => {
+                return Err(ImageError::Refused { format, warning });
             }
+            warning => Notes {
+                warning,
+                orientation: None,
+            },
+        };
+        if orientation == Orientation::NoTransforms {
+            return Ok((size, notes));
         }
+        if !options.apply_exif {
+            notes.orientation = Some(orientation.to_exif());
+            return Ok((size, notes));
+        }
+        mem::swap(pixels, scratch);
+        allocate(pixels, size.bytes(), size)?;
+        Ok((turn_into(scratch, size, orientation, pixels), notes))
     }
 }
 

@@ -5,9 +5,9 @@ use std::io::{self, Cursor};
 use image::metadata::Orientation;
 use image::{ColorType, ImageDecoder, ImageFormat, ImageReader, Limits};
 
-use super::{DecodeOptions, Format, allocate};
+use super::{DecodeOptions, Format, Picture, allocate};
 use crate::ImageError;
-use crate::resize::{CHANNELS, Size};
+use crate::resize::CHANNELS;
 
 /// Memory that a decoder may use beyond the pixels and a copy of them: metadata, palettes, the state
 /// of the decompressor. Before the size is known it may use no more than this.
@@ -20,7 +20,7 @@ pub(super) fn decode_into(
     options: &DecodeOptions,
     scratch: &mut Vec<u8>,
     pixels: &mut Vec<u8>,
-) -> Result<(Size, Option<Orientation>), ImageError> {
+) -> Result<Picture, ImageError> {
     let fail = |source| failure(format, source);
     let mut reader = ImageReader::with_format(Cursor::new(bytes), codec(format));
     reader.limits(up_to(OVERHEAD));
@@ -30,11 +30,7 @@ pub(super) fn decode_into(
     let decoded = decoder.total_bytes();
     let work = decoded.saturating_mul(2).saturating_add(OVERHEAD);
     decoder.set_limits(up_to(work)).map_err(fail)?;
-    let orientation = if options.apply_exif {
-        decoder.orientation().ok()
-    } else {
-        None
-    };
+    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
     allocate(pixels, size.bytes(), size)?;
     match decoder.color_type() {
         ColorType::Rgb8 => decoder.read_image(pixels).map_err(fail)?,
@@ -45,7 +41,11 @@ pub(super) fn decode_into(
             convert_into(format, color, scratch, pixels)?;
         }
     }
-    Ok((size, orientation))
+    Ok(Picture {
+        size,
+        orientation,
+        warning: None,
+    })
 }
 
 fn up_to(bytes: u64) -> Limits {

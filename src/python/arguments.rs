@@ -4,12 +4,12 @@ use std::collections::HashMap;
 use std::num::NonZeroU64;
 use std::time::Duration;
 
-use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::exceptions::{PyDeprecationWarning, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyByteArray, PyBytes, PyMemoryView};
 
-use crate::decode::DecodeOptions;
+use crate::decode::{DecodeMode, DecodeOptions};
 use crate::resize::Size;
 use crate::storage::{Credentials, S3Settings, Settings};
 use crate::{Error, Result};
@@ -69,16 +69,49 @@ pub(super) fn image(image: &Bound<'_, PyAny>, index: usize) -> PyResult<Option<P
     }
 }
 
+impl FromPyObject<'_, '_> for DecodeMode {
+    type Error = PyErr;
+
+    fn extract(value: Borrowed<'_, '_, PyAny>) -> PyResult<Self> {
+        match &*value.extract::<String>()? {
+            "exact" => Ok(Self::Exact),
+            "fast" => Ok(Self::Fast),
+            other => Err(PyValueError::new_err(format!(
+                "decode must be 'exact' or 'fast', not {other:?}"
+            ))),
+        }
+    }
+}
+
+/// The value from which [`DecodeMode`] is extracted.
+pub(super) fn mode_name(mode: DecodeMode) -> &'static str {
+    match mode {
+        DecodeMode::Exact => "exact",
+        DecodeMode::Fast => "fast",
+    }
+}
+
 pub(super) fn decode_options(
-    max_pixels: i64,
     apply_exif: bool,
-    allow_trailing: bool,
+    strict: bool,
+    max_pixels: i64,
+    mode: DecodeMode,
 ) -> Result<DecodeOptions> {
     Ok(DecodeOptions {
         max_pixels: natural("max_pixels", max_pixels)?,
         apply_exif,
-        allow_trailing,
+        strict,
+        mode,
     })
+}
+
+/// Warns of an option that does nothing since 0.2.0.
+pub(super) fn ignore_allow_trailing(py: Python<'_>, given: Option<bool>) -> PyResult<()> {
+    if given.is_none() {
+        return Ok(());
+    }
+    let message = c"allow_trailing is deprecated and ignored: bytes after an image are accepted";
+    PyErr::warn(py, &py.get_type::<PyDeprecationWarning>(), message, 1)
 }
 
 /// Settings of S3 by bucket; those of `""` are for every other bucket.

@@ -1,12 +1,16 @@
 //! Python exceptions of the core's errors: the nearest built-in one, or one of Pomona's own.
 
-use pyo3::PyErr;
-use pyo3::exceptions::{PyInterruptedError, PyOSError, PyRuntimeError, PyValueError};
+use std::ffi::CString;
 
+use pyo3::exceptions::{PyInterruptedError, PyOSError, PyRuntimeError, PyValueError};
+use pyo3::prelude::*;
+
+use crate::decode::Notes;
 use crate::{Error, ImageError};
 
 mod exceptions {
     pyo3::import_exception!(pomona._errors, ImageError);
+    pyo3::import_exception!(pomona._errors, ImageWarning);
     pyo3::import_exception!(pomona._errors, ModelError);
 }
 
@@ -34,6 +38,17 @@ impl From<Error> for PyErr {
 
 pub(super) fn image_error(index: usize, reason: &ImageError) -> PyErr {
     exceptions::ImageError::new_err((index, reason.to_string(), reason.kind().as_str()))
+}
+
+/// Issues a Python warning for each image that has one, where the result can't carry them.
+pub(super) fn warn_of(py: Python<'_>, notes: &[Notes]) -> PyResult<()> {
+    for (index, notes) in notes.iter().enumerate() {
+        if let Some(warning) = &notes.warning {
+            let message = CString::new(format!("image {index}: {warning}"))?;
+            PyErr::warn(py, &py.get_type::<exceptions::ImageWarning>(), &message, 1)?;
+        }
+    }
+    Ok(())
 }
 
 /// An exception or None for each image.

@@ -7,10 +7,10 @@ use numpy::{IntoPyArray, PyArray2};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
 
-use super::arguments::{self, OnError, decode_options, positive};
-use super::errors::{image_error, image_errors};
-use super::{FeaturesAndErrors, interruptible};
-use crate::decode::{DEFAULT_MAX_PIXELS, DecodeOptions};
+use super::arguments::{self, OnError, decode_options, mode_name, positive};
+use super::errors::{image_error, warn_of};
+use super::{featurized_batch, interruptible};
+use crate::decode::{DEFAULT_MAX_PIXELS, DecodeMode, DecodeOptions};
 use crate::resize::Size;
 use crate::{Features, Featurizer, Options};
 
@@ -27,24 +27,29 @@ impl PyFeaturizer {
     #[pyo3(
         signature = (
             model, *, threads=1, batch_size=Options::DEFAULT_BATCH_SIZE.get() as i64,
-            max_pixels=DEFAULT_MAX_PIXELS as i64, apply_exif=false, allow_trailing=false,
+            apply_exif=false, strict=false, max_pixels=DEFAULT_MAX_PIXELS as i64,
+            decode=DecodeMode::Exact, allow_trailing=None,
         ),
-        text_signature = "(model, *, threads=1, batch_size=2, max_pixels=178956970, \
-                          apply_exif=False, allow_trailing=False)"
+        text_signature = "(model, *, threads=1, batch_size=2, apply_exif=False, strict=False, \
+                          max_pixels=178956970, decode='exact', allow_trailing=None)"
     )]
+    #[expect(clippy::too_many_arguments, reason = "they are keyword arguments")]
     fn new(
         model: &Bound<'_, PyAny>,
         threads: i64,
         batch_size: i64,
-        max_pixels: i64,
         apply_exif: bool,
-        allow_trailing: bool,
+        strict: bool,
+        max_pixels: i64,
+        decode: DecodeMode,
+        allow_trailing: Option<bool>,
     ) -> PyResult<Self> {
         let py = model.py();
+        arguments::ignore_allow_trailing(py, allow_trailing)?;
         let options = Options {
             threads: positive("threads", threads)?,
             batch_size: positive("batch_size", batch_size)?,
-            decode: decode_options(max_pixels, apply_exif, allow_trailing)?,
+            decode: decode_options(apply_exif, strict, max_pixels, decode)?,
         };
         let models = py.import("pomona.models")?;
         let path: PathBuf = models.call_method1("resolve", (model,))?.extract()?;
@@ -65,17 +70,24 @@ impl PyFeaturizer {
         images: &Bound<'py, PyAny>,
         on_error: OnError,
     ) -> PyResult<Bound<'py, PyArray2<f32>>> {
-        let Features { matrix, errors } = self.run(images)?;
+        let py = images.py();
+        let Features {
+            matrix,
+            errors,
+            notes,
+        } = self.run(images)?;
         let mut errors = errors.iter().enumerate();
         match errors.find_map(|(index, error)| Some((index, error.as_ref()?))) {
-            Some((index, reason)) if on_error == OnError::Raise => Err(image_error(index, reason)),
-            _ => Ok(matrix.into_pyarray(images.py())),
+            Some((index, reason)) if on_error == OnError::Raise => {
+                return Err(image_error(index, reason));
+            }
+            _ => warn_of(py, &notes)?,
         }
+        Ok(matrix.into_pyarray(py))
     }
 
-    fn try_featurize<'py>(&self, images: &Bound<'py, PyAny>) -> PyResult<FeaturesAndErrors<'py>> {
-        let Features { matrix, errors } = self.run(images)?;
-        Ok((matrix.into_pyarray(images.py()), image_errors(&errors)))
+    fn try_featurize<'py>(&self, images: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        featurized_batch(images.py(), self.run(images)?)
     }
 
     #[getter]
@@ -120,14 +132,16 @@ impl PyFeaturizer {
         let DecodeOptions {
             max_pixels,
             apply_exif,
-            allow_trailing,
+            strict,
+            mode,
         } = decode;
         let options = PyDict::new(py);
         options.set_item("threads", threads)?;
         options.set_item("batch_size", batch_size)?;
-        options.set_item("max_pixels", max_pixels)?;
         options.set_item("apply_exif", apply_exif)?;
-        options.set_item("allow_trailing", allow_trailing)?;
+        options.set_item("strict", strict)?;
+        options.set_item("max_pixels", max_pixels)?;
+        options.set_item("decode", mode_name(mode))?;
         let partial = py.import("functools")?.getattr("partial")?;
         let open = partial.call((py.get_type::<Self>(),), Some(&options))?;
         (open, (self.model_path(py)?,)).into_pyobject(py)

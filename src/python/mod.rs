@@ -13,14 +13,30 @@ mod peak;
 
 use std::time::{Duration, Instant};
 
-use numpy::PyArray2;
+use numpy::IntoPyArray;
 use pyo3::prelude::*;
+
+use self::errors::image_errors;
+use crate::Features;
 
 /// How often Python's signal handlers run during a call, at least.
 const SIGNAL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// A row of features and an exception or None for each image.
-type FeaturesAndErrors<'py> = (Bound<'py, PyArray2<f32>>, Vec<Option<PyErr>>);
+/// The `FeaturizedBatch` of features.
+fn featurized_batch<'py>(py: Python<'py>, features: Features) -> PyResult<Bound<'py, PyAny>> {
+    let Features {
+        matrix,
+        errors,
+        notes,
+    } = features;
+    let (warnings, orientations): (Vec<_>, Vec<_>) = notes
+        .into_iter()
+        .map(|notes| (notes.warning, notes.orientation))
+        .unzip();
+    let matrix = matrix.into_pyarray(py);
+    let class = py.import("pomona._batch")?.getattr("FeaturizedBatch")?;
+    class.call1((matrix, image_errors(&errors), warnings, orientations))
+}
 
 /// Calls the core while detached from the interpreter, except to run signal handlers now and then.
 fn interruptible<T: Send>(
@@ -50,6 +66,8 @@ mod _native {
     use numpy::PyArray2;
     use pyo3::prelude::*;
 
+    use crate::decode::DEFAULT_MAX_PIXELS;
+
     #[pymodule_export]
     use super::featurizer::PyFeaturizer;
     #[pymodule_export]
@@ -68,6 +86,7 @@ mod _native {
         let py = module.py();
         py.import("numpy")?;
         PyArray2::<f32>::zeros(py, [0, 0], false);
+        module.add("MAX_PIXELS", DEFAULT_MAX_PIXELS)?;
         module.add("__version__", env!("CARGO_PKG_VERSION"))
     }
 }

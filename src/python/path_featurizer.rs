@@ -3,17 +3,15 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use numpy::IntoPyArray;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
 use super::arguments::{positive, seconds, settings};
-use super::errors::image_errors;
 use super::featurizer::PyFeaturizer;
-use super::{FeaturesAndErrors, interruptible};
+use super::{featurized_batch, interruptible};
+use crate::PathFeaturizer;
 use crate::storage::ReadOptions;
-use crate::{Features, PathFeaturizer};
 
 #[pyclass(name = "PathFeaturizer", module = "pomona._native")]
 pub(super) struct PyPathFeaturizer(PathFeaturizer);
@@ -64,9 +62,10 @@ impl PyPathFeaturizer {
         Ok(py.detach(|| self.0.submit(paths))?)
     }
 
-    fn next<'py>(&mut self, py: Python<'py>) -> PyResult<Option<FeaturesAndErrors<'py>>> {
+    fn next<'py>(&mut self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let features = interruptible(py, |interrupted| self.0.next(interrupted))?;
-        Ok(features
-            .map(|Features { matrix, errors }| (matrix.into_pyarray(py), image_errors(&errors))))
+        features
+            .map(|features| featurized_batch(py, features))
+            .transpose()
     }
 }

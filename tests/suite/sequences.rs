@@ -8,11 +8,12 @@ use std::path::PathBuf;
 use std::sync::{Arc, LazyLock};
 
 use image::{Rgb, RgbImage};
-use pomona::decode::{DecodeOptions, Decoder, Format};
+use pomona::decode::{DecodeMode, DecodeOptions, Decoded, Decoder, Format, Notes};
 use pomona::resize::{Resizer, Size};
 use pomona::storage::{ReadOptions, Settings};
 use pomona::{Error, PathFeaturizer};
 use proptest::prelude::*;
+use proptest::sample::select;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 
@@ -28,14 +29,20 @@ const TARGET: Size = Size {
     height: 10,
 };
 
-/// What came of a photo: its pixels, its size and its resized pixels, or why there are none.
-type Pixels = Result<(Vec<u8>, Size, Vec<u8>), String>;
+/// The pixels of a photo, its size, its notes and its resized pixels, or the error.
+type Pixels = Result<(Vec<u8>, Size, Notes, Vec<u8>), String>;
 
 fn prepare(decoder: &mut Decoder, resizer: &mut Resizer, photo: &[u8]) -> Pixels {
-    let (pixels, size) = decoder.decode(photo).map_err(|error| error.to_string())?;
+    let Decoded {
+        pixels,
+        size,
+        notes,
+    } = decoder
+        .decode(photo, Some(TARGET))
+        .map_err(|error| error.to_string())?;
     let mut resized = vec![0; TARGET.bytes()];
     resizer.resize_into(pixels, size, &mut resized, TARGET);
-    Ok((pixels.to_vec(), size, resized))
+    Ok((pixels.to_vec(), size, notes, resized))
 }
 
 proptest! {
@@ -45,9 +52,10 @@ proptest! {
     fn a_decoder_that_was_used_gives_what_a_new_one_gives(
         photos in prop::collection::vec(photo(), 2..8),
         apply_exif in any::<bool>(),
-        allow_trailing in any::<bool>(),
+        strict in any::<bool>(),
+        mode in select(vec![DecodeMode::Exact, DecodeMode::Fast]),
     ) {
-        let options = DecodeOptions { max_pixels: MAX_PIXELS, apply_exif, allow_trailing };
+        let options = DecodeOptions { max_pixels: MAX_PIXELS, apply_exif, strict, mode };
         let mut decoder = Decoder::new(options);
         let mut resizer = Resizer::default();
         for (number, photo) in photos.iter().enumerate() {

@@ -1,0 +1,77 @@
+"""The options of decoding, which are the same wherever photos are decoded."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from pomona._native import MAX_PIXELS
+
+if TYPE_CHECKING:
+    from typing import Literal
+
+    from typing_extensions import TypedDict
+
+    DecodeMode = Literal["exact", "fast"]
+
+    class DecodeKeywords(TypedDict, total=False):
+        """The fields of `DecodeOptions` as keyword arguments."""
+
+        apply_exif: bool
+        strict: bool
+        max_pixels: int
+        decode: DecodeMode
+
+
+#: The values of `DecodeOptions.decode`.
+DECODE_MODES = ("exact", "fast")
+
+
+@dataclass(frozen=True)
+class DecodeOptions:
+    """How photos are decoded.
+
+    Every function that decodes photos takes these options as keyword arguments. They are part of
+    what makes a feature set: features that were computed with different options are not mixed.
+
+    Attributes
+    ----------
+    apply_exif : bool, default False
+        Whether to turn a photo as its EXIF orientation says. The reference pipeline, Keras with
+        Pillow, does not.
+    strict : bool, default False
+        Whether a photo that would have a warning, because a part of it is damaged, missing or out
+        of range, is an error instead.
+    max_pixels : int, default 178956970
+        Photos of more pixels are refused before memory is allocated for them. The default is the
+        limit at which Pillow raises its decompression-bomb error.
+    decode : {"exact", "fast"}, default "exact"
+        ``"exact"`` decodes every pixel. ``"fast"`` decodes a JPEG that is much larger than the
+        model's input at 1/2, 1/4 or 1/8 of its size, as Pillow's ``draft`` does, but to at least
+        twice the size of that input; the features differ slightly.
+
+    Raises
+    ------
+    ValueError
+        If an option has an invalid value.
+
+    Examples
+    --------
+    >>> DecodeOptions(apply_exif=True)
+    DecodeOptions(apply_exif=True, strict=False, max_pixels=178956970, decode='exact')
+    """
+
+    apply_exif: bool = False
+    strict: bool = False
+    max_pixels: int = MAX_PIXELS
+    decode: DecodeMode = "exact"
+
+    def __post_init__(self) -> None:
+        if self.decode not in DECODE_MODES:
+            raise ValueError(f'decode is {self.decode!r}: it must be "exact" or "fast"')
+        if not self.max_pixels > 0:
+            raise ValueError(f"max_pixels is {self.max_pixels!r}: it must be above 0")
+
+    def keywords(self) -> DecodeKeywords:
+        """Return the options as keyword arguments, and as they are stored in JSON."""
+        return asdict(self)  # type: ignore[return-value]
