@@ -1,12 +1,14 @@
 //! JPEG, decoded by libjpeg-turbo.
 
+use std::collections::BTreeMap;
 use std::iter;
+use std::ops::RangeInclusive;
 
 use image::metadata::Orientation;
 use memchr::memchr;
-use turbojpeg::{Colorspace, DecompressHeader, Image, PixelFormat};
+use turbojpeg::{Colorspace, Image, PixelFormat, ScalingFactor};
 
-use super::{DecodeOptions, Format, Picture, allocate};
+use super::{DecodeMode, DecodeOptions, Format, Picture, allocate, exif};
 use crate::ImageError;
 use crate::resize::{CHANNELS, Size};
 
@@ -18,30 +20,65 @@ const MIN_SCANS: usize = 32;
 /// the call can't be interrupted.
 const MAX_SCANNED_PIXELS: usize = 3_000_000_000;
 
+const START: [u8; 2] = [0xFF, 0xD8];
+const END: [u8; 2] = [0xFF, END_OF_IMAGE];
 const START_OF_FRAME: [u8; 13] = [
-    0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF,
+    0xC0,
+    0xC1,
+    PROGRESSIVE,
+    0xC3,
+    0xC5,
+    0xC6,
+    0xC7,
+    0xC9,
+    0xCA,
+    0xCB,
+    0xCD,
+    0xCE,
+    0xCF,
 ];
+const PROGRESSIVE: u8 = 0xC2;
 const END_OF_IMAGE: u8 = 0xD9;
+const START_OF_SCAN: u8 = 0xDA;
+const APP0: u8 = 0xE0;
 const APP1: u8 = 0xE1;
-const APP2: u8 = 0xE2;
+const APP14: u8 = 0xEE;
+const APP15: u8 = 0xEF;
+const COMMENT: u8 = 0xFE;
 const EXIF: &[u8] = b"Exif\0\0";
-const MULTI_PICTURE: &[u8] = b"MPF\0";
-
-/// The end of a JPEG: after its end-of-image marker, or the end of the file if it announces that
-/// other pictures follow (CIPA DC-007, as phones write them).
-pub(super) fn end(bytes: &[u8]) -> Option<usize> {
-    let mut pictures = false;
-    segments(bytes).find_map(|segment| {
-        pictures |= segment.marker == APP2 && segment.payload.starts_with(MULTI_PICTURE);
-        let end = if pictures { bytes.len() } else { segment.end };
-        (segment.marker == END_OF_IMAGE).then_some(end)
-    })
-}
+const XMP: &[u8] = b"http://ns.adobe.com/xap/1.0/\0";
 
 struct Segment<'a> {
     marker: u8,
     payload: &'a [u8],
     end: usize,
+}
+
+/// The header of a scan.
+struct Scan<'a> {
+    /// Identifier and tables of each component.
+    components: &'a [[u8; 2]],
+    first_coefficient: u8,
+    last_coefficient: u8,
+    /// Lowest bits of the coefficients that later scans give.
+    lacking_bits: u8,
+}
+
+impl<'a> Segment<'a> {
+    fn scan(&self) -> Option<Scan<'a>> {
+        if self.marker != START_OF_SCAN {
+            return None;
+        }
+        let (&count, rest) = self.payload.split_first()?;
+        let (components, rest) = rest.split_at_checked(2 * usize::from(count))?;
+        let &[first_coefficient, last_coefficient, approximation] = rest.first_chunk()?;
+        Some(Scan {
+            components: components.as_chunks().0,
+            first_coefficient,
+            last_coefficient,
+            lacking_bits: approximation & 0x0F,
+        })
+    }
 }
 
 /// The marker segments up to the end-of-image marker or to the first one that is cut short.
@@ -83,80 +120,172 @@ fn segments(bytes: &[u8]) -> impl Iterator<Item = Segment<'_>> {
     })
 }
 
+/// What a frame header says.
+struct Frame {
+    marker: u8,
+    width: u16,
+    height: u16,
+    components: u8,
+}
+
+fn frame(bytes: &[u8]) -> Option<Frame> {
+    let header = segments(bytes).find(|segment| START_OF_FRAME.contains(&segment.marker))?;
+    match header.payload {
+        &[_precision, h1, h0, w1, w0, components, ..] => Some(Frame {
+            marker: header.marker,
+            width: u16::from_be_bytes([w1, w0]),
+            height: u16::from_be_bytes([h1, h0]),
+            components,
+        }),
+        _ => None,
+    }
+}
+
 /// Decodes a JPEG into RGB8 `pixels`; `inks` receives the four channels of CMYK.
+///
+/// libjpeg reports only the first of its warnings, which may be harmless and hide others. A JPEG
+/// with a warning is therefore decoded again without everything that can't change a pixel: the
+/// warning that remains is about the picture.
+pub(super) fn decode_into(
+    bytes: &[u8],
+    options: &DecodeOptions,
+    target: Option<Size>,
+    inks: &mut Vec<u8>,
+    pixels: &mut Vec<u8>,
+) -> Result<Picture, ImageError> {
+    let target = target.filter(|_| options.mode == DecodeMode::Fast);
+    let mut decode = |bytes: &[u8]| decode_once(bytes, options, target, inks, pixels);
+    let (size, warning) = match decode(bytes)? {
+        (Some(size), None) => (size, None),
+        _ => {
+            let ended = has_end(bytes);
+            let (size, warning) = decode(&bare(bytes, ended))?;
+            let size = size.ok_or_else(|| truncated("it ends before its picture"))?;
+            let warning = warning.filter(|warning| !warning.ends_with(BEFORE_THE_END));
+            if !ended && (warning.is_some() || !has_every_scan(bytes)) {
+                return Err(truncated("it ends before the end of its picture"));
+            }
+            (size, warning)
+        }
+    };
+    Ok(Picture {
+        size,
+        orientation: orientation(bytes),
+        warning: warning.map(|warning| {
+            let detail = warning.trim_start_matches("Corrupt JPEG data: ");
+            format!("parts of the picture are damaged or missing ({detail})")
+        }),
+    })
+}
+
+/// What libjpeg says of bytes between the last scan and the end marker, which belong to neither.
+const BEFORE_THE_END: &str = "extraneous bytes before marker 0xd9";
+
+/// Decodes with one decompressor, and returns the size and libjpeg's first warning. After a warning
+/// in the header there is no size.
 ///
 /// No state of libjpeg-turbo outlives the photo. A decompressor that is used again keeps the tables
 /// of the previous photo, with which it decodes a photo that has no tables; and after an error in a
 /// header it stays in that header and refuses every photo that follows. A new decompressor costs
 /// less than 1 % of the time of a photo of 100x100 pixels, as `benches/decompressor.rs` measures.
-pub(super) fn decode_into(
+fn decode_once(
     bytes: &[u8],
     options: &DecodeOptions,
-    _target: Option<Size>,
+    target: Option<Size>,
     inks: &mut Vec<u8>,
     pixels: &mut Vec<u8>,
-) -> Result<Picture, ImageError> {
-    if let Some((width, height)) = frame(bytes) {
-        options.size(Format::Jpeg, width, height)?;
+) -> Result<(Option<Size>, Option<String>), ImageError> {
+    // Before libjpeg allocates any memory.
+    if let Some(Frame { width, height, .. }) = frame(bytes) {
+        options.size(Format::Jpeg, width.into(), height.into())?;
     }
     let mut turbo = turbojpeg::Decompressor::new().map_err(failure)?;
-    let header = turbo.read_header(bytes).map_err(failure)?;
-    let DecompressHeader {
-        width,
-        height,
-        colorspace,
-        ..
-    } = header;
-    let size = options.size(Format::Jpeg, width as u32, height as u32)?;
-    allocate(pixels, size.bytes(), size)?;
-    let scans = MAX_SCANNED_PIXELS / (size.width * size.height);
+    let header = match turbo.read_header(bytes) {
+        Ok(header) => header,
+        Err(error) => return Ok((None, Some(warning(error)?))),
+    };
+    // Even of scaled pixels, libjpeg reads all coefficients.
+    let full = options.size(Format::Jpeg, header.width as u32, header.height as u32)?;
+    let scans = MAX_SCANNED_PIXELS / (full.width * full.height);
     let limited = turbo.set_scan_limit(scans.clamp(MIN_SCANS, MAX_SCANS) as u32);
     limited.map_err(failure)?;
-    if matches!(colorspace, Colorspace::CMYK | Colorspace::YCCK) {
-        allocate(inks, size.width * size.height * INKS, size)?;
-        decompress(&mut turbo, bytes, size, PixelFormat::CMYK, inks)?;
-        print_into(inks, pixels);
-    } else {
-        decompress(&mut turbo, bytes, size, PixelFormat::RGB, pixels)?;
-    }
-    Ok(Picture {
-        size,
-        orientation: orientation(bytes).unwrap_or(Orientation::NoTransforms),
-        warning: None,
-    })
-}
 
-fn decompress(
-    turbo: &mut turbojpeg::Decompressor,
-    bytes: &[u8],
-    size: Size,
-    format: PixelFormat,
-    pixels: &mut [u8],
-) -> Result<(), ImageError> {
-    let Size { width, height } = size;
+    let scaling = match target {
+        Some(target) if !header.is_lossless => scaling(full, target),
+        _ => ScalingFactor::ONE,
+    };
+    turbo.set_scaling_factor(scaling).map_err(failure)?;
+    let size = Size {
+        width: scaling.scale(full.width),
+        height: scaling.scale(full.height),
+    };
+    allocate(pixels, size.bytes(), size)?;
+    let cmyk = matches!(header.colorspace, Colorspace::CMYK | Colorspace::YCCK);
+    let (format, buffer) = if cmyk {
+        allocate(inks, size.width * size.height * INKS, size)?;
+        (PixelFormat::CMYK, &mut *inks)
+    } else {
+        (PixelFormat::RGB, &mut *pixels)
+    };
     let image = Image {
-        pixels,
-        width,
-        pitch: width * format.size(),
-        height,
+        pixels: &mut buffer[..],
+        width: size.width,
+        pitch: size.width * format.size(),
+        height: size.height,
         format,
     };
-    match turbo.decompress(bytes, image) {
-        Err(error) if !is_harmless(&error) => Err(failure(error)),
-        _ => Ok(()),
+    let warned = match turbo.decompress(bytes, image) {
+        Ok(()) => None,
+        Err(error) => Some(warning(error)?),
+    };
+    if cmyk {
+        print_into(inks, pixels);
     }
+    Ok((Some(size), warned))
 }
 
-/// libjpeg's warnings that leave every pixel as the encoder meant it. The other warnings mean that
-/// the data are damaged: libjpeg continues with made-up pixels, whose features look like any other.
-const HARMLESS: [&str; 6] = [
-    "extraneous bytes before marker",
-    "bad ICC marker",
+/// The smallest of the scales that Pillow's `draft` uses at which an image is still twice as large
+/// as the target in both directions.
+fn scaling(full: Size, target: Size) -> ScalingFactor {
+    // An orientation that is applied later may exchange the sides.
+    let side = 2 * target.width.max(target.height);
+    let scales = [8, 4, 2].map(|denominator| ScalingFactor::new(1, denominator));
+    let large_enough =
+        |scaling: &ScalingFactor| scaling.scale(full.width).min(scaling.scale(full.height)) >= side;
+    scales
+        .into_iter()
+        .find(large_enough)
+        .unwrap_or(ScalingFactor::ONE)
+}
+
+/// The warnings of libjpeg, after which it continues, as Pillow does.
+const WARNINGS: [&str; 11] = [
     "Unknown Adobe color transform code",
+    "Corrupt JPEG data: bad arithmetic code",
     "Inconsistent progression sequence",
+    "extraneous bytes before marker",
+    "Corrupt JPEG data: premature end of data segment",
+    "Corrupt JPEG data: bad Huffman code",
+    "Warning: unknown JFIF revision number",
+    "Premature end of JPEG file",
+    "Corrupt JPEG data: found marker",
     "Invalid SOS parameters for sequential JPEG",
-    "unknown JFIF revision number",
+    "Corrupt JPEG data: bad ICC marker",
 ];
+
+/// The warning that turbojpeg returned as an error, or the error if libjpeg gave up.
+fn warning(error: turbojpeg::Error) -> Result<String, ImageError> {
+    match error {
+        turbojpeg::Error::TurboJpegError(message)
+            if WARNINGS.iter().any(|warning| message.contains(warning)) =>
+        {
+            Ok(message)
+        }
+        // The size of a JPEG that has no frame.
+        turbojpeg::Error::IntegerOverflow(_) => Err(truncated("it ends before its picture")),
+        error => Err(failure(error)),
+    }
+}
 
 /// The decoder's message without the prefix of its Rust wrapper.
 fn failure(error: turbojpeg::Error) -> ImageError {
@@ -169,31 +298,115 @@ fn failure(error: turbojpeg::Error) -> ImageError {
     }
 }
 
-fn is_harmless(error: &turbojpeg::Error) -> bool {
-    match error {
-        turbojpeg::Error::TurboJpegError(message) => {
-            HARMLESS.iter().any(|warning| message.contains(warning))
+fn truncated(detail: &str) -> ImageError {
+    ImageError::Truncated {
+        format: Format::Jpeg,
+        detail: detail.to_owned(),
+    }
+}
+
+/// A copy of a JPEG without what can't change a pixel: metadata and bytes between the segments
+/// before the first scan. It has an end marker in any case.
+///
+/// Two application segments say how colours are stored. Where libjpeg does not know their values,
+/// the copy has those that libjpeg assumes then.
+fn bare(bytes: &[u8], ended: bool) -> Vec<u8> {
+    const YCC: u8 = 1;
+    const YCCK: u8 = 2;
+    let assumed = match frame(bytes) {
+        Some(Frame { components: 4, .. }) => YCCK,
+        _ => YCC,
+    };
+    let mut bare = Vec::with_capacity(bytes.len() + END.len());
+    bare.extend(START);
+    let mut copied = START.len();
+    for segment in segments(bytes).take_while(|segment| segment.marker != END_OF_IMAGE) {
+        let Segment {
+            marker,
+            payload,
+            end,
+        } = segment;
+        copied = end;
+        let mut payload = payload.to_vec();
+        match (marker, &mut payload[..]) {
+            (APP0, [b'J', b'F', b'I', b'F', 0, major, ..]) => *major = 1,
+            (
+                APP14,
+                [
+                    b'A',
+                    b'd',
+                    b'o',
+                    b'b',
+                    b'e',
+                    _,
+                    _,
+                    _,
+                    _,
+                    _,
+                    _,
+                    transform,
+                    ..,
+                ],
+            ) => {
+                *transform = if *transform == 0 { 0 } else { assumed };
+            }
+            (APP0..=APP15 | COMMENT, _) => continue,
+            _ => {}
         }
-        _ => false,
+        bare.extend([0xFF, marker]);
+        bare.extend((payload.len() as u16 + 2).to_be_bytes());
+        bare.extend(payload);
+        if marker == START_OF_SCAN {
+            break;
+        }
     }
+    bare.extend(&bytes[copied..]);
+    if !ended {
+        bare.extend(END);
+    }
+    bare
 }
 
-/// Width and height in the frame header, read before libjpeg allocates any memory.
-fn frame(bytes: &[u8]) -> Option<(u32, u32)> {
-    let header = segments(bytes).find(|segment| START_OF_FRAME.contains(&segment.marker))?;
-    match header.payload {
-        &[_precision, h1, h0, w1, w0, ..] => Some((
-            u16::from_be_bytes([w1, w0]).into(),
-            u16::from_be_bytes([h1, h0]).into(),
-        )),
-        _ => None,
-    }
+fn has_end(bytes: &[u8]) -> bool {
+    segments(bytes).any(|segment| segment.marker == END_OF_IMAGE)
 }
 
-fn orientation(bytes: &[u8]) -> Option<Orientation> {
-    let mut payloads = segments(bytes).filter(|segment| segment.marker == APP1);
-    let exif = payloads.find_map(|segment| segment.payload.strip_prefix(EXIF))?;
-    Orientation::from_exif_chunk(exif)
+/// Whether the scans of a progressive JPEG give all bits of all coefficients. Of a sequential JPEG,
+/// libjpeg's warnings are enough to know.
+fn has_every_scan(bytes: &[u8]) -> bool {
+    const COEFFICIENTS: usize = 64;
+    let Some(Frame {
+        marker: PROGRESSIVE,
+        components,
+        ..
+    }) = frame(bytes)
+    else {
+        return true;
+    };
+    let mut lacking_bits = BTreeMap::new();
+    for scan in segments(bytes).filter_map(|segment| segment.scan()) {
+        let coefficients = scan.first_coefficient.into()..=scan.last_coefficient.into();
+        for [component, _tables] in scan.components {
+            let bits = lacking_bits
+                .entry(component)
+                .or_insert([u8::MAX; COEFFICIENTS]);
+            if let Some(bits) = bits.get_mut::<RangeInclusive<usize>>(coefficients.clone()) {
+                bits.fill(scan.lacking_bits);
+            }
+        }
+    }
+    let mut bits = lacking_bits.values().flatten();
+    lacking_bits.len() == usize::from(components) && bits.all(|&bits| bits == 0)
+}
+
+fn orientation(bytes: &[u8]) -> Orientation {
+    let header = segments(bytes).take_while(|segment| segment.marker != START_OF_SCAN);
+    let (mut exif, mut xmp) = (None, None);
+    for segment in header.filter(|segment| segment.marker == APP1) {
+        exif = exif.or_else(|| segment.payload.strip_prefix(EXIF));
+        xmp = xmp.or_else(|| segment.payload.strip_prefix(XMP));
+    }
+    exif::orientation(exif, xmp)
 }
 
 /// Channels of a CMYK pixel.

@@ -5,6 +5,7 @@
 //! crate. Sizes are checked before memory is allocated, and a decoder's panic costs one photo, not
 //! the process.
 
+mod exif;
 mod extent;
 mod jpeg;
 mod still;
