@@ -3,6 +3,7 @@
 use std::error::Error as StdError;
 use std::path::PathBuf;
 
+use crate::decode::MAX_SIDE;
 use crate::format::Format;
 
 /// The result of a call.
@@ -116,6 +117,15 @@ pub enum ImageError {
         max_pixels: u64,
     },
 
+    /// The header announces a side that no photo has.
+    #[error("too long: {width} x {height} pixels, the limit is {MAX_SIDE} wide and high")]
+    TooLong {
+        /// The width that the header announces, in pixels.
+        width: u32,
+        /// The height that the header announces, in pixels.
+        height: u32,
+    },
+
     /// The memory for the pixels, whose number is within the limit, could not be allocated.
     #[error("not enough memory for {width} x {height} pixels")]
     OutOfMemory {
@@ -168,6 +178,7 @@ impl ImageError {
             | Self::Refused { .. }
             | Self::ZeroSized { .. }
             | Self::TooManyPixels { .. }
+            | Self::TooLong { .. }
             | Self::Unsupported { .. }
             | Self::Decode { .. }
             | Self::Panicked { .. } => ImageErrorKind::Image,

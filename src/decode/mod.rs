@@ -29,6 +29,10 @@ pub use crate::format::Format;
 /// three bytes a pixel.
 pub const DEFAULT_MAX_PIXELS: u64 = 2 * (1024 * 1024 * 1024 / 4 / 3);
 
+/// Pixels of the longest side that is read. Such sides take memory and time in the resize that their
+/// number of pixels does not show: 32 bytes for each pixel of a side. A JPEG has up to 65,535.
+pub const MAX_SIDE: u32 = 1 << 20;
+
 /// Larger buffers are freed and not kept for the next photo. A photo of 40 megapixels fits.
 const MAX_KEPT: usize = 128 << 20;
 
@@ -209,6 +213,9 @@ impl DecodeOptions {
                 height,
                 max_pixels: self.max_pixels,
             });
+        }
+        if width.max(height) > MAX_SIDE {
+            return Err(ImageError::TooLong { width, height });
         }
         Ok(Size {
             width: width as usize,

@@ -1,10 +1,11 @@
+use image::RgbImage;
 use pomona::ImageError;
-use pomona::decode::{DecodeOptions, Decoded, Decoder, Format};
+use pomona::decode::{DecodeOptions, Decoded, Decoder, Format, MAX_SIDE};
 use pomona::resize::Size;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
-use crate::samples::{FORMATS, cases, encoded, pixels};
+use crate::samples::{FORMATS, cases, encode, encoded, pixels};
 
 /// The first bytes that announce each format, up to where its headers begin.
 const STARTS: [&[u8]; 7] = [
@@ -85,8 +86,13 @@ proptest! {
         cut in any::<Index>(),
     ) {
         let whole = encoded(format, width, height);
-        // A TIFF's directory may end with bytes that nothing needs.
-        let needed = whole.len() - if format == Format::Tiff { 4 } else { 0 };
+        // A TIFF's directory may end with bytes that nothing needs, as the end marker of a JPEG is.
+        let needed = whole.len()
+            - match format {
+                Format::Tiff => 4,
+                Format::Jpeg => 2,
+                _ => 0,
+            };
         // The last bytes are where a container has least to say about what is missing.
         let last = needed.saturating_sub(8)..needed;
         for kept in last.chain([cut.index(needed)]) {
@@ -161,6 +167,18 @@ fn the_limit_counts_pixels_and_includes_itself() {
             "too large: 20 x 10 pixels, the limit (max_pixels) is 199",
             "{format}"
         );
+    }
+}
+
+#[test]
+fn a_side_that_no_photo_has_is_refused_in_advance() {
+    for (width, height) in [(1, MAX_SIDE + 1), (MAX_SIDE + 1, 1)] {
+        let mut decoder = Decoder::default();
+        let bytes = encode(Format::Png, RgbImage::new(width, height));
+        let error = decoder.decode(&bytes, None);
+        let expected =
+            format!("too long: {width} x {height} pixels, the limit is 1048576 wide and high");
+        assert_eq!(error.expect_err("too long").to_string(), expected);
     }
 }
 

@@ -3,6 +3,7 @@
 mod contract;
 mod decode;
 mod featurizer;
+mod jpeg;
 mod odd;
 mod paths;
 mod resize;
