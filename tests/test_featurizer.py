@@ -250,11 +250,10 @@ class TestOptions:
         assert errors[0] is None
         assert errors[1].reason == "too large: 21 x 30 pixels, the limit (max_pixels) is 600"
 
-    def test_allow_trailing_holds_in_a_batch(self, tiny_model: Path, expected: np.ndarray) -> None:
-        longer = [PHOTOS[0] + b"<html>"]
-        with pytest.raises(ImageError, match="trailing"):
-            Featurizer(tiny_model).featurize(longer)
-        features = Featurizer(tiny_model, allow_trailing=True).featurize(longer)
+    def test_allow_trailing_is_deprecated(self, tiny_model: Path, expected: np.ndarray) -> None:
+        with pytest.warns(DeprecationWarning, match="allow_trailing"):
+            featurizer = Featurizer(tiny_model, allow_trailing=False)
+        features = featurizer.featurize([PHOTOS[0] + b"<html>"])
         np.testing.assert_array_equal(features, expected[:1])
 
     def test_load_image_takes_every_kind_of_bytes(self) -> None:

@@ -188,8 +188,8 @@ def test_real_photos_come_out_as_from_pillow(real_photos: Path) -> None:
     for path in paths:
         data = path.read_bytes()
         theirs = pillow(data)
-        assert_same(pomona.load_image(data, allow_trailing=True), theirs)
-        ours = pomona.load_image(data, size=MODEL_SIZE, allow_trailing=True)
+        assert_same(pomona.load_image(data), theirs)
+        ours = pomona.load_image(data, size=MODEL_SIZE)
         assert_close(ours, pillow_resized(theirs, MODEL_SIZE))
 
 

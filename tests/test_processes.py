@@ -492,15 +492,15 @@ class TestPools:
         run(
             """
             featurizer = pomona.Featurizer(
-                MODEL, threads=3, batch_size=5, max_pixels=40 * 30, apply_exif=True,
-                allow_trailing=True,
+                MODEL, threads=3, batch_size=5, max_pixels=40 * 30, apply_exif=True, strict=True,
+                decode="fast",
             )
             copy = pickle.loads(pickle.dumps(featurizer))
             again = pickle.loads(pickle.dumps(copy))
             for each in (featurizer, copy, again):
                 assert each.__reduce__()[0].keywords == {
                     "threads": 3, "batch_size": 5, "max_pixels": 1200, "apply_exif": True,
-                    "allow_trailing": True,
+                    "strict": True, "decode": "fast",
                 }
                 assert each.model_path == featurizer.model_path
                 features, errors = each.try_featurize([PHOTOS[0] + b"x", PHOTOS[1]])

@@ -15,6 +15,7 @@ import random
 import resource
 import struct
 import time
+import warnings
 from typing import Any
 
 import pomona
@@ -77,18 +78,25 @@ def run(kind: str, count: int, seed: int) -> dict[str, Any]:
             half = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         name = chance.choice(names)
         data = damaged(SPECIMENS[name], chance)
+        options = {
+            "apply_exif": chance.random() < 0.5,
+            "strict": chance.random() < 0.2,
+            **chance.choice([{}, {"size": (32, 32)}, {"size": (16, 16), "decode": "fast"}]),
+        }
         start = time.perf_counter()
         try:
-            pixels = pomona.load_image(
-                data, max_pixels=MAX_PIXELS, apply_exif=True, allow_trailing=chance.random() < 0.5
-            )
+            pixels = pomona.load_image(data, max_pixels=MAX_PIXELS, **options)
         except pomona.ImageError as error:
             refused += 1
             if "please report it" in error.reason:
                 panics.append(f"{number} {name}: {error.reason}")
         else:
             decoded += 1
-            assert 0 < pixels.shape[0] * pixels.shape[1] <= MAX_PIXELS
+            height, width, _ = pixels.shape
+            if "size" in options:
+                assert (height, width) == options["size"]
+            else:
+                assert 0 < height * width <= MAX_PIXELS
         slowest = max(slowest, time.perf_counter() - start)
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - half
     return {
@@ -106,4 +114,5 @@ if __name__ == "__main__":
     parser.add_argument("--count", type=int, default=3000)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
+    warnings.simplefilter("ignore", pomona.ImageWarning)
     print(json.dumps(run(options.kind, options.count, options.seed)))
