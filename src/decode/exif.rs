@@ -12,11 +12,16 @@ pub(super) fn orientation(exif: Option<&[u8]>, xmp: Option<&[u8]>) -> Orientatio
 }
 
 /// The value of the orientation tag in the first directory of a TIFF header, which EXIF is.
-fn in_exif(exif: &[u8]) -> Option<u32> {
+fn in_exif(mut exif: &[u8]) -> Option<u32> {
+    /// Belongs to a JPEG's segment; some encoders write it into other formats too.
+    const PREFIX: &[u8] = b"Exif\0\0";
     const ORIENTATION: u16 = 0x0112;
     const ENTRY: usize = 12;
     const SHORT: u16 = 3;
     const LONG: u16 = 4;
+    while let Some(rest) = exif.strip_prefix(PREFIX) {
+        exif = rest;
+    }
     let little = match exif.first_chunk()? {
         b"II" => true,
         b"MM" => false,

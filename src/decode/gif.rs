@@ -38,7 +38,8 @@ pub(super) fn decode_into(
     indices: &mut Vec<u8>,
     pixels: &mut Vec<u8>,
 ) -> Result<Picture, ImageError> {
-    let mut frame = first_frame(bytes).ok_or_else(|| truncated("it ends before its first frame"))?;
+    let mut frame =
+        first_frame(bytes).ok_or_else(|| truncated("it ends before its first frame"))?;
     let screen = |at| u16_le(bytes, at).unwrap_or_default().into();
     let width = usize::max(screen(6), frame.left + frame.width);
     let height = usize::max(screen(8), frame.top + frame.height);
@@ -186,7 +187,9 @@ impl Frame<'_> {
         const ONE_PASS: [(usize, usize); 1] = [(0, 1)];
         let height = self.height;
         let passes: &[_] = if self.interlaced { &PASSES } else { &ONE_PASS };
-        let rows = passes.iter().flat_map(move |&(first, step)| (first..height).step_by(step));
+        let rows = passes
+            .iter()
+            .flat_map(move |&(first, step)| (first..height).step_by(step));
         rows.fuse()
     }
 }

@@ -1,14 +1,19 @@
 //! Encoded bytes to RGB8 pixels, within limits.
 //!
 //! The reference is Pillow: `Image.open(file).convert("RGB")`. JPEG goes through libjpeg-turbo, as
-//! in Pillow, which gives the same pixels bit for bit; the other formats go through the `image`
-//! crate. Sizes are checked before memory is allocated, and a decoder's panic costs one photo, not
+//! in Pillow, which gives the same pixels bit for bit; the other formats have decoders in Rust, which
+//! read what Pillow reads. Sizes are checked before memory is allocated, and a decoder's panic costs one photo, not
 //! the process.
 
+mod bmp;
+mod bytes;
 mod exif;
-mod extent;
+mod gif;
+mod indexed;
 mod jpeg;
+mod png;
 mod still;
+mod webp;
 
 use std::any::Any;
 use std::cell::Cell;
@@ -158,14 +163,17 @@ impl Decoder {
             pixels,
             scratch,
         } = self;
-        let bytes = extent::checked(format, bytes)?;
         let Picture {
             size,
             orientation,
             warning,
         } = match format {
             Format::Jpeg => jpeg::decode_into(bytes, options, target, scratch, pixels)?,
-            _ => still::decode_into(format, bytes, options, scratch, pixels)?,
+            Format::Png => png::decode_into(bytes, options, scratch, pixels)?,
+            Format::WebP => webp::decode_into(bytes, options, scratch, pixels)?,
+            Format::Gif => gif::decode_into(bytes, options, scratch, pixels)?,
+            Format::Bmp => bmp::decode_into(bytes, options, scratch, pixels)?,
+            Format::Tiff => still::decode_into(bytes, options, scratch, pixels)?,
         };
         let mut notes = match warning {
             Some(warning) if options.strict => {

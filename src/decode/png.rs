@@ -1,21 +1,19 @@
 //! PNG, as Pillow's `PngImagePlugin` reads it; of an animation, its first frame.
 
-use std::str;
-
 use fdeflate::Decompressor;
 
-use super::bytes::{array, u16_be, u32_be};
-use super::indexed::{BLACK, Palette, from_rgb, index_at};
+use super::bytes::{array, u32_be};
+use super::indexed::{Palette, from_rgb, index_at};
 use super::{DecodeOptions, Format, Picture, allocate, exif};
 use crate::ImageError;
 use crate::resize::{CHANNELS, Size};
 
 const SIGNATURE: usize = 8;
-/// Length and type of a chunk, which precede its data, and the checksum after them.
-const CHUNK_HEADER: usize = 4 + 4;
+/// Bytes of a chunk's length, which precedes its type, and of the checksum after its data.
+const LENGTH: usize = 4;
 const CHECKSUM: usize = 4;
 
-/// A part of the canvas: all of it, or that of an animation's first frame.
+/// The part of the canvas that has pixels: all of it, or less in an animation's first frame.
 #[derive(Clone, Copy)]
 struct Frame {
     left: usize,
@@ -24,7 +22,7 @@ struct Frame {
     height: usize,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq)]
 enum Color {
     Grey,
     Rgb,
@@ -33,6 +31,7 @@ enum Color {
     RgbAlpha,
 }
 
+#[derive(Clone, Copy)]
 struct Header {
     width: u32,
     height: u32,
@@ -41,26 +40,26 @@ struct Header {
     interlaced: bool,
 }
 
-/// What precedes the pixels, and what describes them.
 #[derive(Default)]
 struct Metadata<'a> {
     header: Option<Header>,
-    palette: Option<&'a [u8]>,
+    palette: &'a [u8],
+    /// Width, height, left and top of the first frame of an animation.
     frame: Option<[u32; 4]>,
-    frames: u32,
     exif: Option<&'a [u8]>,
     xmp: Option<&'a [u8]>,
 }
 
 struct Chunk<'a> {
     kind: [u8; 4],
-    /// The data, all of them only if the file is not cut.
     data: &'a [u8],
+    /// Whether the file ends within the data.
     cut: bool,
     /// Offset of the checksum.
     end: usize,
 }
 
+/// Decodes a PNG into RGB8 `pixels`; `rows` receives the decompressed data.
 pub(super) fn decode_into(
     bytes: &[u8],
     options: &DecodeOptions,
@@ -68,55 +67,463 @@ pub(super) fn decode_into(
     pixels: &mut Vec<u8>,
 ) -> Result<Picture, ImageError> {
     let mut metadata = Metadata::default();
-    let mut at = SIGNATURE;
-    let first = loop {
-        let chunk = chunk(bytes, at)?.ok_or_else(|| truncated("it ends before its pixels"))?;
-        match &chunk.kind {
-            b"IDAT" | b"fdAT" => break chunk,
-            b"IEND" => return Err(broken("no pixels")),
-            _ => {}
-        }
-        let kind = chunk.kind.escape_ascii();
-        if chunk.cut {
-            return Err(truncated(&format!("it ends within its {kind} chunk")));
-        }
-        let checksum = u32_be(bytes, chunk.end);
-        if checksum != Some(crc32fast::hash(&bytes[at + 4..chunk.end])) {
-            return Err(broken(&format!("the checksum of its {kind} chunk is wrong")));
-        }
-        metadata.note(&chunk)?;
-        at = chunk.end + CHECKSUM;
-    };
-    let header = metadata.header.as_ref().ok_or_else(|| broken("no header"))?;
+    let first = read_metadata(bytes, &mut metadata)?;
+    let header = metadata.header.ok_or_else(|| broken("no header"))?;
     let size = options.size(Format::Png, header.width, header.height)?;
     let frame = frame(size, metadata.frame)?;
-
-    let passes = passes(header.interlaced, frame, header.pixel_bits());
+    let passes = passes(&header, frame);
     let length = passes.iter().map(Pass::bytes).sum();
-    // One byte more, because only there the decompressor meets the end of the data.
+    // In one byte more, the decompressor meets the end of the data, and with it their checksum.
     allocate(rows, length + 1, size)?;
     let (written, last) = decompress(bytes, first, rows)?;
-    let complete = written >= length;
-    if !complete && !ends_with_a_row(&passes, written) {
+    if written < length && !ends_with_a_row(&passes, written) {
         return Err(truncated("its pixels end early"));
     }
-    metadata.note_rest(bytes, &last)?;
+    read_metadata_after(bytes, &last, &mut metadata)?;
 
     allocate(pixels, size.bytes(), size)?;
-    let mut canvas = Canvas { pixels, width: size.width, frame };
-    let mut converter = Converter::new(header_of(&metadata)?, metadata.palette);
+    let mut converter = Converter::new(&header, metadata.palette);
     let mut rows = &mut rows[..written.min(length)];
     for pass in &passes {
-        rows = pass.unfilter_into(rows, header_of(&metadata)?, &mut converter, &mut canvas)?;
+        let (own, rest) = rows.split_at_mut(pass.bytes().min(rows.len()));
+        pass.unfilter(own, &header)?;
+        for (row, y) in own.chunks_exact(1 + pass.row).zip(pass.ys()) {
+            let start = (y * size.width + pass.left) * CHANNELS;
+            let end = (y * size.width + frame.left + frame.width) * CHANNELS;
+            converter.convert_into(&row[1..], pass.step, &mut pixels[start..end]);
+        }
+        rows = rest;
     }
-    let warning = if complete {
-        converter.clipped.then(|| CLIPPED.to_owned())
+    let warning = if written < length {
+        Some("its data end early; the rest of the picture is black")
+    } else if converter.clipped {
+        Some("16-bit grey levels above 255 are clipped to 255, as in Pillow")
     } else {
-        Some("the rest of the picture is black, because its data end early".to_owned())
+        None
     };
     Ok(Picture {
         size,
         orientation: exif::orientation(metadata.exif, metadata.xmp),
-        warning,
+        warning: warning.map(str::to_owned),
     })
+}
+
+/// Reads the chunks up to the first one with pixels, and returns that. Their checksums must be
+/// right.
+fn read_metadata<'a>(
+    bytes: &'a [u8],
+    metadata: &mut Metadata<'a>,
+) -> Result<Chunk<'a>, ImageError> {
+    let mut at = SIGNATURE;
+    loop {
+        let chunk = chunk_at(bytes, at)
+            .ok_or_else(|| truncated("it ends before its pixels"))?
+            .ok_or_else(|| broken("not a chunk"))?;
+        let kind = chunk.kind.escape_ascii();
+        match &chunk.kind {
+            b"IDAT" | b"fdAT" => return Ok(chunk),
+            b"IEND" => return Err(broken("no pixels")),
+            _ if chunk.cut => {
+                return Err(truncated(&format!("it ends within its {kind} chunk")));
+            }
+            _ => {}
+        }
+        let checksum = crc32fast::hash(&bytes[at + LENGTH..chunk.end]);
+        if u32_be(bytes, chunk.end) != Some(checksum) {
+            return Err(broken(&format!("wrong checksum of its {kind} chunk")));
+        }
+        metadata.read(&chunk)?;
+        at = chunk.end + CHECKSUM;
+    }
+}
+
+/// Reads the chunks after the one that completes the pixels. A missing end is harmless.
+fn read_metadata_after<'a>(
+    bytes: &'a [u8],
+    last: &Chunk<'_>,
+    metadata: &mut Metadata<'a>,
+) -> Result<(), ImageError> {
+    let mut at = last.end + CHECKSUM;
+    while let Some(Some(chunk)) = chunk_at(bytes, at) {
+        if matches!(&chunk.kind, b"IEND" | b"fcTL") {
+            break;
+        }
+        if chunk.cut {
+            let kind = chunk.kind.escape_ascii();
+            return Err(truncated(&format!("it ends within its {kind} chunk")));
+        }
+        if matches!(&chunk.kind, b"eXIf" | b"iTXt") {
+            metadata.read(&chunk)?;
+        }
+        at = chunk.end + CHECKSUM;
+    }
+    Ok(())
+}
+
+/// The chunk at an offset. `None` at the end of the file, `Some(None)` if its type is not one.
+fn chunk_at(bytes: &[u8], at: usize) -> Option<Option<Chunk<'_>>> {
+    let length = u32_be(bytes, at)? as usize;
+    let kind: [u8; 4] = array(bytes, at + LENGTH)?;
+    let in_a_type = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
+    if !kind.iter().all(in_a_type) {
+        return Some(None);
+    }
+    let start = at + LENGTH + kind.len();
+    let end = bytes.len().min(start + length);
+    Some(Some(Chunk {
+        kind,
+        data: &bytes[start..end],
+        cut: end < start + length,
+        end,
+    }))
+}
+
+impl<'a> Metadata<'a> {
+    fn read(&mut self, chunk: &Chunk<'a>) -> Result<(), ImageError> {
+        const XMP: &[u8] = b"XML:com.adobe.xmp\0";
+        let data = chunk.data;
+        match &chunk.kind {
+            b"IHDR" => self.header = Some(header(data)?),
+            b"PLTE" => self.palette = data,
+            b"eXIf" => self.exif = Some(data),
+            b"iTXt" => self.xmp = data.strip_prefix(XMP).or(self.xmp),
+            // Every frame has such a chunk; that of the first precedes the pixels.
+            b"fcTL" => {
+                let [width, height, left, top] = [4, 8, 12, 16].map(|at| u32_be(data, at));
+                self.frame = width
+                    .zip(height)
+                    .zip(left.zip(top))
+                    .map(|((w, h), (l, t))| [w, h, l, t]);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+fn header(data: &[u8]) -> Result<Header, ImageError> {
+    let Some(
+        &[
+            w3,
+            w2,
+            w1,
+            w0,
+            h3,
+            h2,
+            h1,
+            h0,
+            depth,
+            color,
+            _compression,
+            filter,
+            interlaced,
+        ],
+    ) = data.first_chunk()
+    else {
+        return Err(broken("a header that is too short"));
+    };
+    let color = match (depth, color) {
+        (1 | 2 | 4 | 8 | 16, 0) => Color::Grey,
+        (8 | 16, 2) => Color::Rgb,
+        (1 | 2 | 4 | 8, 3) => Color::Indexed,
+        (8 | 16, 4) => Color::GreyAlpha,
+        (8 | 16, 6) => Color::RgbAlpha,
+        _ => return Err(broken(&format!("colour type {color} with {depth} bits"))),
+    };
+    if filter != 0 {
+        return Err(broken(&format!("filter method {filter}")));
+    }
+    Ok(Header {
+        width: u32::from_be_bytes([w3, w2, w1, w0]),
+        height: u32::from_be_bytes([h3, h2, h1, h0]),
+        depth: depth.into(),
+        color,
+        interlaced: interlaced != 0,
+    })
+}
+
+impl Header {
+    fn pixel_bits(&self) -> usize {
+        self.depth
+            * match self.color {
+                Color::Grey | Color::Indexed => 1,
+                Color::GreyAlpha => 2,
+                Color::Rgb => 3,
+                Color::RgbAlpha => 4,
+            }
+    }
+}
+
+fn frame(size: Size, place: Option<[u32; 4]>) -> Result<Frame, ImageError> {
+    let Some(place) = place else {
+        return Ok(Frame {
+            left: 0,
+            top: 0,
+            width: size.width,
+            height: size.height,
+        });
+    };
+    let [width, height, left, top] = place.map(|number| number as usize);
+    if width == 0 || height == 0 || left + width > size.width || top + height > size.height {
+        return Err(broken("a frame outside of the picture"));
+    }
+    Ok(Frame {
+        left,
+        top,
+        width,
+        height,
+    })
+}
+
+/// One of the seven passes of an interlaced image, or all rows of another.
+struct Pass {
+    /// Bytes of a row, without its filter.
+    row: usize,
+    rows: usize,
+    /// Place of the first pixel, and the steps to the next one.
+    left: usize,
+    top: usize,
+    step: usize,
+    down: usize,
+}
+
+fn passes(header: &Header, frame: Frame) -> Vec<Pass> {
+    /// First column, first row, and the steps to the next of each.
+    const ADAM7: [[usize; 4]; 7] = [
+        [0, 0, 8, 8],
+        [4, 0, 8, 8],
+        [0, 4, 4, 8],
+        [2, 0, 4, 4],
+        [0, 2, 2, 4],
+        [1, 0, 2, 2],
+        [0, 1, 1, 2],
+    ];
+    const ONE: [[usize; 4]; 1] = [[0, 0, 1, 1]];
+    let passes: &[_] = if header.interlaced { &ADAM7 } else { &ONE };
+    let pass = |&[left, top, step, down]: &[usize; 4]| {
+        let columns = frame.width.saturating_sub(left).div_ceil(step);
+        let rows = frame.height.saturating_sub(top).div_ceil(down);
+        (columns > 0 && rows > 0).then_some(Pass {
+            row: (columns * header.pixel_bits()).div_ceil(8),
+            rows,
+            left: frame.left + left,
+            top: frame.top + top,
+            step,
+            down,
+        })
+    };
+    passes.iter().filter_map(pass).collect()
+}
+
+/// Whether so many bytes are complete rows, at least one.
+fn ends_with_a_row(passes: &[Pass], mut written: usize) -> bool {
+    for pass in passes {
+        if written <= pass.bytes() {
+            return written > 0 && written.is_multiple_of(1 + pass.row);
+        }
+        written -= pass.bytes();
+    }
+    false
+}
+
+/// Decompresses the data of the chunk and those that follow it. Returns the number of bytes and the
+/// chunk with the last of them.
+fn decompress<'a>(
+    bytes: &'a [u8],
+    first: Chunk<'a>,
+    rows: &mut [u8],
+) -> Result<(usize, Chunk<'a>), ImageError> {
+    /// Precedes the data in an `fdAT` chunk.
+    const SEQUENCE_NUMBER: usize = 4;
+    let mut decompressor = Decompressor::new();
+    let mut written = 0;
+    let mut chunk = first;
+    loop {
+        let mut data = match &chunk.kind {
+            b"fdAT" => chunk.data.get(SEQUENCE_NUMBER..).unwrap_or_default(),
+            _ => chunk.data,
+        };
+        while !data.is_empty() && written < rows.len() && !decompressor.is_done() {
+            let (read, output) = decompressor
+                .read(data, rows, written, false)
+                .map_err(|error| broken(&format!("{error:?}")))?;
+            data = &data[read..];
+            written += output;
+        }
+        // The last byte of `rows` belongs to no row.
+        if written + 1 >= rows.len() {
+            return Ok((written, chunk));
+        }
+        if decompressor.is_done() {
+            return Ok((written, chunk));
+        }
+        chunk = match chunk_at(bytes, chunk.end + CHECKSUM) {
+            Some(Some(next)) if matches!(&next.kind, b"IDAT" | b"fdAT") => next,
+            _ => return Err(truncated("its pixels end early")),
+        };
+    }
+}
+
+impl Pass {
+    fn bytes(&self) -> usize {
+        self.rows * (1 + self.row)
+    }
+
+    fn ys(&self) -> impl Iterator<Item = usize> {
+        (self.top..).step_by(self.down).take(self.rows)
+    }
+
+    /// Undoes the filters of the rows, in place.
+    fn unfilter(&self, rows: &mut [u8], header: &Header) -> Result<(), ImageError> {
+        let unfilter = match header.pixel_bits().div_ceil(8) {
+            1 => unfilter::<1>,
+            2 => unfilter::<2>,
+            3 => unfilter::<3>,
+            4 => unfilter::<4>,
+            6 => unfilter::<6>,
+            _ => unfilter::<8>,
+        };
+        let zeros = vec![0; self.row];
+        let mut previous = &zeros[..];
+        for row in rows.chunks_exact_mut(1 + self.row) {
+            let (filter, row) = row.split_at_mut(1);
+            unfilter(filter[0], previous, row)?;
+            previous = row;
+        }
+        Ok(())
+    }
+}
+
+/// Undoes the filter of a row whose pixels have `N` bytes.
+fn unfilter<const N: usize>(filter: u8, previous: &[u8], row: &mut [u8]) -> Result<(), ImageError> {
+    let (pixels, _) = row.as_chunks_mut::<N>();
+    let above = previous.as_chunks::<N>().0;
+    let mut left = [0; N];
+    let mut above_left = [0; N];
+    match filter {
+        0 => {}
+        1 => {
+            for pixel in pixels {
+                for at in 0..N {
+                    pixel[at] = pixel[at].wrapping_add(left[at]);
+                }
+                left = *pixel;
+            }
+        }
+        2 => {
+            for (byte, above) in row.iter_mut().zip(previous) {
+                *byte = byte.wrapping_add(*above);
+            }
+        }
+        3 => {
+            for (pixel, above) in pixels.iter_mut().zip(above) {
+                for at in 0..N {
+                    let mean = left[at].midpoint(above[at]);
+                    pixel[at] = pixel[at].wrapping_add(mean);
+                }
+                left = *pixel;
+            }
+        }
+        4 => {
+            for (pixel, above) in pixels.iter_mut().zip(above) {
+                for at in 0..N {
+                    let nearest = paeth(left[at], above[at], above_left[at]);
+                    pixel[at] = pixel[at].wrapping_add(nearest);
+                }
+                (left, above_left) = (*pixel, *above);
+            }
+        }
+        _ => return Err(broken(&format!("filter {filter}"))),
+    }
+    Ok(())
+}
+
+/// The neighbour that is nearest to `left + above - above_left`.
+fn paeth(left: u8, above: u8, above_left: u8) -> u8 {
+    let [a, b, c] = [left, above, above_left].map(i16::from);
+    let (to_left, to_above) = ((b - c).abs(), (a - c).abs());
+    let to_above_left = (a + b - 2 * c).abs();
+    if to_left <= to_above && to_left <= to_above_left {
+        left
+    } else if to_above <= to_above_left {
+        above
+    } else {
+        above_left
+    }
+}
+
+/// Converts rows to RGB8 as Pillow's `convert("RGB")`: grey is repeated in all three channels, alpha
+/// is dropped and not blended, and of 16 bits the upper 8 are kept, except for grey without alpha,
+/// which is clipped at 255.
+struct Converter {
+    header: Header,
+    palette: Box<Palette>,
+    /// Whether a level was clipped.
+    clipped: bool,
+}
+
+impl Converter {
+    fn new(header: &Header, table: &[u8]) -> Self {
+        let mut palette = from_rgb(table);
+        if header.color == Color::Grey && header.depth <= 8 {
+            let max = (1 << header.depth) - 1;
+            for (level, color) in palette[..=max].iter_mut().enumerate() {
+                *color = [(level * usize::from(u8::MAX) / max) as u8; CHANNELS];
+            }
+        }
+        Self {
+            header: *header,
+            palette,
+            clipped: false,
+        }
+    }
+
+    /// Writes the pixels of a row into every `step`-th pixel of the target.
+    fn convert_into(&mut self, row: &[u8], step: usize, target: &mut [u8]) {
+        let Header { color, depth, .. } = self.header;
+        let targets = target
+            .as_chunks_mut::<CHANNELS>()
+            .0
+            .iter_mut()
+            .step_by(step);
+        if depth < 8 {
+            for (x, to) in targets.enumerate() {
+                *to = self.palette[index_at(row, depth, x)];
+            }
+            return;
+        }
+        let pixels = targets.zip(row.chunks_exact(self.header.pixel_bits() / 8));
+        match (color, depth) {
+            (Color::Grey, 16) => {
+                for (to, from) in pixels {
+                    self.clipped |= from[0] > 0;
+                    *to = [if from[0] > 0 { u8::MAX } else { from[1] }; CHANNELS];
+                }
+            }
+            (Color::Grey | Color::Indexed, _) => {
+                pixels.for_each(|(to, from)| *to = self.palette[usize::from(from[0])]);
+            }
+            (Color::GreyAlpha, _) => pixels.for_each(|(to, from)| *to = [from[0]; CHANNELS]),
+            (Color::Rgb | Color::RgbAlpha, 8) => {
+                pixels.for_each(|(to, from)| *to = [from[0], from[1], from[2]]);
+            }
+            (Color::Rgb | Color::RgbAlpha, _) => {
+                pixels.for_each(|(to, from)| *to = [from[0], from[2], from[4]]);
+            }
+        }
+    }
+}
+
+fn truncated(detail: &str) -> ImageError {
+    ImageError::Truncated {
+        format: Format::Png,
+        detail: detail.to_owned(),
+    }
+}
+
+fn broken(detail: &str) -> ImageError {
+    ImageError::Decode {
+        format: Format::Png,
+        source: detail.into(),
+    }
 }

@@ -1,4 +1,4 @@
-//! PNG, WebP, GIF, BMP and TIFF by the `image` crate.
+//! TIFF by the `image` crate.
 
 use std::io::{self, Cursor};
 
@@ -15,14 +15,14 @@ const OVERHEAD: u64 = 64 << 20;
 
 /// Decodes an image into RGB8 `pixels`; `scratch` receives the pixels of other types.
 pub(super) fn decode_into(
-    format: Format,
     bytes: &[u8],
     options: &DecodeOptions,
     scratch: &mut Vec<u8>,
     pixels: &mut Vec<u8>,
 ) -> Result<Picture, ImageError> {
+    let format = Format::Tiff;
     let fail = |source| failure(format, source);
-    let mut reader = ImageReader::with_format(Cursor::new(bytes), codec(format));
+    let mut reader = ImageReader::with_format(Cursor::new(bytes), ImageFormat::Tiff);
     reader.limits(up_to(OVERHEAD));
     let mut decoder = reader.into_decoder().map_err(fail)?;
     let (width, height) = decoder.dimensions();
@@ -52,17 +52,6 @@ fn up_to(bytes: u64) -> Limits {
     let mut limits = Limits::no_limits();
     limits.max_alloc = Some(bytes);
     limits
-}
-
-fn codec(format: Format) -> ImageFormat {
-    match format {
-        Format::Jpeg => ImageFormat::Jpeg,
-        Format::Png => ImageFormat::Png,
-        Format::WebP => ImageFormat::WebP,
-        Format::Gif => ImageFormat::Gif,
-        Format::Bmp => ImageFormat::Bmp,
-        Format::Tiff => ImageFormat::Tiff,
-    }
 }
 
 fn failure(format: Format, source: image::ImageError) -> ImageError {
@@ -117,7 +106,7 @@ fn convert_into(
     Ok(())
 }
 
-fn map_into<const N: usize>(
+pub(super) fn map_into<const N: usize>(
     source: &[u8],
     target: &mut [u8],
     convert: impl Fn(&[u8; N]) -> [u8; CHANNELS],
