@@ -66,10 +66,9 @@ pub(super) fn decode_into(
     pixels: &mut Vec<u8>,
 ) -> Result<Picture, ImageError> {
     let header = header(bytes, options)?;
-    let data = bytes.get(header.offset..).unwrap_or_default();
     match header.compression {
-        RLE4 | RLE8 => runs_into(data, &header, scratch, pixels)?,
-        _ => rows_into(data, &header, pixels)?,
+        RLE4 | RLE8 => runs_into(bytes, &header, scratch, pixels)?,
+        _ => rows_into(bytes, &header, pixels)?,
     }
     Ok(Picture {
         size: header.size,
@@ -283,7 +282,7 @@ fn unpacked(packed: u32, green_bits: u32) -> [u8; CHANNELS] {
 }
 
 /// Uncompressed rows, each padded to four bytes; the padding of the last row may be missing.
-fn rows_into(data: &[u8], header: &Header, pixels: &mut Vec<u8>) -> Result<(), ImageError> {
+fn rows_into(bytes: &[u8], header: &Header, pixels: &mut Vec<u8>) -> Result<(), ImageError> {
     let Size { width, height } = header.size;
     let stride = (width * usize::from(header.bits)).div_ceil(32) * 4;
     let row = (width * header.layout.bits()).div_ceil(8);
@@ -294,6 +293,7 @@ fn rows_into(data: &[u8], header: &Header, pixels: &mut Vec<u8>) -> Result<(), I
         )));
     }
     let needed = (height - 1) * stride + row;
+    let data = bytes.get(header.offset..).unwrap_or_default();
     if data.len() < needed {
         return Err(truncated(&format!(
             "{} of {needed} bytes of pixels",
@@ -312,7 +312,7 @@ fn rows_into(data: &[u8], header: &Header, pixels: &mut Vec<u8>) -> Result<(), I
 
 /// Run-length encoded indices.
 fn runs_into(
-    data: &[u8],
+    bytes: &[u8],
     header: &Header,
     indices: &mut Vec<u8>,
     pixels: &mut Vec<u8>,
@@ -324,7 +324,7 @@ fn runs_into(
     let size = header.size;
     let total = size.width * size.height;
     allocate(indices, total, size)?;
-    let written = runs(data, header.compression == RLE4, size.width, indices);
+    let written = runs(bytes, header, indices);
     if written < total {
         return Err(truncated(&format!(
             "its runs end after {written} of {total} pixels"
@@ -349,14 +349,15 @@ fn runs_into(
 ///
 /// Pixels are counted and not placed: a run that is longer than its row is cut to the row, but a row
 /// of literal pixels that is too long continues in the next one.
-fn runs(data: &[u8], rle4: bool, width: usize, indices: &mut [u8]) -> usize {
+fn runs(bytes: &[u8], header: &Header, indices: &mut [u8]) -> usize {
     const END_OF_LINE: u8 = 0;
     const END_OF_BITMAP: u8 = 1;
     const DELTA: u8 = 2;
     let nibbles = |byte: u8| [byte >> 4, byte & 0x0F];
-    let (mut at, mut written, mut x) = (0, 0, 0_usize);
+    let (rle4, width) = (header.compression == RLE4, header.size.width);
+    let (mut at, mut written, mut x) = (header.offset, 0, 0_usize);
     while written < indices.len() {
-        let Some([count, value]) = array(data, at) else {
+        let Some([count, value]) = array(bytes, at) else {
             break;
         };
         at += 2;
@@ -368,7 +369,7 @@ fn runs(data: &[u8], rle4: bool, width: usize, indices: &mut [u8]) -> usize {
             }
             (0, END_OF_BITMAP) => break,
             (0, DELTA) => {
-                let Some([right, up]) = array(data, at) else {
+                let Some([right, up]) = array(bytes, at) else {
                     break;
                 };
                 at += 2;
@@ -378,7 +379,7 @@ fn runs(data: &[u8], rle4: bool, width: usize, indices: &mut [u8]) -> usize {
             (0, count) => {
                 let count = usize::from(count);
                 let length = if rle4 { count / 2 } else { count };
-                let literal = &data[at.min(data.len())..data.len().min(at + length)];
+                let literal = &bytes[at.min(bytes.len())..bytes.len().min(at + length)];
                 let covered = if rle4 {
                     let pixels = literal.iter().flat_map(|&byte| nibbles(byte));
                     for (index, pixel) in rest.iter_mut().zip(pixels) {
@@ -395,8 +396,8 @@ fn runs(data: &[u8], rle4: bool, width: usize, indices: &mut [u8]) -> usize {
                     break;
                 }
                 x += count;
-                at += length;
-                at += at % 2;
+                // Padded to an even offset in the file.
+                at = (at + length).next_multiple_of(2);
             }
             (count, value) => {
                 let count = usize::from(count).min(width.saturating_sub(x));

@@ -14,6 +14,7 @@ const EXTENSION: u8 = 0x21;
 const IMAGE: u8 = 0x2C;
 const DESCRIPTOR: usize = 9;
 const GRAPHIC_CONTROL: u8 = 0xF9;
+const COMMENT: u8 = 0xFE;
 
 struct Frame<'a> {
     left: usize,
@@ -38,16 +39,11 @@ pub(super) fn decode_into(
     indices: &mut Vec<u8>,
     pixels: &mut Vec<u8>,
 ) -> Result<Picture, ImageError> {
-    let mut frame =
-        first_frame(bytes).ok_or_else(|| truncated("it ends before its first frame"))?;
+    let frame = first_frame(bytes).ok_or_else(|| truncated("it ends before its first frame"))?;
     let screen = |at| u16_le(bytes, at).unwrap_or_default().into();
     let width = usize::max(screen(6), frame.left + frame.width);
     let height = usize::max(screen(8), frame.top + frame.height);
     let size = options.size(Format::Gif, width as u32, height as u32)?;
-    if frame.left + frame.width == 0 {
-        // As in Pillow, a frame without a width at the left edge is one of the canvas's size.
-        (frame.top, frame.width, frame.height) = (0, width, height);
-    }
     if frame.width == 0 || frame.height == 0 {
         return Err(ImageError::ZeroSized {
             format: Format::Gif,
@@ -85,12 +81,16 @@ fn first_frame(bytes: &[u8]) -> Option<Frame<'_>> {
             EXTENSION => {
                 let kind = *bytes.get(at)?;
                 let control = sub_block(bytes, at + 1);
-                if let (GRAPHIC_CONTROL, Some([flags, _, _, index, ..])) = (kind, control) {
-                    if flags & TRANSPARENT != 0 {
-                        transparent = Some(*index);
-                    }
+                if let (GRAPHIC_CONTROL, Some([flags, _, _, index, ..])) = (kind, control)
+                    && flags & TRANSPARENT != 0
+                {
+                    transparent = Some(*index);
                 }
                 at = after_sub_blocks(bytes, at + 1);
+                // As in Pillow, an empty extension swallows the sub-blocks after it.
+                if control == Some(&[]) && kind != COMMENT {
+                    at = after_sub_blocks(bytes, at);
+                }
             }
             IMAGE => {
                 let descriptor: [u8; DESCRIPTOR] = array(bytes, at)?;
@@ -106,7 +106,7 @@ fn first_frame(bytes: &[u8]) -> Option<Frame<'_>> {
                     width,
                     height,
                     interlaced: flags & INTERLACED != 0,
-                    palette: palette(local.or(global)),
+                    palette: palette([local, global]),
                     transparent,
                     bits,
                     data: &bytes[at + 1..],
@@ -129,13 +129,12 @@ fn color_table<'a>(bytes: &'a [u8], flags: u8, at: &mut usize) -> Option<Option<
     Some(Some(table))
 }
 
-/// Without a table, or with one that repeats them, indices are levels of grey.
-fn palette(table: Option<&[u8]>) -> Box<Palette> {
+/// The palette of the first table that is not just the levels of grey; without one, these levels.
+fn palette(tables: [Option<&[u8]>; 2]) -> Box<Palette> {
     let grey = grey_ramp();
-    match table {
-        Some(table) if table != &grey.as_flattened()[..table.len()] => from_rgb(table),
-        _ => grey,
-    }
+    let mut tables = tables.into_iter().flatten();
+    let table = tables.find(|table| *table != &grey.as_flattened()[..table.len()]);
+    table.map_or(grey, from_rgb)
 }
 
 /// The sub-block at `at`; none if it is the empty one that ends a sequence, or cut short.

@@ -1,6 +1,9 @@
 //! PNG, as Pillow's `PngImagePlugin` reads it; of an animation, its first frame.
 
+use std::borrow::Cow;
+
 use fdeflate::Decompressor;
+use image::metadata::Orientation;
 
 use super::bytes::{array, u32_be};
 use super::indexed::{Palette, from_rgb, index_at};
@@ -46,8 +49,10 @@ struct Metadata<'a> {
     palette: &'a [u8],
     /// Width, height, left and top of the first frame of an animation.
     frame: Option<[u32; 4]>,
-    exif: Option<&'a [u8]>,
-    xmp: Option<&'a [u8]>,
+    exif: Option<Cow<'a, [u8]>>,
+    /// EXIF as a text of hexadecimal digits, as ImageMagick wrote it.
+    exif_text: Option<Cow<'a, [u8]>>,
+    xmp: Option<Cow<'a, [u8]>>,
 }
 
 struct Chunk<'a> {
@@ -83,6 +88,10 @@ pub(super) fn decode_into(
 
     allocate(pixels, size.bytes(), size)?;
     let mut converter = Converter::new(&header, metadata.palette);
+    if header.color == Color::Indexed {
+        // Pixels that the file lacks have the first colour.
+        pixels.as_chunks_mut().0.fill(converter.palette[0]);
+    }
     let mut rows = &mut rows[..written.min(length)];
     for pass in &passes {
         let (own, rest) = rows.split_at_mut(pass.bytes().min(rows.len()));
@@ -95,7 +104,7 @@ pub(super) fn decode_into(
         rows = rest;
     }
     let warning = if written < length {
-        Some("its data end early; the rest of the picture is black")
+        Some("its data end early, and a part of the picture is missing")
     } else if converter.clipped {
         Some("16-bit grey levels above 255 are clipped to 255, as in Pillow")
     } else {
@@ -103,7 +112,7 @@ pub(super) fn decode_into(
     };
     Ok(Picture {
         size,
-        orientation: exif::orientation(metadata.exif, metadata.xmp),
+        orientation: metadata.orientation(),
         warning: warning.map(str::to_owned),
     })
 }
@@ -152,9 +161,7 @@ fn read_metadata_after<'a>(
             let kind = chunk.kind.escape_ascii();
             return Err(truncated(&format!("it ends within its {kind} chunk")));
         }
-        if matches!(&chunk.kind, b"eXIf" | b"iTXt") {
-            metadata.read(&chunk)?;
-        }
+        metadata.read_about(&chunk);
         at = chunk.end + CHECKSUM;
     }
     Ok(())
@@ -180,25 +187,82 @@ fn chunk_at(bytes: &[u8], at: usize) -> Option<Option<Chunk<'_>>> {
 
 impl<'a> Metadata<'a> {
     fn read(&mut self, chunk: &Chunk<'a>) -> Result<(), ImageError> {
-        const XMP: &[u8] = b"XML:com.adobe.xmp\0";
         let data = chunk.data;
         match &chunk.kind {
             b"IHDR" => self.header = Some(header(data)?),
             b"PLTE" => self.palette = data,
-            b"eXIf" => self.exif = Some(data),
-            b"iTXt" => self.xmp = data.strip_prefix(XMP).or(self.xmp),
-            // Every frame has such a chunk; that of the first precedes the pixels.
             b"fcTL" => {
-                let [width, height, left, top] = [4, 8, 12, 16].map(|at| u32_be(data, at));
-                self.frame = width
-                    .zip(height)
-                    .zip(left.zip(top))
-                    .map(|((w, h), (l, t))| [w, h, l, t]);
+                let Some([0, width, height, left, top]) = numbers(data) else {
+                    return Err(broken("the first frame of its animation"));
+                };
+                self.frame = Some([width, height, left, top]);
             }
-            _ => {}
+            _ => self.read_about(chunk),
         }
         Ok(())
     }
+
+    /// Reads what a chunk says about the picture. It may follow the pixels.
+    fn read_about(&mut self, chunk: &Chunk<'a>) {
+        const XMP: &[u8] = b"XML:com.adobe.xmp\0";
+        const EXIF: &[u8] = b"Raw profile type exif\0";
+        match &chunk.kind {
+            b"eXIf" => self.exif = Some(Cow::Borrowed(chunk.data)),
+            kind @ (b"tEXt" | b"zTXt" | b"iTXt") => {
+                if let Some(rest) = chunk.data.strip_prefix(XMP) {
+                    self.xmp = text(*kind, rest);
+                } else if let Some(rest) = chunk.data.strip_prefix(EXIF) {
+                    self.exif_text = text(*kind, rest);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn orientation(&self) -> Orientation {
+        let from_text = self.exif_text.as_deref().map(from_hexadecimal);
+        let exif = self.exif.as_deref().or(from_text.as_deref());
+        exif::orientation(exif, self.xmp.as_deref())
+    }
+}
+
+fn numbers<const N: usize>(data: &[u8]) -> Option<[u32; N]> {
+    let mut numbers = [0; N];
+    for (at, number) in numbers.iter_mut().enumerate() {
+        *number = u32_be(data, at * size_of::<u32>())?;
+    }
+    Some(numbers)
+}
+
+/// The text of a chunk, whose keyword precedes `rest`.
+fn text(kind: [u8; 4], rest: &[u8]) -> Option<Cow<'_, [u8]>> {
+    /// As many bytes as Pillow decompresses.
+    const MAX: usize = 1 << 20;
+    let (compressed, data) = match &kind {
+        b"tEXt" => (false, rest),
+        b"zTXt" => (true, rest.get(1..)?),
+        _ => {
+            // Language and translated keyword precede the text.
+            let mut parts = rest.get(2..)?.splitn(3, |&byte| byte == 0);
+            (rest[0] != 0, parts.nth(2)?)
+        }
+    };
+    if !compressed {
+        return Some(Cow::Borrowed(data));
+    }
+    fdeflate::decompress_to_vec_bounded(data, MAX)
+        .ok()
+        .map(Cow::Owned)
+}
+
+/// The bytes of a text of hexadecimal digits, which follow a line with the name and one with the
+/// number of bytes.
+fn from_hexadecimal(text: &[u8]) -> Vec<u8> {
+    let lines = text.split(|&byte| byte == b'\n').skip(3).flatten();
+    let digits = lines.filter_map(|&byte| char::from(byte).to_digit(16));
+    let digits: Vec<_> = digits.map(|digit| digit as u8).collect();
+    let (pairs, _) = digits.as_chunks();
+    pairs.iter().map(|[high, low]| high << 4 | low).collect()
 }
 
 fn header(data: &[u8]) -> Result<Header, ImageError> {

@@ -13,11 +13,14 @@ use crate::resize::CHANNELS;
 const RIFF_HEADER: usize = 12;
 /// Type and length of a chunk.
 const CHUNK_HEADER: usize = 8;
+/// Place, size, duration and flags of an animation's frame.
+const FRAME_HEADER: usize = 16;
 
 /// Flags of the extended header.
 const ANIMATION: u8 = 0x02;
 const XMP: u8 = 0x04;
 const EXIF: u8 = 0x08;
+const KNOWN: u8 = 0x3E;
 
 struct Chunk<'a> {
     kind: [u8; 4],
@@ -99,6 +102,10 @@ fn container(bytes: &[u8]) -> Result<Container<'_>, ImageError> {
     let first = chunk_at(bytes, &mut at)?;
     if first.kind != *b"VP8X" {
         let frame = frame(first)?;
+        // Other chunks may follow, if they are complete.
+        while at < bytes.len() {
+            chunk_at(bytes, &mut at)?;
+        }
         return Ok(Container {
             width: frame.width,
             height: frame.height,
@@ -115,23 +122,43 @@ fn container(bytes: &[u8]) -> Result<Container<'_>, ImageError> {
         1 + u32::from_le_bytes([w0, w1, w2, 0]),
         1 + u32::from_le_bytes([h0, h1, h2, 0]),
     );
+    if flags & !KNOWN != 0 {
+        return Err(broken("unknown flags"));
+    }
+    let (mut animated, mut place) = (false, None);
     let (mut first_frame, mut exif, mut xmp) = (None, None, None);
     while at < bytes.len() {
+        let start = at + CHUNK_HEADER;
         let chunk = chunk_at(bytes, &mut at)?;
         match &chunk.kind {
-            b"VP8 " | b"VP8L" if flags & ANIMATION == 0 && first_frame.is_none() => {
-                let frame = frame(chunk)?;
-                if (frame.width, frame.height) != (width, height) {
-                    return Err(broken("its frame and its canvas differ in size"));
-                }
-                first_frame = Some(frame);
+            b"ANIM" => animated = true,
+            b"ANMF" if animated => {
+                let &[x0, x1, x2, y0, y1, y2, ..] = chunk
+                    .data
+                    .first_chunk::<FRAME_HEADER>()
+                    .ok_or_else(|| broken("a frame is too short"))?;
+                let double = |number| 2 * u32::from_le_bytes(number) as usize;
+                place = Some((double([x0, x1, x2, 0]), double([y0, y1, y2, 0])));
+                // The chunks of the frame are read like those outside.
+                at = start + FRAME_HEADER;
             }
-            b"ANMF" if flags & ANIMATION != 0 && first_frame.is_none() => {
-                let frame = animation_frame(chunk.data)?;
-                if frame.left + frame.width as usize > width as usize
-                    || frame.top + frame.height as usize > height as usize
-                {
-                    return Err(broken("its first frame is outside of its canvas"));
+            b"ANMF" => return Err(broken("a frame before the animation")),
+            b"VP8 " | b"VP8L" if first_frame.is_none() => {
+                let animation = flags & ANIMATION != 0;
+                let (left, top) = match place {
+                    Some(place) if animation => place,
+                    None if !animation => (0, 0),
+                    _ => return Err(broken("a frame outside of the animation")),
+                };
+                let frame = Frame {
+                    left,
+                    top,
+                    ..frame(chunk)?
+                };
+                let (right, bottom) = (left + frame.width as usize, top + frame.height as usize);
+                let size = (width as usize, height as usize);
+                if right > size.0 || bottom > size.1 || !animation && (right, bottom) != size {
+                    return Err(broken("its frame does not fit its canvas"));
                 }
                 first_frame = Some(frame);
             }
@@ -157,25 +184,6 @@ fn chunk_at<'a>(bytes: &'a [u8], at: &mut usize) -> Result<Chunk<'a>, ImageError
     let data = bytes.get(start..start + length).ok_or_else(cut)?;
     *at = start + length.next_multiple_of(2);
     Ok(Chunk { kind, data })
-}
-
-/// A frame of an animation: its place, and the chunks of an image.
-fn animation_frame(data: &[u8]) -> Result<Frame<'_>, ImageError> {
-    const HEADER: usize = 16;
-    let &[x0, x1, x2, y0, y1, y2, ..] = data
-        .first_chunk::<HEADER>()
-        .ok_or_else(|| broken("its first frame is too short"))?;
-    let mut at = HEADER;
-    loop {
-        let chunk = chunk_at(data, &mut at)?;
-        if matches!(&chunk.kind, b"VP8 " | b"VP8L") {
-            return Ok(Frame {
-                left: 2 * u32::from_le_bytes([x0, x1, x2, 0]) as usize,
-                top: 2 * u32::from_le_bytes([y0, y1, y2, 0]) as usize,
-                ..frame(chunk)?
-            });
-        }
-    }
 }
 
 /// A frame of the size that its bitstream announces.
