@@ -69,7 +69,7 @@ on_spark = PATH="$(CURDIR)/.venv/$(1)/bin:$$PATH" SPARK_LOCAL_IP=127.0.0.1 \
 class_path = mvn --quiet --batch-mode -f $< -P $(1) dependency:build-classpath \
 	-Dstyle.color=never -DincludeScope=runtime -Dmdep.regenerateFile -Dmdep.outputFile=$(CURDIR)/$@
 
-.PHONY: help setup build wheel wheelhouse lock lint lint-rust lint-python lint-stubs lint-web lint-shell docs hooks test test-rust test-python test-spark bench demo notebooks emr-up emr-check emr-run emr-down clean system vendor maven browser
+.PHONY: help setup build wheel wheelhouse lock lint lint-rust lint-python lint-stubs lint-web lint-shell docs hooks corpus test test-rust test-python test-spark bench demo notebooks emr-up emr-check emr-run emr-down clean system vendor maven browser
 
 help: ## Print this help
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -138,6 +138,18 @@ test-rust: .venv/build/.installed | system vendor ## Run the tests of the Rust c
 test-python: $(FOR_PYTHON) | browser ## Run the Python tests, and every command and example of the documentation
 	export POMONA_KERAS2_PYTHON="$(KERAS2:%=$(CURDIR)/.venv/%/bin/python)"
 	.venv/dev/bin/pytest --ignore tests/spark
+
+corpus: target/corpus/.unpacked ## Download Pillow's own test images, with which the tests compare if they are there
+
+# The source distribution of the version that the tests compare with.
+target/corpus/.unpacked: tests/requirements/dev.txt | .venv/dev/.installed
+	rm -rf $(@D)
+	mkdir -p $(@D)
+	.venv/dev/bin/python -m pip download --quiet --no-deps --no-binary pillow --dest $(@D) \
+		"$$(grep '^pillow==' $<)"
+	tar -xzf $(@D)/pillow-*.tar.gz -C $(@D) --wildcards --strip-components=2 '*/Tests/images'
+	rm $(@D)/pillow-*.tar.gz
+	touch $@
 
 test-spark: $(MATRIX:%=test-%) ## Run the Spark tests on every Spark of the matrix
 	@if [ -n "$(LEFT_OUT)" ]; then echo '*** WARNING: not tested, because their Python is not installed: $(LEFT_OUT)'; fi

@@ -3,7 +3,8 @@
 Usage: python tests/support/against_pillow.py FOLDER…
 
 Walks the folders, prints a table, and below it the photos that are not read alike. The reference is
-`Image.open(file).convert("RGB")`, with warnings ignored and any exception counted as a refusal.
+`Image.open(file).convert("RGB")` of Pillow 12, with warnings ignored and any exception counted as a
+refusal.
 """
 
 from __future__ import annotations
@@ -88,7 +89,9 @@ def compare(name: str, data: bytes) -> Comparison:
     except Exception as error:
         refusal = f"{type(error).__name__}: {error}"
     try:
-        ours = pomona.load_image(data)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", pomona.ImageWarning)
+            ours = pomona.load_image(data)
     except pomona.ImageError as error:
         reason = error.reason
     if refusal or reason:
@@ -114,17 +117,12 @@ def table(comparisons: Iterable[Comparison]) -> str:
     counts: Counter[tuple[str, str]] = Counter()
     for comparison in comparisons:
         counts[comparison.format, comparison.outcome] += 1
+    kinds = sorted({kind for kind, _ in counts})
     lines = [f"{'format':10}" + "".join(f"{column:>13}" for column in COLUMNS)]
-    for kind in sorted({kind for kind, _ in counts}):
-        lines.append(f"{kind:10}" + "".join(f"{counts[kind, column]:13}" for column in COLUMNS))
+    lines += [
+        f"{kind:10}" + "".join(f"{counts[kind, column]:13}" for column in COLUMNS) for kind in kinds
+    ]
     return "\n".join(lines)
-
-
-def share_equal(comparisons: Iterable[Comparison], kind: str) -> float:
-    """Return the share of the photos of a format that Pillow reads and Pomona reads alike."""
-    outcomes = Counter(found.outcome for found in comparisons if found.format == kind)
-    read = outcomes[EQUAL] + outcomes[ONLY_PILLOW] + outcomes[DIFFERENT]
-    return outcomes[EQUAL] / read
 
 
 if __name__ == "__main__":
