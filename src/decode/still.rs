@@ -109,7 +109,7 @@ fn convert_into(
 pub(super) fn map_into<const N: usize>(
     source: &[u8],
     target: &mut [u8],
-    convert: impl Fn(&[u8; N]) -> [u8; CHANNELS],
+    mut convert: impl FnMut(&[u8; N]) -> [u8; CHANNELS],
 ) {
     let (source, _) = source.as_chunks::<N>();
     let (target, _) = target.as_chunks_mut::<CHANNELS>();
