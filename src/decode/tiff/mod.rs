@@ -359,7 +359,6 @@ impl<'a> Image<'a> {
         // Of separate planes, Pillow reads one byte for each sample whatever its depth, and the bits
         // in the usual order.
         let mut is_reversed = self.samples.is_reversed;
-        let samples = self.samples.bits.len();
         let refused = || unsupported("these samples in uncompressed planes");
         if self.is_planar {
             is_reversed = false;
@@ -398,7 +397,7 @@ impl<'a> Image<'a> {
             && matches!(pixel, Pixel::Color { bits: 16, .. } | Pixel::Ink { bits: 16, .. });
         let depth: u64 = self.samples.bits.iter().sum();
         let stride = self.chunk.width.saturating_mul(depth as usize) / 8;
-        let stride = if self.is_planar { stride / samples } else { stride };
+        let stride = if self.is_planar { stride / self.samples.expected() } else { stride };
         let is_single = self.chunk == self.size && planes == 1;
         let mut line = Vec::new();
         for part in self.parts(planes) {
@@ -470,14 +469,12 @@ impl<'a> Image<'a> {
         let start = self.offsets.get(index).ok_or_else(missing)?;
         let start = usize::try_from(start).map_err(|_| missing())?;
         let rest = self.file.get(start..).ok_or_else(missing)?;
-        // A missing count is estimated by libtiff.
-        let length = match self.counts {
-            None => rest.len() as u64,
-            Some(counts) => match counts.get(index).ok_or_else(missing)? {
-                0 if self.offsets.len() == 1 => rest.len() as u64,
-                0 => return Err(missing()),
-                length => length,
-            },
+        let counts = self.counts.ok_or_else(|| damaged("it has no byte counts"))?;
+        let length = match counts.get(index).ok_or_else(missing)? {
+            // libtiff estimates it.
+            0 if self.offsets.len() == 1 => rest.len() as u64,
+            0 => return Err(missing()),
+            length => length,
         };
         let length = usize::try_from(length).map_err(|_| missing())?;
         rest.get(..length).ok_or_else(missing)
@@ -496,6 +493,11 @@ impl<'a> Image<'a> {
         let length = (self.chunk.width.saturating_mul(samples * bits)).div_ceil(8);
         if length > MAX_ROW {
             return Err(unsupported(&format!("rows of {length} bytes")));
+        }
+        if let Pixel::Color { samples: 4, is_associated, .. } = &mut self.converter.pixel {
+            // libtiff takes a fourth sample without a meaning for an unspecified one, and Pillow
+            // takes that for an alpha with which the colour was multiplied.
+            *is_associated |= planes > 1 && self.samples.extra.is_empty();
         }
         let is_fax = matches!(self.compression, Compression::Fax(_));
         if is_fax && (samples, bits) != (1, 1) {
@@ -599,7 +601,9 @@ impl<'a> Image<'a> {
         let sampling = self.directory.values(tag::YCBCR_SUBSAMPLING);
         let sampling = sampling.map_or((Some(2), Some(2)), |values| (values.get(0), values.get(1)));
         let (across, down) = match sampling {
-            (Some(across @ (1 | 2 | 4)), Some(down @ (1 | 2 | 4))) if across >= down => {
+            (Some(across @ (1 | 2 | 4)), Some(down @ (1 | 2 | 4)))
+                if across >= down || across == 1 && down == 2 =>
+            {
                 (across as usize, down as usize)
             }
             _ => return Err(unsupported("this subsampling of YCbCr")),

@@ -138,6 +138,16 @@ impl Samples {
         })
     }
 
+    /// The number of samples of the photometric interpretation, and of those that are named beside.
+    pub fn expected(&self) -> usize {
+        let color = match self.photometric {
+            photometric::RGB | photometric::YCBCR | photometric::LAB => 3,
+            photometric::CMYK => 4,
+            _ => 1,
+        };
+        color + self.extra.len()
+    }
+
     fn known(&self) -> Option<Pixel> {
         use photometric::{BLACK_IS_ZERO, CMYK, LAB, PALETTE, RGB, WHITE_IS_ZERO, YCBCR};
         let order = self.order;
