@@ -24,9 +24,7 @@ WIDTH, HEIGHT = 45, 37
 _SIZES = {"H": 3, "I": 4, "Q": 16}
 
 
-def tiff(
-    tags: dict[int, Any], parts: list[bytes], *, order: str = "<", big: bool = False
-) -> bytes:
+def tiff(tags: dict[int, Any], parts: list[bytes], *, order: str = "<", big: bool = False) -> bytes:
     """Return a TIFF of one image with the tags and the strips or tiles.
 
     The offsets and byte counts are those of tiles if the tags have a tile size. A tag with the
@@ -251,8 +249,9 @@ def specimens() -> Iterator[tuple[str, bytes]]:
         yield f"grey {depth} bit, photometric {photometric}", bits(depth, photometric)
         deflated = bits(depth, photometric, compression=DEFLATE)
         yield f"grey {depth} bit, photometric {photometric}, deflate", deflated
-        yield f"grey {depth} bit, photometric {photometric}, reversed", bits(
-            depth, photometric, fill=2
+        yield (
+            f"grey {depth} bit, photometric {photometric}, reversed",
+            bits(depth, photometric, fill=2),
         )
     for depth in (1, 2, 4):
         yield f"palette {depth} bit", bits(depth, 3, colors=colors(depth))

@@ -204,10 +204,14 @@ pub(super) fn restore(
     if predictor == Predictor::Horizontal {
         match bits {
             16 => accumulate(row, samples, |a: [u8; 2], b| {
-                u16::from_le_bytes(a).wrapping_add(u16::from_le_bytes(b)).to_le_bytes()
+                u16::from_le_bytes(a)
+                    .wrapping_add(u16::from_le_bytes(b))
+                    .to_le_bytes()
             }),
             32 => accumulate(row, samples, |a: [u8; 4], b| {
-                u32::from_le_bytes(a).wrapping_add(u32::from_le_bytes(b)).to_le_bytes()
+                u32::from_le_bytes(a)
+                    .wrapping_add(u32::from_le_bytes(b))
+                    .to_le_bytes()
             }),
             _ => accumulate(row, samples, |a: [u8; 1], b| [a[0].wrapping_add(b[0])]),
         }

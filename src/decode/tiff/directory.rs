@@ -1,7 +1,7 @@
 //! The image file directory of a TIFF: its tags and their integers.
 
-use crate::decode::Format;
 use crate::ImageError;
+use crate::decode::Format;
 
 /// The byte order of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

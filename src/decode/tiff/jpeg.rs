@@ -75,7 +75,9 @@ pub(super) fn decode_into(
     let mut turbo = Decompressor::new().map_err(fail)?;
     let header = turbo.read_header(&jpeg).map_err(fail)?;
     if header.width > size.width || header.height > size.height {
-        return Err(damaged("a JPEG stream that is larger than its strip or tile"));
+        return Err(damaged(
+            "a JPEG stream that is larger than its strip or tile",
+        ));
     }
     let output = match components {
         Components::One => PixelFormat::GRAY,
@@ -93,7 +95,9 @@ pub(super) fn decode_into(
             "a JPEG stream of {found} components for {expected} samples"
         )));
     }
-    turbo.set_scan_limit(photo::scan_limit(pixels)).map_err(fail)?;
+    turbo
+        .set_scan_limit(photo::scan_limit(pixels))
+        .map_err(fail)?;
     let image = Image {
         pixels: target,
         width: header.width,
@@ -105,8 +109,16 @@ pub(super) fn decode_into(
         Ok(()) => None,
         Err(error) => Some(photo::warning(error).map_err(of_tiff)?),
     };
-    Ok(warning.filter(|warning| !warning.contains("extraneous bytes before marker")))
+    let is_harmless = |warning: &String| HARMLESS.iter().any(|part| warning.contains(part));
+    Ok(warning.filter(|warning| !is_harmless(warning)))
 }
+
+/// The warnings of libjpeg that leave every pixel as it was meant.
+const HARMLESS: [&str; 3] = [
+    "extraneous bytes before marker",
+    "Inconsistent progression sequence",
+    "Invalid SOS parameters for sequential JPEG",
+];
 
 /// An error of the JPEG decoder, as one of a TIFF.
 fn of_tiff(error: ImageError) -> ImageError {

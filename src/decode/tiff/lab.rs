@@ -26,7 +26,11 @@ pub(super) struct Transform {
 impl Transform {
     pub fn new() -> Self {
         let nodes = (0..NODES * NODES * NODES).map(|index| {
-            let place = [index / (NODES * NODES), index / NODES % NODES, index % NODES];
+            let place = [
+                index / (NODES * NODES),
+                index / NODES % NODES,
+                index % NODES,
+            ];
             let [lightness, a, b] = place.map(|node| node as f32 / LAST as f32);
             let range = 65535.0 / 257.0;
             srgb([100.0 * lightness, a * range - 128.0, b * range - 128.0])
@@ -42,7 +46,11 @@ impl Transform {
         let mut node = 0;
         // The part of the way to the next node in each direction.
         let mut ways = [(0, 0); CHANNELS];
-        for ((way, step), sample) in ways.iter_mut().zip(steps).zip([lightness, a ^ 128, b ^ 128]) {
+        for ((way, step), sample) in ways
+            .iter_mut()
+            .zip(steps)
+            .zip([lightness, a ^ 128, b ^ 128])
+        {
             let place = usize::from(sample) * LAST;
             node += place / 255 * step;
             *way = (place % 255, step);
@@ -77,7 +85,11 @@ fn srgb([lightness, a, b]: [f32; CHANNELS]) -> [f32; CHANNELS] {
             };
     }
     TO_LINEAR.map(|row| {
-        let linear: f32 = row.iter().zip(xyz).map(|(factor, value)| factor * value).sum();
+        let linear: f32 = row
+            .iter()
+            .zip(xyz)
+            .map(|(factor, value)| factor * value)
+            .sum();
         let value = if linear <= 0.003_130_8 {
             12.92 * linear
         } else {

@@ -128,7 +128,9 @@ pub(super) fn decode_into(
     allocate(pixels, size.bytes(), size)?;
     image.decode_into(scratch, pixels)?;
     let orientation = image.directory.value(tag::ORIENTATION).unwrap_or(1);
-    let orientation = u8::try_from(orientation).ok().and_then(Orientation::from_exif);
+    let orientation = u8::try_from(orientation)
+        .ok()
+        .and_then(Orientation::from_exif);
     let size = match orientation {
         None | Some(Orientation::NoTransforms) => size,
         Some(orientation) => {
@@ -192,13 +194,19 @@ impl<'a> Image<'a> {
             let value = value.ok_or_else(|| damaged("it has no width or no height"))?;
             u32::try_from(value).map_err(|_| damaged("its width or height is not a number"))
         };
-        let size = options.size(Format::Tiff, dimension(tag::WIDTH)?, dimension(tag::HEIGHT)?)?;
+        let size = options.size(
+            Format::Tiff,
+            dimension(tag::WIDTH)?,
+            dimension(tag::HEIGHT)?,
+        )?;
         let compression = Compression::of(&directory)?;
         let is_planar = directory.value(tag::PLANAR_CONFIGURATION) == Some(2);
         let samples = Samples::of(&directory, compression == Compression::OldJpeg, is_planar)?;
         let pixel = samples.pixel(compression == Compression::None)?;
         let side = |name| {
-            let side = directory.value(name).and_then(|side| u32::try_from(side).ok());
+            let side = directory
+                .value(name)
+                .and_then(|side| u32::try_from(side).ok());
             side.filter(|&side| side > 0).map(|side| side as usize)
         };
         let (strips, tiles) = (
@@ -220,7 +228,12 @@ impl<'a> Image<'a> {
                     None => size.height,
                 };
                 let width = size.width;
-                (false, strips, tag::STRIP_BYTE_COUNTS, Size { width, height })
+                (
+                    false,
+                    strips,
+                    tag::STRIP_BYTE_COUNTS,
+                    Size { width, height },
+                )
             }
             _ => return Err(damaged("it has neither strips nor tiles")),
         };
@@ -228,7 +241,9 @@ impl<'a> Image<'a> {
         let area = padded(size.width, chunk.width)
             .zip(padded(size.height, chunk.height))
             .and_then(|(width, height)| width.checked_mul(height));
-        let limit = (size.width * size.height).saturating_mul(4).saturating_add(MAX_PADDING);
+        let limit = (size.width * size.height)
+            .saturating_mul(4)
+            .saturating_add(MAX_PADDING);
         if is_tiled && area.is_none_or(|area| area > limit) {
             return Err(unsupported(&format!(
                 "tiles of {} x {} pixels for an image of {} x {}",
@@ -267,10 +282,17 @@ impl<'a> Image<'a> {
 
     /// Why the pixels may not be those of the photo.
     fn warning(self) -> Option<String> {
-        let clipped = self.converter.is_clipped;
-        self.damage.or_else(|| {
-            clipped.then(|| "grey values above 255 are clipped to 255, as Pillow does".to_owned())
-        })
+        let grey = match self.converter.pixel {
+            Pixel::Float { .. } => "floating-point grey",
+            Pixel::Integer {
+                kind: Integer::Signed32,
+                ..
+            } => "32-bit grey",
+            _ => "16-bit grey",
+        };
+        let is_clipped = self.converter.is_clipped;
+        let clipped = format!("{grey} levels above 255 are clipped to 255, as in Pillow");
+        self.damage.or_else(|| is_clipped.then_some(clipped))
     }
 
     fn decode_into(&mut self, scratch: &mut Vec<u8>, pixels: &mut [u8]) -> Result<(), ImageError> {
@@ -313,7 +335,9 @@ impl<'a> Image<'a> {
     fn merge(&mut self, planes: usize, gathered: &[u8], pixels: &mut [u8]) {
         if self.converter.pixel == Pixel::YCbCr {
             let conversion = ycbcr::Conversion::of(&self.directory);
-            super::still::map_into(gathered, pixels, |&[luma, cb, cr]| conversion.rgb(luma, cb, cr));
+            super::still::map_into(gathered, pixels, |&[luma, cb, cr]| {
+                conversion.rgb(luma, cb, cr)
+            });
             return;
         }
         match &mut self.converter.pixel {
@@ -394,14 +418,25 @@ impl<'a> Image<'a> {
         let bits = if planes > 1 { 8 } else { pixel.bits() };
         let swapped = planes == 1
             && self.samples.order == Order::Big
-            && matches!(pixel, Pixel::Color { bits: 16, .. } | Pixel::Ink { bits: 16, .. });
+            && matches!(
+                pixel,
+                Pixel::Color { bits: 16, .. } | Pixel::Ink { bits: 16, .. }
+            );
         let depth: u64 = self.samples.bits.iter().sum();
         let stride = self.chunk.width.saturating_mul(depth as usize) / 8;
-        let stride = if self.is_planar { stride / self.samples.expected() } else { stride };
+        let stride = if self.is_planar {
+            stride / self.samples.expected()
+        } else {
+            stride
+        };
         let is_single = self.chunk == self.size && planes == 1;
         let mut line = Vec::new();
         for part in self.parts(planes) {
-            let index = if is_single { self.offsets.len() - 1 } else { part.index };
+            let index = if is_single {
+                self.offsets.len() - 1
+            } else {
+                part.index
+            };
             let Some(offset) = self.offsets.get(index) else {
                 self.damage = Some("strips or tiles are missing and black".to_owned());
                 continue;
@@ -436,7 +471,7 @@ impl<'a> Image<'a> {
 
     /// Puts a row of samples at its place: converted, or the last bytes of `width` bytes each with
     /// those of other planes.
-    #[allow(clippy::too_many_arguments)]
+    #[expect(clippy::too_many_arguments)]
     fn place(
         &mut self,
         part: Part,
@@ -469,7 +504,9 @@ impl<'a> Image<'a> {
         let start = self.offsets.get(index).ok_or_else(missing)?;
         let start = usize::try_from(start).map_err(|_| missing())?;
         let rest = self.file.get(start..).ok_or_else(missing)?;
-        let counts = self.counts.ok_or_else(|| damaged("it has no byte counts"))?;
+        let counts = self
+            .counts
+            .ok_or_else(|| damaged("it has no byte counts"))?;
         let length = match counts.get(index).ok_or_else(missing)? {
             // libtiff estimates it.
             0 if self.offsets.len() == 1 => rest.len() as u64,
@@ -489,12 +526,21 @@ impl<'a> Image<'a> {
         pixels: &mut [u8],
     ) -> Result<(), ImageError> {
         let bits = self.samples.bits[0] as usize;
-        let samples = if self.is_planar { 1 } else { self.samples.bits.len() };
+        let samples = if self.is_planar {
+            1
+        } else {
+            self.samples.bits.len()
+        };
         let length = (self.chunk.width.saturating_mul(samples * bits)).div_ceil(8);
         if length > MAX_ROW {
             return Err(unsupported(&format!("rows of {length} bytes")));
         }
-        if let Pixel::Color { samples: 4, is_associated, .. } = &mut self.converter.pixel {
+        if let Pixel::Color {
+            samples: 4,
+            is_associated,
+            ..
+        } = &mut self.converter.pixel
+        {
             // libtiff takes a fourth sample without a meaning for an unspecified one, and Pillow
             // takes that for an alpha with which the colour was multiplied.
             *is_associated |= planes > 1 && self.samples.extra.is_empty();
@@ -520,13 +566,15 @@ impl<'a> Image<'a> {
                     if self.compression != Compression::Fax(Scheme::Group4) {
                         return Err(truncated(part.index));
                     }
-                    self.damage = Some("rows at the end of a strip are missing and white".to_owned());
+                    self.damage =
+                        Some("rows at the end of a strip are missing and white".to_owned());
                 }
                 restore(&mut line, predictor, order, bits, samples, &mut scratch);
                 self.place(part, row, planes, &line, width, gathered, pixels);
             }
             if codec.is_damaged() && self.damage.is_none() {
-                self.damage = Some("parts of the picture are damaged (invalid fax codes)".to_owned());
+                self.damage =
+                    Some("parts of the picture are damaged (invalid fax codes)".to_owned());
             }
         }
         Ok(())
@@ -562,11 +610,19 @@ impl<'a> Image<'a> {
                 3 if to_rgb => Components::YCbCr,
                 3 => Components::Three,
                 4 => Components::Four,
-                _ => return Err(unsupported(&format!("JPEG compression of {samples} samples"))),
+                _ => {
+                    return Err(unsupported(&format!(
+                        "JPEG compression of {samples} samples"
+                    )));
+                }
             };
             let size = Size {
                 width: self.chunk.width,
-                height: if self.is_tiled { self.chunk.height } else { part.height },
+                height: if self.is_tiled {
+                    self.chunk.height
+                } else {
+                    part.height
+                },
             };
             allocate(buffer, size.width * size.height * samples, self.size)?;
             let tables = self.directory.bytes(tag::JPEG_TABLES).unwrap_or_default();

@@ -24,7 +24,11 @@ pub(super) enum Pixel {
     Float { order: Order },
     /// RGB of 8 or 16 bits with so many samples; the first extra one is an alpha with which the
     /// colour was multiplied if `is_associated`.
-    Color { bits: u8, samples: u8, is_associated: bool },
+    Color {
+        bits: u8,
+        samples: u8,
+        is_associated: bool,
+    },
     /// CMYK of 8 or 16 bits with so many samples.
     Ink { bits: u8, samples: u8 },
     /// CIE L*a*b* of 8 bits; a* and b* are signed.
@@ -73,11 +77,17 @@ const MAX_SAMPLES: usize = 6;
 
 impl Samples {
     /// Reads the tags, with Pillow's defaults for those that are missing or inconsistent.
-    pub fn of(directory: &Directory, is_old_jpeg: bool, is_planar: bool) -> Result<Self, ImageError> {
+    pub fn of(
+        directory: &Directory,
+        is_old_jpeg: bool,
+        is_planar: bool,
+    ) -> Result<Self, ImageError> {
         let photometric = if is_old_jpeg {
             photometric::YCBCR
         } else {
-            directory.value(tag::PHOTOMETRIC).unwrap_or(photometric::WHITE_IS_ZERO)
+            directory
+                .value(tag::PHOTOMETRIC)
+                .unwrap_or(photometric::WHITE_IS_ZERO)
         };
         let list = |name, default: &[u64]| {
             let values = directory.values(name);
@@ -112,7 +122,10 @@ impl Samples {
             bits.resize(count, all);
         }
         if bits.len() != count {
-            return Err(unsupported(&format!("{count} samples of {} depths", bits.len())));
+            return Err(unsupported(&format!(
+                "{count} samples of {} depths",
+                bits.len()
+            )));
         }
         Ok(Self {
             photometric,
@@ -126,11 +139,16 @@ impl Samples {
 
     /// The meaning of the samples, if Pillow knows it. `is_raw` says that they are not compressed.
     pub fn pixel(&self, is_raw: bool) -> Result<Pixel, ImageError> {
-        let pixel = self.known().ok_or_else(|| unsupported(&self.description()))?;
+        let pixel = self
+            .known()
+            .ok_or_else(|| unsupported(&self.description()))?;
         // libtiff gives its samples in the machine's order. Pillow takes signed numbers and floats
         // for big-endian ones nevertheless.
         Ok(match pixel {
-            Pixel::Integer { kind: kind @ Integer::Unsigned16, .. } if !is_raw => Pixel::Integer {
+            Pixel::Integer {
+                kind: kind @ Integer::Unsigned16,
+                ..
+            } if !is_raw => Pixel::Integer {
                 kind,
                 order: Order::Little,
             },
@@ -232,7 +250,11 @@ impl Samples {
         };
         let bits: Vec<_> = self.bits.iter().map(u64::to_string).collect();
         let bits = bits.join(", ");
-        let reversed = if self.is_reversed { ", bits reversed" } else { "" };
+        let reversed = if self.is_reversed {
+            ", bits reversed"
+        } else {
+            ""
+        };
         format!("{color} of {format} of {bits} bits{reversed}")
     }
 }
@@ -299,7 +321,9 @@ impl Converter {
             Pixel::Grey { bits, inverted } => {
                 let invert = if inverted { 0xFF } else { 0 };
                 let scale = 0xFF / (0xFF >> (8 - bits)) as u8;
-                unpack(source, bits, target, |value| [value * scale ^ invert; CHANNELS]);
+                unpack(source, bits, target, |value| {
+                    [value * scale ^ invert; CHANNELS]
+                });
             }
             Pixel::Palette { bits } => {
                 if let Some(palette) = &self.palette {
@@ -339,7 +363,11 @@ impl Converter {
                 let value = f32::from_le_bytes(little(bytes, order));
                 grey(value as i32, clipped)
             }),
-            Pixel::Color { bits, samples, is_associated } => match (bits, samples, is_associated) {
+            Pixel::Color {
+                bits,
+                samples,
+                is_associated,
+            } => match (bits, samples, is_associated) {
                 (8, 3, _) => target.copy_from_slice(&source[..target.len()]),
                 (8, samples, false) => every(samples.into(), source, target, |pixel| {
                     [pixel[0], pixel[1], pixel[2]]
@@ -385,12 +413,7 @@ fn every(
 }
 
 /// Converts samples of 1, 2, 4 or 8 bits.
-fn unpack(
-    source: &[u8],
-    bits: u8,
-    target: &mut [u8],
-    convert: impl Fn(u8) -> [u8; CHANNELS],
-) {
+fn unpack(source: &[u8], bits: u8, target: &mut [u8], convert: impl Fn(u8) -> [u8; CHANNELS]) {
     let (target, _) = target.as_chunks_mut::<CHANNELS>();
     if bits == 8 {
         for (to, from) in target.iter_mut().zip(source) {

@@ -55,7 +55,11 @@ impl Conversion {
         let [luma, cb, cr] = [luma, cb, cr].map(usize::from);
         let luma = self.luma[luma];
         let green = (self.cb_green[cb] + self.cr_green[cr]) >> SHIFT;
-        [luma + self.cr_red[cr], luma + green, luma + self.cb_blue[cb]]
-            .map(|value| value.clamp(0, 255) as u8)
+        [
+            luma + self.cr_red[cr],
+            luma + green,
+            luma + self.cb_blue[cb],
+        ]
+        .map(|value| value.clamp(0, 255) as u8)
     }
 }
