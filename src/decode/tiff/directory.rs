@@ -25,6 +25,8 @@ impl Order {
 /// takes no memory for them.
 pub(super) struct Directory<'a> {
     pub order: Order,
+    /// Whether the file ends inside the directory.
+    pub is_cut: bool,
     fields: Vec<(u16, Values<'a>)>,
 }
 
@@ -72,10 +74,7 @@ fn width(kind: u64) -> Option<usize> {
 impl<'a> Directory<'a> {
     /// Reads the first directory of a file.
     pub fn first(file: &'a [u8]) -> Result<Self, ImageError> {
-        Self::read(file).ok_or_else(|| ImageError::Truncated {
-            format: Format::Tiff,
-            detail: "the file ends before its directory".to_owned(),
-        })
+        Self::read(file).ok_or_else(cut)
     }
 
     /// Reads the tags as far as the file has them: as Pillow does, the tags after the first one
@@ -96,8 +95,10 @@ impl<'a> Directory<'a> {
         let tags = order.integer(at(next, counter)?);
         next += counter as u64;
         let mut fields = Vec::new();
+        let mut is_cut = false;
         for _ in 0..tags {
             let Some(entry) = at(next, 4 + 2 * word) else {
+                is_cut = true;
                 break;
             };
             next += entry.len() as u64;
@@ -130,7 +131,11 @@ impl<'a> Directory<'a> {
                 fields.push((tag, values));
             }
         }
-        Some(Self { order, fields })
+        Some(Self {
+            order,
+            is_cut,
+            fields,
+        })
     }
 
     /// The integers of a tag; the numerators and denominators of rational ones.
@@ -159,5 +164,12 @@ impl<'a> Directory<'a> {
             *number = numerator / values.get(2 * index + 1)? as f32;
         }
         Some(numbers)
+    }
+}
+
+pub(super) fn cut() -> ImageError {
+    ImageError::Truncated {
+        format: Format::Tiff,
+        detail: "it ends before its directory does".to_owned(),
     }
 }

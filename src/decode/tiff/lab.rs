@@ -1,5 +1,7 @@
 //! CIE L*a*b* to sRGB, as Pillow converts it with Little CMS.
 
+use std::cmp::Reverse;
+
 use crate::resize::CHANNELS;
 
 /// Nodes of the table in each direction, as Little CMS chooses them for 8-bit samples.
@@ -12,7 +14,7 @@ const WHITE: [f32; CHANNELS] = [0.9642, 1.0, 0.8249];
 /// XYZ to linear sRGB, adapted to D50.
 const TO_LINEAR: [[f32; CHANNELS]; CHANNELS] = [
     [3.133_856_4, -1.616_866_8, -0.490_614_77],
-    [-0.978_768_56, 1.916_141_6, 0.033_454_12],
+    [-0.978_768_6, 1.916_141_6, 0.033_454_12],
     [0.071_945_17, -0.228_991_28, 1.405_242_7],
 ];
 
@@ -55,7 +57,7 @@ impl Transform {
             node += place / 255 * step;
             *way = (place % 255, step);
         }
-        ways.sort_by(|a, b| b.0.cmp(&a.0));
+        ways.sort_by_key(|&(part, _)| Reverse(part));
         let mut color = self.table[node];
         let mut from = color;
         for (part, step) in ways {

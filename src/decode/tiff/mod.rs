@@ -200,6 +200,9 @@ impl<'a> Image<'a> {
             dimension(tag::HEIGHT)?,
         )?;
         let compression = Compression::of(&directory)?;
+        if directory.is_cut && compression != Compression::None {
+            return Err(directory::cut());
+        }
         let is_planar = directory.value(tag::PLANAR_CONFIGURATION) == Some(2);
         let samples = Samples::of(&directory, compression == Compression::OldJpeg, is_planar)?;
         let pixel = samples.pixel(compression == Compression::None)?;
@@ -251,6 +254,9 @@ impl<'a> Image<'a> {
             )));
         }
         let counts = directory.values(counts);
+        let damage = directory
+            .is_cut
+            .then(|| "the file ends inside its directory: tags are missing".to_owned());
         let palette = match pixel {
             Pixel::Palette { .. } | Pixel::PaletteExtra => {
                 let map = directory.values(tag::COLOR_MAP);
@@ -276,7 +282,7 @@ impl<'a> Image<'a> {
                 lab: (pixel == Pixel::Lab).then(lab::Transform::new),
                 is_clipped: false,
             },
-            damage: None,
+            damage,
         })
     }
 

@@ -200,8 +200,8 @@ impl Samples {
             (BLACK_IS_ZERO, UNSIGNED, [8, 8], [2]) => Some(Pixel::GreyAlpha),
             (PALETTE, UNSIGNED, [8, 8], [0 | 2]) => Some(Pixel::PaletteExtra),
             (RGB, UNSIGNED, [8, 8, 8, 8], [] | [0 | 1 | 2 | 999])
-            | (RGB, UNSIGNED, [8, 8, 8, 8, 8], [0 | 1 | 2, 0])
-            | (RGB, UNSIGNED, [8, 8, 8, 8, 8, 8], [0 | 1 | 2, 0, 0]) => {
+            | (RGB, UNSIGNED, [8, 8, 8, 8, 8], [0..=2, 0])
+            | (RGB, UNSIGNED, [8, 8, 8, 8, 8, 8], [0..=2, 0, 0]) => {
                 Some(color(8, bits.len(), extra))
             }
             (RGB, UNSIGNED, [16, 16, 16], []) | (RGB, UNSIGNED, [16, 16, 16, 16], [] | [0..=2]) => {
@@ -322,7 +322,7 @@ impl Converter {
                 let invert = if inverted { 0xFF } else { 0 };
                 let scale = 0xFF / (0xFF >> (8 - bits)) as u8;
                 unpack(source, bits, target, |value| {
-                    [value * scale ^ invert; CHANNELS]
+                    [(value * scale) ^ invert; CHANNELS]
                 });
             }
             Pixel::Palette { bits } => {
