@@ -12,7 +12,6 @@ mod gif;
 mod indexed;
 mod jpeg;
 mod png;
-mod still;
 mod tiff;
 mod webp;
 

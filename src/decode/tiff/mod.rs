@@ -341,7 +341,7 @@ impl<'a> Image<'a> {
     fn merge(&mut self, planes: usize, gathered: &[u8], pixels: &mut [u8]) {
         if self.converter.pixel == Pixel::YCbCr {
             let conversion = ycbcr::Conversion::of(&self.directory);
-            super::still::map_into(gathered, pixels, |&[luma, cb, cr]| {
+            pixel::map_into(gathered, pixels, |&[luma, cb, cr]| {
                 conversion.rgb(luma, cb, cr)
             });
             return;

@@ -4,7 +4,6 @@ use super::directory::{Directory, Order, Values};
 use super::{lab, tag, unsupported};
 use crate::ImageError;
 use crate::decode::jpeg::scale;
-use crate::decode::still::map_into;
 use crate::resize::CHANNELS;
 
 /// The meaning of the samples of a pixel, one variant for each way to convert them to RGB8.
@@ -397,6 +396,18 @@ impl Converter {
             // These are converted in blocks.
             Pixel::YCbCr => {}
         }
+    }
+}
+
+pub(super) fn map_into<const N: usize>(
+    source: &[u8],
+    target: &mut [u8],
+    mut convert: impl FnMut(&[u8; N]) -> [u8; CHANNELS],
+) {
+    let (source, _) = source.as_chunks::<N>();
+    let (target, _) = target.as_chunks_mut::<CHANNELS>();
+    for (to, from) in target.iter_mut().zip(source) {
+        *to = convert(from);
     }
 }
 
