@@ -29,7 +29,12 @@ impl Format {
             [0x89, b'P', b'N', b'G', b'\r', b'\n', 0x1A, b'\n', ..] => Some(Self::Png),
             [b'G', b'I', b'F', b'8', b'7' | b'9', b'a', ..] => Some(Self::Gif),
             [b'B', b'M', ..] => Some(Self::Bmp),
-            [b'I', b'I', 42, 0, ..] | [b'M', b'M', 0, 42, ..] => Some(Self::Tiff),
+            // The second number marks files with offsets of 64 bits. Pillow also accepts 42 in the
+            // other byte order.
+            [b'I', b'I', 42 | 43, 0, ..]
+            | [b'M', b'M', 0, 42 | 43, ..]
+            | [b'I', b'I', 0, 42, ..]
+            | [b'M', b'M', 42, 0, ..] => Some(Self::Tiff),
             _ if bytes.starts_with(b"RIFF") && bytes.get(8..12) == Some(b"WEBP") => {
                 Some(Self::WebP)
             }

@@ -206,9 +206,8 @@ fn decode_once(
     };
     // Even of scaled pixels, libjpeg reads all coefficients.
     let full = options.size(Format::Jpeg, header.width as u32, header.height as u32)?;
-    let scans = MAX_SCANNED_PIXELS / (full.width * full.height);
-    let limited = turbo.set_scan_limit(scans.clamp(MIN_SCANS, MAX_SCANS) as u32);
-    limited.map_err(failure)?;
+    let limit = scan_limit(full.width * full.height);
+    turbo.set_scan_limit(limit).map_err(failure)?;
 
     let scaling = match target {
         Some(target) if !header.is_lossless => scaling(full, target),
@@ -244,6 +243,11 @@ fn decode_once(
     Ok((Some(size), warned))
 }
 
+/// The number of scans that an image of so many pixels may have.
+pub(super) fn scan_limit(pixels: usize) -> u32 {
+    (MAX_SCANNED_PIXELS / pixels).clamp(MIN_SCANS, MAX_SCANS) as u32
+}
+
 /// The smallest of the scales that Pillow's `draft` uses at which an image is still twice as large
 /// as the target in both directions.
 fn scaling(full: Size, target: Size) -> ScalingFactor {
@@ -274,7 +278,7 @@ const WARNINGS: [&str; 11] = [
 ];
 
 /// The warning that turbojpeg returned as an error, or the error if libjpeg gave up.
-fn warning(error: turbojpeg::Error) -> Result<String, ImageError> {
+pub(super) fn warning(error: turbojpeg::Error) -> Result<String, ImageError> {
     match error {
         turbojpeg::Error::TurboJpegError(message)
             if WARNINGS.iter().any(|warning| message.contains(warning)) =>
@@ -288,7 +292,7 @@ fn warning(error: turbojpeg::Error) -> Result<String, ImageError> {
 }
 
 /// The decoder's message without the prefix of its Rust wrapper.
-fn failure(error: turbojpeg::Error) -> ImageError {
+pub(super) fn failure(error: turbojpeg::Error) -> ImageError {
     ImageError::Decode {
         format: Format::Jpeg,
         source: match error {
@@ -422,7 +426,7 @@ fn print_into(inks: &[u8], pixels: &mut [u8]) {
 }
 
 /// `a * b / 255`, rounded, in integers.
-fn scale(a: u8, b: u8) -> u8 {
+pub(super) fn scale(a: u8, b: u8) -> u8 {
     let product = u32::from(a) * u32::from(b) + 128;
     (((product >> 8) + product) >> 8) as u8
 }

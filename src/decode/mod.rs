@@ -12,7 +12,7 @@ mod gif;
 mod indexed;
 mod jpeg;
 mod png;
-mod still;
+mod tiff;
 mod webp;
 
 use std::any::Any;
@@ -173,7 +173,7 @@ impl Decoder {
             Format::WebP => webp::decode_into(bytes, options, scratch, pixels)?,
             Format::Gif => gif::decode_into(bytes, options, scratch, pixels)?,
             Format::Bmp => bmp::decode_into(bytes, options, scratch, pixels)?,
-            Format::Tiff => still::decode_into(bytes, options, scratch, pixels)?,
+            Format::Tiff => tiff::decode_into(bytes, options, scratch, pixels)?,
         };
         let mut notes = match warning {
             Some(warning) if options.strict => {

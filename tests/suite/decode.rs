@@ -96,7 +96,11 @@ proptest! {
         // The last bytes are where a container has least to say about what is missing.
         let last = needed.saturating_sub(8)..needed;
         for kept in last.chain([cut.index(needed)]) {
-            let refused = decoder().decode(&whole[..kept], None).is_err();
+            // Pillow reads a TIFF without its last tags.
+            let refused = match decoder().decode(&whole[..kept], None) {
+                Ok(decoded) => format == Format::Tiff && decoded.notes.warning.is_some(),
+                Err(_) => true,
+            };
             prop_assert!(refused, "{format}: {kept} of {} bytes", whole.len());
         }
     }

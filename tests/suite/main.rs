@@ -9,3 +9,4 @@ mod paths;
 mod resize;
 mod samples;
 mod sequences;
+mod tiff;
