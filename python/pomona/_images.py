@@ -60,6 +60,13 @@ _EMR_FOLDER = "_$folder$"
 _HIDDEN = "hidden"
 _NO_EXTENSION = "without an extension"
 _OTHERS = "with other extensions"
+#: Photos that Spark's ``binaryFile`` hides: names that start with an underscore.
+HIDDEN_BY_SPARK = "_*"
+#: What to say about a kind.
+_NOTES = {
+    **{extension: f"{name}, not supported" for extension, name in _UNREAD_FORMATS.items()},
+    HIDDEN_BY_SPARK: "photos that Spark's reader skips",
+}
 #: Kinds that a tally always counts separately.
 _NAMED_KINDS = frozenset(
     (
@@ -173,7 +180,7 @@ def _kind_of(name: str) -> str:
         return _HIDDEN
     if name.endswith(_EMR_FOLDER):
         return _EMR_FOLDER
-    extension = one_line(utf8_text(os.path.splitext(lower)[1]))
+    extension = one_line(utf8_text(Path(lower).suffix))
     if len(extension) < 2 or " " in extension or len(extension) > _EXTENSION_LENGTH:
         return _NO_EXTENSION
     return extension
@@ -189,8 +196,7 @@ def describe_left_out(left_out: Mapping[str, int]) -> str:
     """
     kinds = sorted(left_out.items(), key=lambda item: (-item[1], item[0]))
     return ", ".join(
-        f"{number:,} {kind}"
-        + (f" ({_UNREAD_FORMATS[kind]}, not supported)" if kind in _UNREAD_FORMATS else "")
+        f"{number:,} {kind} ({_NOTES[kind]})" if kind in _NOTES else f"{number:,} {kind}"
         for kind, number in kinds
     )
 
