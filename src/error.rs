@@ -67,14 +67,11 @@ pub enum ImageError {
     },
 
     /// The first bytes are those of no supported format.
-    #[error(
-        "not a JPEG, PNG, WebP, GIF, BMP or TIFF image: {length} bytes that start with \"{start}\""
-    )]
+    #[error("not a JPEG, PNG, WebP, GIF, BMP or TIFF image: {detail}")]
     UnknownFormat {
-        /// The number of bytes.
-        length: usize,
-        /// The first bytes; those that are not printable ASCII are escaped.
-        start: String,
+        /// The name of the format if it is known, and otherwise the number of bytes and the first
+        /// of them.
+        detail: String,
     },
 
     /// The image ends before its data does.

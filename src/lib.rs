@@ -20,6 +20,7 @@ mod crew;
 pub mod decode;
 mod error;
 mod featurizer;
+mod foreign;
 mod fork;
 mod format;
 pub mod model;

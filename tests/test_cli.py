@@ -144,7 +144,8 @@ def test_featurize_ends_with_a_summary(
     assert featurize(folder, output, tiny_model) == 0
     captured = capsys.readouterr()
     first, second, third = captured.out.splitlines()
-    assert first == "1 other file skipped"
+    assert first == "left out: 1 .txt"
+    assert captured.err.startswith("16 photos; left out: 1 .txt\n")
     assert re.fullmatch(r"16 photos, 2 labels, 0 errors: \d+\.\d s, [\d,]+\.\d images/s", second)
     assert third.startswith(f"{output}: 16 features per photo, ")
     assert "Featurizing 16/16 images 100%" in captured.err

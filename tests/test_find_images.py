@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from pomona._images import (
     IMAGE_EXTENSIONS,
     Tally,
+    describe_left_out,
     find_images,
     is_image,
     label_of,
@@ -36,6 +37,8 @@ def found(folder: Path, tally: Tally | None = None) -> list[str]:
 def test_every_ending_counts_in_any_case(ending: str) -> None:
     assert is_image("a" + ending)
     assert is_image("A" + ending.upper())
+    assert is_image("A" + ending.title())
+    assert is_image("A" + ending[:2] + ending[2:].upper())
     assert not is_image("a" + ending + ".txt")
     assert not is_image("a" + ending[1:])
 
@@ -52,11 +55,44 @@ def test_photos_come_in_the_order_of_their_paths(tmp_path: Path) -> None:
     ]
 
 
-def test_other_files_and_hidden_ones_are_counted_and_passed_over(tmp_path: Path) -> None:
-    touch(tmp_path, "a.jpg", "notes.txt", "._a.jpg", ".ipynb_checkpoints/a.jpg", "README")
+def test_other_files_and_hidden_ones_are_counted_by_kind_and_passed_over(tmp_path: Path) -> None:
+    touch(tmp_path, "a.jpg", "_DSC0001.JPG", "IMG_1.HeIc", "notes.txt", "NOTES.TXT", "README")
+    touch(tmp_path, "._a.jpg", ".ipynb_checkpoints/a.jpg", ".hidden.jpg", "b/.DS_Store")
+    touch(tmp_path, "b/THUMBS.DB", "b/raw.CR2", "b_$folder$", "v1.2 of the plan")
     tally = Tally()
-    assert found(tmp_path, tally) == ["a.jpg"]
-    assert (tally.images, tally.others) == (1, 4)
+    assert found(tmp_path, tally) == ["IMG_1.HeIc", "_DSC0001.JPG", "a.jpg"]
+    assert tally.images == 3
+    assert tally.left_out == {
+        ".txt": 2,
+        "without an extension": 2,
+        "hidden": 2,
+        "._*": 1,
+        ".DS_Store": 1,
+        "Thumbs.db": 1,
+        ".cr2": 1,
+        "_$folder$": 1,
+    }
+
+
+def test_a_tally_counts_a_bounded_number_of_extensions_and_every_format_of_photos() -> None:
+    tally = Tally()
+    for number in range(1_000):
+        tally.leave_out(f"a.x{number}")
+    for name in ("a.nef", "b.jxl", "a.x7", "._a.jpg"):
+        tally.leave_out(name)
+    assert len(tally.left_out) == 24
+    assert tally.left_out["with other extensions"] == 980
+    assert (tally.left_out[".x7"], tally.left_out[".nef"], tally.left_out[".jxl"]) == (2, 1, 1)
+    assert sum(tally.left_out.values()) == 1_004
+
+
+def test_the_kinds_left_out_are_listed_with_the_most_frequent_first() -> None:
+    assert describe_left_out({}) == ""
+    assert (
+        describe_left_out({".txt": 3, ".jxl": 1, "Thumbs.db": 1, ".cr2": 40, ".nef": 1_000})
+        == "1,000 .nef (RAW photos, not supported), 40 .cr2 (RAW photos, not supported), 3 .txt, "
+        "1 .jxl (JPEG XL, not supported), 1 Thumbs.db"
+    )
 
 
 def test_paths_start_with_the_root_as_given(

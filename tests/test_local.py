@@ -235,7 +235,13 @@ def test_an_output_inside_the_input_folder_is_fine(folder: Path, tiny_model: Pat
     for overwrite in (False, True):
         summary = featurize_folder(folder, output, model=tiny_model, overwrite=overwrite)
         assert (summary.photos, summary.errors) == (16, 0)
-        assert summary.others == int(overwrite)
+        assert summary.left_out == ({".parquet": 1} if overwrite else {})
+
+
+def test_the_former_name_of_the_files_left_out_warns() -> None:
+    summary = local.Summary(output="x", left_out={".txt": 2, "hidden": 1})
+    with pytest.warns(DeprecationWarning, match=r"Summary\.left_out"):
+        assert summary.others == 3
 
 
 def test_an_existing_output_is_replaced_only_when_asked(
@@ -255,7 +261,7 @@ def test_no_photos_is_an_error_that_says_what_was_looked_for_and_where(
     folder = tmp_path / "documents"
     folder.mkdir()
     (folder / "letter.txt").write_text("hello")
-    with pytest.raises(NoImagesError, match=r"documents: .* jpg jpeg .*; other files: 1$"):
+    with pytest.raises(NoImagesError, match=r"documents: .* jpg jpeg .*; left out: 1 .txt$"):
         featurize_folder(folder, output, model=tiny_model)
     assert not output.exists()
 

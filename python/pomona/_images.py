@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Iterator
+from typing import TYPE_CHECKING, Iterator, Mapping
 
 if TYPE_CHECKING:
     from pomona._typing import PathLike
@@ -16,13 +16,73 @@ IMAGE_EXTENSIONS = (
     ".jpeg",
     ".jpe",
     ".jfif",
+    ".jif",
+    ".mpo",
     ".png",
+    ".apng",
     ".webp",
     ".gif",
     ".bmp",
+    ".dib",
     ".tif",
     ".tiff",
+    ".heic",
+    ".heif",
+    ".hif",
+    ".avif",
 )
+
+_RAW = "RAW photos"
+_VIDEO = "videos"
+#: Extensions of photos and videos that Pomona does not decode, and their formats.
+_UNREAD_FORMATS = {
+    **dict.fromkeys(
+        (".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dng", ".erf", ".kdc", ".mrw", ".nef"), _RAW
+    ),
+    **dict.fromkeys(
+        (".nrw", ".orf", ".pef", ".raf", ".raw", ".rw2", ".rwl", ".sr2", ".srw", ".x3f"), _RAW
+    ),
+    **dict.fromkeys((".3gp", ".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm"), _VIDEO),
+    **dict.fromkeys((".j2k", ".jp2", ".jpf", ".jpx"), "JPEG 2000"),
+    **dict.fromkeys((".jxr", ".wdp"), "JPEG XR"),
+    ".ico": "icons",
+    ".jls": "JPEG-LS",
+    ".jxl": "JPEG XL",
+    ".pdf": "PDF",
+    ".psd": "Photoshop",
+    ".svg": "SVG",
+}
+#: Files that systems leave among photos, by their names in lower case.
+_SYSTEM_FILES = {name.lower(): name for name in (".DS_Store", "desktop.ini", "Thumbs.db")}
+# Kinds of files that are not named by an extension.
+_APPLE_DOUBLE = "._*"
+_EMR_FOLDER = "_$folder$"
+_HIDDEN = "hidden"
+_NO_EXTENSION = "without an extension"
+_OTHERS = "with other extensions"
+#: Photos that Spark's ``binaryFile`` hides: names that start with an underscore.
+HIDDEN_BY_SPARK = "_*"
+#: What to say about a kind.
+_NOTES = {
+    **{extension: f"{name}, not supported" for extension, name in _UNREAD_FORMATS.items()},
+    HIDDEN_BY_SPARK: "photos that Spark's reader skips",
+}
+#: Kinds that a tally always counts separately.
+_NAMED_KINDS = frozenset(
+    (
+        *_UNREAD_FORMATS,
+        *_SYSTEM_FILES.values(),
+        _APPLE_DOUBLE,
+        _EMR_FOLDER,
+        _HIDDEN,
+        _NO_EXTENSION,
+        _OTHERS,
+    )
+)
+#: Other extensions that a tally counts separately, so that odd names do not fill the memory.
+_EXTENSIONS_COUNTED = 20
+#: A longer text after the last dot of a name is not an extension.
+_EXTENSION_LENGTH = 10
 
 
 def is_image(path: PathLike) -> bool:
@@ -34,6 +94,11 @@ def is_image(path: PathLike) -> bool:
     (True, False, False)
     """
     return os.fspath(path).lower().endswith(IMAGE_EXTENSIONS)
+
+
+def is_hidden(name: str) -> bool:
+    """Return whether the name of a file or folder is hidden, so that no listing includes it."""
+    return name.startswith(".")
 
 
 def label_of(path: PathLike) -> str:
@@ -78,14 +143,62 @@ def one_line(text: str) -> str:
 
 @dataclass
 class Tally:
-    """Counts of what a walk over folders found."""
+    """Counts of what a listing of folders contains."""
 
     #: Photos, judging by their extensions.
     images: int = 0
-    #: Files that are not photos, and hidden files and folders.
-    others: int = 0
+    #: Files that are not photos, and hidden files and folders, by kind: an extension in lower case,
+    #: ``.DS_Store``, ``._*``, ``hidden`` …
+    left_out: dict[str, int] = field(default_factory=dict)
     #: Folders that could not be listed, with the reason.
     unreadable: list[tuple[str, str]] = field(default_factory=list)
+
+    def leave_out(self, name: str) -> None:
+        """Count a file that is not a photo, or a hidden file or folder, by its name."""
+        kind = _kind_of(name)
+        if kind not in self.left_out and kind not in _NAMED_KINDS:
+            extensions = self.left_out.keys() - _NAMED_KINDS
+            if len(extensions) >= _EXTENSIONS_COUNTED:
+                kind = _OTHERS
+        self.left_out[kind] = self.left_out.get(kind, 0) + 1
+
+
+def _kind_of(name: str) -> str:
+    """Return the kind of a file that is not a photo.
+
+    Examples
+    --------
+    >>> [_kind_of(name) for name in ("notes.TXT", "README", "THUMBS.DB", "._1.jpg", ".cache")]
+    ['.txt', 'without an extension', 'Thumbs.db', '._*', 'hidden']
+    """
+    lower = name.lower()
+    if lower in _SYSTEM_FILES:
+        return _SYSTEM_FILES[lower]
+    if name.startswith("._"):
+        return _APPLE_DOUBLE
+    if name.startswith("."):
+        return _HIDDEN
+    if name.endswith(_EMR_FOLDER):
+        return _EMR_FOLDER
+    extension = one_line(utf8_text(Path(lower).suffix))
+    if len(extension) < 2 or " " in extension or len(extension) > _EXTENSION_LENGTH:
+        return _NO_EXTENSION
+    return extension
+
+
+def describe_left_out(left_out: Mapping[str, int]) -> str:
+    """List the files that a listing left out, the most frequent kind first.
+
+    Examples
+    --------
+    >>> describe_left_out({"Thumbs.db": 1, ".txt": 1_200, ".cr2": 40})
+    '1,200 .txt, 40 .cr2 (RAW photos, not supported), 1 Thumbs.db'
+    """
+    kinds = sorted(left_out.items(), key=lambda item: (-item[1], item[0]))
+    return ", ".join(
+        f"{number:,} {kind} ({_NOTES[kind]})" if kind in _NOTES else f"{number:,} {kind}"
+        for kind, number in kinds
+    )
 
 
 def find_images(*roots: PathLike, tally: Tally | None = None) -> Iterator[str]:
@@ -126,14 +239,14 @@ def _walk(root: str, seen: set[tuple[int, int]], tally: Tally) -> Iterator[str]:
             continue
         path = f"{folder}/{name}".rstrip("/")
         is_folder = name.endswith("/")
-        if name.startswith("."):
-            tally.others += 1
+        if is_hidden(name):
+            tally.leave_out(name.rstrip("/"))
             continue
         if is_image(path):
             tally.images += 1
             yield path
         elif not is_folder:
-            tally.others += 1
+            tally.leave_out(name)
         if is_folder:
             stack.append((path, iter(_listing(path, seen, tally))))
 

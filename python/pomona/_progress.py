@@ -1,15 +1,20 @@
-"""A progress line: amount, rate, errors and remaining time."""
+"""Progress on standard error: a line of amount, rate, errors and remaining time."""
 
 from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from time import monotonic
 from typing import TYPE_CHECKING
+
+from pomona._images import describe_left_out
 
 if TYPE_CHECKING:
     from types import TracebackType
     from typing import TextIO
+
+    from pomona._images import Tally
 
 #: Seconds between redraws on a terminal. Nobody can read more than five updates per second.
 REDRAW_SECONDS = 0.2
@@ -160,6 +165,16 @@ class Progress:
         if self.unit == "bytes":
             return f"{value / _MIB:,.1f}"
         return f"{value:,.{digits}f}"
+
+
+def report_left_out(tally: Tally) -> None:
+    """Print to standard error how many files of which kinds a listing left out, if any."""
+    if tally.left_out:
+        photos = "1 photo" if tally.images == 1 else f"{tally.images:,} photos"
+        with suppress(OSError, ValueError):
+            print(  # noqa: T201
+                f"{photos}; left out: {describe_left_out(tally.left_out)}", file=sys.stderr
+            )
 
 
 def _columns(stream: TextIO) -> int:

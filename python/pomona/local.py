@@ -17,10 +17,18 @@ from typing import TYPE_CHECKING, Any, Iterable, Iterator, NamedTuple, Sequence
 import numpy as np
 
 from pomona._errors import ERROR_COLUMNS, ImageError
-from pomona._images import IMAGE_EXTENSIONS, Tally, find_images, label_of, one_line, utf8_text
+from pomona._images import (
+    IMAGE_EXTENSIONS,
+    Tally,
+    describe_left_out,
+    find_images,
+    label_of,
+    one_line,
+    utf8_text,
+)
 from pomona._optional import require
 from pomona._output import atomic_file, check_writable
-from pomona._progress import Progress
+from pomona._progress import Progress, report_left_out
 
 if TYPE_CHECKING:
     from typing import BinaryIO
@@ -66,8 +74,9 @@ class Summary:
     first_errors: list[tuple[str, str]] = field(default_factory=list)
     #: Names of the folders that contain photos.
     labels: set[str] = field(default_factory=set)
-    #: Files skipped because their names are not those of photos.
-    others: int = 0
+    #: Files in the folders that are not photos, and hidden files and folders, by kind: an extension
+    #: in lower case, ``.DS_Store``, ``._*``, ``hidden`` …
+    left_out: dict[str, int] = field(default_factory=dict)
     #: Folders that could not be listed: (path, reason).
     unreadable: list[tuple[str, str]] = field(default_factory=list)
     #: Features per photo.
@@ -89,6 +98,12 @@ class Summary:
         """The former name of `photos`."""
         warnings.warn("Summary.images is now Summary.photos", DeprecationWarning, stacklevel=2)
         return self.photos
+
+    @property
+    def others(self) -> int:
+        """The sum of `left_out`."""
+        warnings.warn("Summary.others is now Summary.left_out", DeprecationWarning, stacklevel=2)
+        return sum(self.left_out.values())
 
     @property
     def images_per_second(self) -> float:
@@ -185,9 +200,10 @@ def featurize_folder(
         pass
     if not tally.images:
         raise NoImagesError(_no_photos(roots, tally))
+    report_left_out(tally)
 
     summary = Summary(
-        output=str(output), others=tally.others, unreadable=tally.unreadable, dim=featurizer.dim
+        output=str(output), left_out=tally.left_out, unreadable=tally.unreadable, dim=featurizer.dim
     )
     with atomic_file(output) as file:
         with _row_groups(file, _metadata(featurizer, apply_exif)) as write, Progress(
@@ -207,7 +223,7 @@ def _no_photos(roots: Sequence[PathLike], tally: Tally) -> str:
     where = ", ".join(one_line(os.fsdecode(root)) for root in roots)
     endings = " ".join(ending[1:] for ending in IMAGE_EXTENSIONS)
     message = f"no photos in {where}: no file name ends in {endings}"
-    message += f"; other files: {tally.others:,}"
+    message += f"; left out: {describe_left_out(tally.left_out) or 'nothing'}"
     for path, reason in tally.unreadable[:LISTED_ERRORS]:
         message += f"; {one_line(path)} cannot be listed: {reason}"
     return message

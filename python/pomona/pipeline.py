@@ -20,11 +20,13 @@ import numpy as np
 from pyspark.sql.functions import col
 
 import pomona
+from pomona._images import describe_left_out
+from pomona._progress import report_left_out
 from pomona.spark._hadoop import Folder
 from pomona.spark._s3 import storage_of, why_not_by_paths
 from pomona.spark._session import described, timed
 from pomona.spark.features import FAULTY_VERSIONS, prepare, read_features
-from pomona.spark.images import read_images
+from pomona.spark.images import list_images
 from pomona.spark.pca import DEFAULT_VARIANCE, check_components, check_variance, fit_pca
 
 if TYPE_CHECKING:
@@ -58,6 +60,9 @@ class Summary:
     recovered: int = 0
     #: The versions of Pomona that computed the features, in this run and earlier ones.
     feature_versions: list[str] = field(default_factory=list)
+    #: Files in the folders that are not photos, and hidden files and folders, by kind: an extension
+    #: in lower case, ``.DS_Store``, ``._*``, ``hidden`` …
+    left_out: dict[str, int] = field(default_factory=dict)
     #: Photos that were deleted between the listing and the reading.
     vanished: int = 0
     #: The ``way`` in which photos are read, and the ``reason`` for it: ``paths`` if each task reads
@@ -111,6 +116,8 @@ class Summary:
             lines += [f"  {path}: {reason}" for path, reason in self.first_errors]
         if self.caution:
             lines.append(self.caution)
+        if self.left_out:
+            lines.append(f"left out: {describe_left_out(self.left_out)}")
         lines.append(
             f"{self.k:,} of {self.dim:,} components explain {self.variance_explained:.1%} of the "
             "variance"
@@ -224,9 +231,11 @@ def run(
         only_spark = "requested by by_paths=False (--no-paths)"
     with timed(seconds, "list"), described(context, "list the photos"):
         # Photos may be deleted while a long run is in progress.
-        photos = read_images(
+        photos, tally = list_images(
             spark, images, label=label, content=only_spark is not None, ignore_missing=True
         )
+    if progress:
+        report_left_out(tally)
     summary_file = home / "summary.json"
     with timed(seconds, "features"):
         writer = prepare(
@@ -269,6 +278,7 @@ def run(
         retried=written.retried,
         recovered=written.recovered,
         feature_versions=written.versions,
+        left_out=tally.left_out,
         vanished=written.vanished,
         reading=_reading(sources, only_spark),
         dim=pca.mean.size,

@@ -26,6 +26,7 @@ use bytemuck::allocation::try_zeroed_vec;
 use image::metadata::Orientation;
 
 use crate::ImageError;
+use crate::foreign::{is_text, recognized};
 use crate::resize::{CHANNELS, Size};
 
 pub use crate::format::Format;
@@ -286,10 +287,20 @@ fn turn_into(source: &[u8], size: Size, orientation: Orientation, target: &mut [
 const SHOWN: usize = 16;
 
 fn unknown(bytes: &[u8]) -> ImageError {
-    let start = bytes[..bytes.len().min(SHOWN)].escape_ascii().to_string();
+    if let Some(name) = recognized(bytes) {
+        return ImageError::UnknownFormat {
+            detail: format!("it is {name}"),
+        };
+    }
+    let length = bytes.len();
+    let contents = if is_text(bytes) {
+        "bytes of text"
+    } else {
+        "bytes"
+    };
+    let start = bytes[..length.min(SHOWN)].escape_ascii();
     ImageError::UnknownFormat {
-        length: bytes.len(),
-        start,
+        detail: format!("{length} {contents} that start with \"{start}\""),
     }
 }
 

@@ -29,17 +29,24 @@ def test_run_writes_the_results_and_ends_with_a_summary(
     broken = tmp_path / "more" / "broken.jpg"
     broken.parent.mkdir()
     broken.write_bytes(b"broken")
+    for name in ("notes.txt", ".DS_Store", "raw.CR2"):
+        (broken.parent / name).touch()
+    left_out = "left out: 1 .DS_Store, 1 .cr2 (RAW photos, not supported), 1 .txt"
     output = tmp_path / "results"
     command = ["run", "--images", str(photos_folder), str(broken.parent), "--output", str(output)]
     command += ["--model", str(tiny_model), "--components", "3"]
 
     assert main(command) == 0
-    lines = capsys.readouterr().out.splitlines()
+    captured = capsys.readouterr()
+    assert f"33 photos; {left_out}" in captured.err.splitlines()
+    lines = captured.out.splitlines()
     assert lines[0] == "1 photo failed:"
     assert "broken.jpg: not a JPEG" in lines[1]
-    assert lines[2].startswith("33 photos, 1 error; 33 featurized now, ")
-    assert lines[3].startswith("PCA: 3 of 16 components explain ")
-    assert json.loads((output / "summary.json").read_text())["k"] == 3
+    assert lines[2] == left_out
+    assert lines[3].startswith("33 photos, 1 error; 33 featurized now, ")
+    assert lines[4].startswith("PCA: 3 of 16 components explain ")
+    summary = json.loads((output / "summary.json").read_text())
+    assert (summary["k"], summary["left_out"]) == (3, {".DS_Store": 1, ".cr2": 1, ".txt": 1})
     assert spark.read.parquet(str(output / "pca")).count() == 32
 
     assert main(command) == 0
@@ -47,13 +54,14 @@ def test_run_writes_the_results_and_ends_with_a_summary(
     assert main([*command, "--retry-errors"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[2] == "1 photo with an error in an earlier run retried: 0 now have features"
-    assert "; 1 featurized now, " in lines[3]
+    assert "; 1 featurized now, " in lines[4]
     assert main([*command, "--retry-errors", "--no-resume"]) == 2
     assert "not allowed with argument" in capsys.readouterr().err
     assert main([*command, "--no-resume", "--no-paths"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[2] == "Spark read the photos one by one: requested by by_paths=False (--no-paths)"
-    assert "; 33 featurized now, " in lines[3]
+    assert lines[2] == left_out
+    assert lines[3] == "Spark read the photos one by one: requested by by_paths=False (--no-paths)"
+    assert "; 33 featurized now, " in lines[4]
 
 
 def test_a_session_that_was_there_is_left_running(

@@ -17,6 +17,7 @@ from pyspark.sql.functions import col, expr, spark_partition_id
 
 import photos as rendered
 from pomona import Featurizer, pipeline, plan
+from pomona._images import Tally
 from pomona._native import PathFeaturizer
 from pomona.spark import (
     featurize_udf,
@@ -25,7 +26,7 @@ from pomona.spark import (
 )
 from pomona.spark._s3 import storage_from, storage_of, why_not_by_paths
 from pomona.spark.features import write_features
-from pomona.spark.images import PHOTOS_PER_TASK, TASKS_PER_CORE
+from pomona.spark.images import PHOTOS_PER_TASK, TASKS_PER_CORE, list_images
 from s3 import PASSWORD, USER, Door, S3Server
 
 # PySpark's vectors, with NumPy 1.19 and later.
@@ -187,11 +188,10 @@ def test_a_listing_has_the_rows_of_a_reading_and_asks_no_storage(
 def test_a_listing_of_s3_has_the_rows_of_a_reading(
     spark: SparkSession, orchard: Orchard, images: list[bytes]
 ) -> None:
-    for name in ("deep/a/b/1.jpg", "deep/2.PNG", "deep/[x]/3.jpg", "deep/a/_hidden/4.jpg"):
+    for name in ("deep/a/b/1.jpg", "deep/2.PNG", "deep/[x]/3.jpg", "deep/a/.hidden/4.jpg"):
         orchard.put(name, images[0])
     for name in (
         "deep/.5.jpg",
-        "deep/_6.jpg",
         "deep/_k=v/7.jpg",
         "deep/a.jpg/8.jpeg",
         "deep/9.txt",
@@ -205,7 +205,7 @@ def test_a_listing_of_s3_has_the_rows_of_a_reading(
         (f"{root}/deep/?", 1),
         (f"{root}/deep/*/*.jpg", 2),
         (f"{root}/deep/2.PNG", 1),
-        (f"{root}/deep/a/_hidden", 1),
+        (f"{root}/deep/a/.hidden", 1),
         (f"{root}/many", 120),
     ):
         listed = sorted(read_images(spark, where, content=False).collect())
@@ -215,11 +215,28 @@ def test_a_listing_of_s3_has_the_rows_of_a_reading(
         with pytest.raises(FileNotFoundError, match="does not exist: s3a://garden/nowhere"):
             read_images(spark, f"{root}/nowhere", content=content)
         with pytest.raises(
-            FileNotFoundError, match="found only other files \\(1\\), such as s3a://garden/deep/9"
+            FileNotFoundError, match=r"s3a://garden/deep/9\.txt: .* files \(1 \.txt\)"
         ):
             read_images(spark, f"{root}/deep/9.txt", content=content)
     with pytest.raises(OSError, match="cannot list s3a://no-such-garden/x: no such"):
         read_images(spark, f"s3a://{MISSING}/x")
+
+
+def test_a_listing_of_s3_counts_what_it_leaves_out(spark: SparkSession, orchard: Orchard) -> None:
+    for name in ("IMG_1.HeIc", "a/2.JPEG", "a/._2.JPEG", "a/notes.txt", "b/NOTES.TXT", "b/README"):
+        orchard.put(f"mixed/{name}", b"x")
+    for name in (".DS_Store", ".cache/4.jpg", "b/_DSC0005.JPG", "a_$folder$", "5.jxl"):
+        orchard.put(f"mixed/{name}", b"x")
+    where = f"s3a://{BUCKET}/mixed"
+    expected = {".txt": 2, "._*": 1, "without an extension": 1, ".DS_Store": 1, "hidden": 1}
+    expected.update({"_$folder$": 1, ".jxl": 1})
+
+    photos, tally = list_images(spark, [where, f"{where}/a"], content=False)
+    assert photos.count() == 3
+    assert tally == Tally(images=3, left_out=expected)
+    photos, tally = list_images(spark, where)
+    assert photos.count() == 2
+    assert tally == Tally(images=2, left_out={**expected, "_*": 1})
 
 
 def test_a_listing_has_all_of_a_folder_that_takes_several_answers(

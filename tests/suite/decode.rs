@@ -197,3 +197,67 @@ fn a_decoder_goes_on_as_new_behind_a_broken_image() {
         assert!(all_of(&mut used, &whole) == expected, "{format}");
     }
 }
+
+#[test]
+fn a_format_that_is_not_read_is_named() {
+    let cases: [(&[u8], &str); 27] = [
+        (b"\xFF\x0A\xFA\x7F\x01", "it is JPEG XL"),
+        (
+            b"\0\0\0\x0CJXL \r\n\x87\n\0\0\0\x14ftypjxl ",
+            "it is JPEG XL",
+        ),
+        (
+            b"\0\0\0\x0CjP  \r\n\x87\n\0\0\0\x14ftypjp2 ",
+            "it is JPEG 2000",
+        ),
+        (b"\xFF\x4F\xFF\x51\x00\x2F", "it is JPEG 2000"),
+        (b"\0\0\0\x18ftypcrx \0\0\0\x01crx isom", "it is a Canon RAW"),
+        (b"FUJIFILMCCD-RAW 0201", "it is a Fujifilm RAW"),
+        (b"IIRO\x08\0\0\0", "it is an Olympus RAW"),
+        (b"IIU\0\x08\0\0\0", "it is a Panasonic RAW"),
+        (b"FOVb\0\0\x02\0", "it is a Sigma RAW"),
+        (b"8BPS\0\x01", "it is a Photoshop document"),
+        (b"\0\0\x01\0\x01\0\x10\x10\0\0\x01\0", "it is an icon"),
+        (b"%PDF-1.4", "it is a PDF document"),
+        (b"PK\x03\x04\x14\0", "it is a ZIP archive"),
+        (
+            b"\0\0\0\x20ftypisom\0\0\x02\0isomiso2",
+            "it is an MP4 video",
+        ),
+        (b"\0\0\0\x14ftypqt  \0\0\0\0qt  ", "it is a QuickTime video"),
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid",
+            "it is a Git LFS pointer",
+        ),
+        (b"\n <!DOCTYPE html><html>", "it is an HTML page"),
+        (b"\xEF\xBB\xBF<html lang=\"en\">", "it is an HTML page"),
+        (
+            b"<?xml version=\"1.0\"?><!DOCTYPE html PUBLIC \"\">",
+            "it is an HTML page",
+        ),
+        (
+            b"<svg xmlns=\"http://www.w3.org/2000/svg\">",
+            "it is an SVG drawing",
+        ),
+        (
+            b"<?xml version=\"1.0\"?>\n<!-- a page <p> -->\n<svg>",
+            "it is an SVG drawing",
+        ),
+        (
+            b"<?xml version=\"1.0\"?>\n<Error><Code>AccessDenied",
+            "it is an error message",
+        ),
+        (b"<?xml version=\"1.0\"?><urlset>", "it is an XML document"),
+        (&[0; 100], "it is only zero bytes"),
+        (b"{\"error\": 404}", "14 bytes of text that start with"),
+        ("déjà vu".as_bytes(), "9 bytes of text that start with"),
+        (b"\x00\x01\x02\x03", "4 bytes that start with \"\\x00\\x01"),
+    ];
+    for (bytes, expected) in cases {
+        let error = decoder().decode(bytes, None).expect_err(expected);
+        let start = "not a JPEG, PNG, WebP, GIF, BMP or TIFF image: ";
+        let text = error.to_string();
+        let detail = text.strip_prefix(start).unwrap_or(&text);
+        assert!(detail.starts_with(expected), "{bytes:?}: {text}");
+    }
+}

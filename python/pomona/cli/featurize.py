@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from pomona._images import IMAGE_EXTENSIONS, one_line
+from pomona._images import IMAGE_EXTENSIONS, describe_left_out, one_line
 from pomona.cli._arguments import add_model_option, positive
 from pomona.cli._errors import SOME_PHOTOS_FAILED, CommandError
 from pomona.cli._terminal import count, describe_errors, show, size
@@ -85,8 +85,8 @@ def _describe(summary: Summary) -> str:
     if summary.unreadable:
         lines.append(f"{count(len(summary.unreadable), 'folder')} could not be listed:")
         lines += [f"  {one_line(path)}: {one_line(why)}" for path, why in summary.unreadable]
-    if summary.others:
-        lines.append(f"{count(summary.others, 'other file')} skipped")
+    if summary.left_out:
+        lines.append(f"left out: {describe_left_out(summary.left_out)}")
     lines.append(
         f"{count(summary.photos, 'photo')}, {count(len(summary.labels), 'label')}, "
         f"{count(summary.errors, 'error')}: {summary.seconds:.1f} s, "

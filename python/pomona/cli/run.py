@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pomona._images import one_line
+from pomona._images import describe_left_out, one_line
 from pomona.cli._arguments import add_model_option, positive, share
 from pomona.cli._spark import spark_session
 from pomona.cli._terminal import count, describe_errors, show
@@ -92,6 +92,8 @@ def describe(summary: Summary) -> str:
         )
     if summary.caution:
         lines.append(summary.caution)
+    if summary.left_out:
+        lines.append(f"left out: {describe_left_out(summary.left_out)}")
     if summary.vanished:
         lines.append(f"{count(summary.vanished, 'photo')} vanished before being read")
     if summary.reading.get("way") == "binaryFile":

@@ -5,18 +5,27 @@ from __future__ import annotations
 import json
 import math
 import re
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, Sequence
 
+from py4j.protocol import Py4JJavaError
 from pyspark.sql.functions import explode, expr, from_json
 
+from pomona._images import Tally, is_hidden, is_image
 from pomona._native import list_folders
 from pomona.spark._hadoop import is_pattern
 
 if TYPE_CHECKING:
+    from typing import Callable, Optional, Tuple
+
     from py4j.java_gateway import JavaObject
     from pyspark.sql import DataFrame, SparkSession
 
     from pomona.spark._s3 import Storage
+
+    #: The files and the subfolders of a folder.
+    _Listing = Tuple[Sequence[Tuple[str, int, int]], Sequence[str]]
+    _ListFolders = Callable[[Sequence[str]], Sequence[Optional[_Listing]]]
 
 #: Bytes of photos in one task that reads them itself. They are never in memory at the same time,
 #: and a photo of 10 MB takes a few tenths of a second of CPU time.
@@ -41,42 +50,65 @@ class ListedFile(NamedTuple):
     milliseconds: int
 
 
-def files_of_s3(
-    spark: SparkSession, paths: Sequence[str], storage: Storage
-) -> list[ListedFile] | None:
-    """List the files that Spark would find under folders of S3 and matches of globs.
+def find_files(
+    spark: SparkSession, paths: Sequence[str], storage: Storage | None
+) -> tuple[list[ListedFile], Tally]:
+    """Find the photos under folders and matches of globs, in the order of their paths.
 
-    Spark sends a few requests per folder, one after another; this sends one, for many folders at a
-    time. The files are in no particular order, with duplicates if the folders overlap. The result
-    is None if there are names that only Hadoop can request.
+    If `storage` is given, the extension lists the folders, which are of S3, many at a time.
+    Otherwise, and if there are names that only Hadoop can request, Hadoop lists them one after
+    another. Folders that overlap are counted once. Folders that are given may be hidden.
     """
-    files: list[ListedFile] = []
+    if storage is not None:
+        try:
+            return _walk(spark, paths, partial(list_folders, storage=storage.settings))
+        except ValueError:
+            pass
+    paths = [_qualified(spark, path) for path in paths]
+    return _walk(spark, paths, partial(_list_by_hadoop, spark))
+
+
+def _walk(
+    spark: SparkSession, paths: Sequence[str], list_all: _ListFolders
+) -> tuple[list[ListedFile], Tally]:
+    tally = Tally()
+    photos: set[ListedFile] = set()
+    listed: set[str] = set()
     folders = list(paths)
     given = True
     while folders:
-        try:
-            listings = list_folders(folders, storage=storage.settings)
-        except ValueError:
-            return None
         below: list[str] = []
-        for folder, listing in zip(folders, listings):
+        for folder, listing in zip(folders, list_all(folders)):
             if listing is not None:
-                files += map(ListedFile._make, listing[0])
-                below += [name for name in listing[1] if not _is_hidden(name)]
+                files, subfolders = listing
             elif given:
-                # Paths that the user gives may be hidden or globs.
-                for match in _matches(spark, folder):
-                    if isinstance(match, str):
-                        below.append(match)
-                    else:
-                        files.append(match)
-        folders, given = below, False
-    return [file for file in files if not _is_hidden(file.path)]
+                matches = _matches(spark, folder)
+                files = [match for match in matches if isinstance(match, ListedFile)]
+                below += [match for match in matches if isinstance(match, str)]
+                subfolders = []
+            else:
+                continue  # deleted since its parent was listed
+            for file in map(ListedFile._make, files):
+                name = _name_of(file.path)
+                if is_hidden(name) or not is_image(name):
+                    tally.leave_out(name)
+                else:
+                    photos.add(file)
+            for subfolder in subfolders:
+                name = _name_of(subfolder)
+                if is_hidden(name):
+                    tally.leave_out(name)
+                else:
+                    below.append(subfolder)
+        listed.update(folder.rstrip("/") for folder in folders)
+        folders = [folder for folder in dict.fromkeys(below) if folder.rstrip("/") not in listed]
+        given = False
+    tally.images = len(photos)
+    return sorted(photos), tally
 
 
-def files_of(statuses: JavaObject) -> list[ListedFile]:
-    """Return the files of a Scala sequence of file statuses."""
-    return [one for one in _entries(statuses) if isinstance(one, ListedFile)]
+def _name_of(path: str) -> str:
+    return path.rpartition("/")[2]
 
 
 def split_evenly(files: Sequence[ListedFile], per_task: int, least: int) -> list[list[ListedFile]]:
@@ -116,12 +148,42 @@ def _matches(spark: SparkSession, pattern: str) -> list[ListedFile | str]:
     """Return the matches of a glob, from Hadoop."""
     statuses = None
     if is_pattern(pattern):
-        conf = spark._jsparkSession.sessionState().newHadoopConf()
-        path = spark._jvm.org.apache.hadoop.fs.Path(pattern)
-        statuses = path.getFileSystem(conf).globStatus(path)
+        path, file_system = _on_hadoop(spark, pattern)
+        statuses = file_system.globStatus(path)
     if not statuses:
         raise FileNotFoundError(f"Path does not exist: {pattern}")
     return _entries(spark._jvm.scala.Predef.genericWrapArray(statuses))
+
+
+def _list_by_hadoop(spark: SparkSession, folders: Sequence[str]) -> list[_Listing | None]:
+    """List folders as `list_folders` does; None where there is no folder."""
+    return [_list_folder_by_hadoop(spark, folder) for folder in folders]
+
+
+def _list_folder_by_hadoop(spark: SparkSession, folder: str) -> _Listing | None:
+    path, file_system = _on_hadoop(spark, folder)
+    try:
+        statuses = file_system.listStatus(path)
+    except Py4JJavaError as error:
+        if error.java_exception.getClass().getSimpleName() == "FileNotFoundException":
+            return None
+        raise
+    entries = _entries(spark._jvm.scala.Predef.genericWrapArray(statuses))
+    files = [entry for entry in entries if isinstance(entry, ListedFile)]
+    return files, [entry for entry in entries if isinstance(entry, str)]
+
+
+def _qualified(spark: SparkSession, path: str) -> str:
+    """Complete a path with the scheme and host of its file system."""
+    hadoop_path, file_system = _on_hadoop(spark, path)
+    return str(file_system.makeQualified(hadoop_path).toString())
+
+
+def _on_hadoop(spark: SparkSession, path: str) -> tuple[JavaObject, JavaObject]:
+    """Return a path for Hadoop, and its file system."""
+    hadoop_path = spark._jvm.org.apache.hadoop.fs.Path(path)
+    conf = spark._jsparkSession.sessionState().newHadoopConf()
+    return hadoop_path, hadoop_path.getFileSystem(conf)
 
 
 def _entries(statuses: JavaObject) -> list[ListedFile | str]:
@@ -147,9 +209,3 @@ def _entry(text: str, statuses: JavaObject, index: int) -> ListedFile | str:
     if match["folder"]:
         return match["path"]
     return ListedFile(match["path"], int(match["length"]), int(match["time"]))
-
-
-def _is_hidden(path: str) -> bool:
-    """Whether Spark skips files of such a name."""
-    name = path.rpartition("/")[2]
-    return name.startswith(".") or (name.startswith("_") and "=" not in name)

@@ -13,9 +13,9 @@ from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql.functions import broadcast, col, element_at, expr, lit, row_number, split, xxhash64
 from pyspark.sql.utils import AnalysisException
 
-from pomona._images import IMAGE_EXTENSIONS, is_image
+from pomona._images import HIDDEN_BY_SPARK, IMAGE_EXTENSIONS, Tally, describe_left_out
 from pomona.spark._hadoop import HADOOP_ERRORS, S3_SCHEMES, check_name, is_pattern, literal, why
-from pomona.spark._listing import ListedFile, files_of, files_of_s3, split_evenly, table_of
+from pomona.spark._listing import ListedFile, find_files, split_evenly, table_of
 from pomona.spark._s3 import storage_of, why_not_by_paths
 from pomona.spark._session import session_of
 
@@ -51,9 +51,9 @@ def read_images(
     """Read the photos under a folder, without decoding them.
 
     All subfolders are searched for files with the name of a photo (``.jpg``, ``.JPG``, ``.png`` …).
-    Names that start with ``_`` or ``.`` are skipped, as everywhere in Spark. The folders are listed
-    once, when this function is called. The task that uses a photo's bytes reads them, and only if
-    the query uses ``content``.
+    Names that start with a dot are skipped. With ``content``, Spark also skips names that start
+    with ``_``. The folders are listed once, when this function is called. The task that uses a
+    photo's bytes reads them, and only if the query uses ``content``.
 
     Photos are packed into tasks of a few seconds by number and size: at most `PHOTOS_PER_TASK`
     small photos or `BYTES_PER_TASK` bytes each, at least `TASKS_PER_CORE` tasks for each core that
@@ -107,6 +107,25 @@ def read_images(
     >>> photos = read_images(spark, "s3://fruits/Test")  # doctest: +SKIP
     >>> photos.groupBy("label").count().show()  # doctest: +SKIP
     """
+    return list_images(
+        spark, path, label=label, content=content, ignore_missing=ignore_missing, count=False
+    )[0]
+
+
+def list_images(
+    spark: SparkSession,
+    path: PathLike | Sequence[PathLike],
+    *,
+    label: str | Column | None = "parent",
+    content: bool = True,
+    ignore_missing: bool = False,
+    count: bool = True,
+) -> tuple[DataFrame, Tally]:
+    """Read photos as `read_images` does, and count the files that are not photos.
+
+    Spark's reader does not report the files that it skips. With `content`, they are counted in a
+    second listing; without `count`, the tally is empty then.
+    """
     if isinstance(label, Column):
         labels = label.cast("string")
     elif label == "parent":
@@ -124,23 +143,35 @@ def read_images(
         check_name(one)
         paths.append(_clean(one))
         if paths[-1] != one:
-            warnings.warn(f"{one!r} has double slashes: reading {paths[-1]!r}", stacklevel=2)
+            warnings.warn(f"{one!r} has double slashes: reading {paths[-1]!r}", stacklevel=3)
 
     columns = [col("path"), labels.alias("label"), col("length"), col("modificationTime")]
     if not content:
-        return _rows_of(spark, _list_files(spark, paths)).select(*columns)
+        files, tally = _find_photos(spark, paths)
+        if not files:
+            raise FileNotFoundError(_explain_no_photos(paths, tally))
+        return _rows_of(spark, files).select(*columns), tally
     relation = _list_photos(spark, paths, ignore_missing=ignore_missing)
     photos = spark.read._df(spark._jsparkSession.baseRelationToDataFrame(relation))
     empty = _empty_photos(spark, relation)
     if empty is not None:
         photos = photos.union(empty)
-    return photos.select(*columns, "content")
+    photos = photos.select(*columns, "content")
+    if not count:
+        return photos, Tally()
+    _, tally = _find_photos(spark, paths)
+    read = relation.location().allFiles().size()
+    if read < tally.images:
+        tally.left_out[HIDDEN_BY_SPARK] = tally.images - read
+        tally.images = read
+    return photos, tally
 
 
 def sample_images(photos: DataFrame, per_label: int = 1) -> DataFrame:
     """Take a few photos of each label, to look at.
 
-    Only these are read: ``dropDuplicates`` and filters would read the bytes of every photo.
+    Only these are read: ``dropDuplicates`` and filters would read the bytes of every photo. Photos
+    whose names start with ``_`` are not taken, because Spark's reader skips them.
 
     Parameters
     ----------
@@ -170,7 +201,8 @@ def sample_images(photos: DataFrame, per_label: int = 1) -> DataFrame:
         raise ValueError(f"per_label is {per_label}, it must be at least 1")
     name = element_at(split("path", "/"), -1)
     rank = row_number().over(Window.partitionBy("label").orderBy(xxhash64(name), "path"))
-    ranked = photos.select("path", "label", rank.alias("rank"))
+    readable = photos.where(~name.startswith("_") | name.contains("="))
+    ranked = readable.select("path", "label", rank.alias("rank"))
     chosen = ranked.where(col("rank") <= per_label).select("path", "label").collect()
     if not chosen:
         raise FileNotFoundError("there are no photos to sample")
@@ -207,32 +239,24 @@ def _list_photos(
     with _explained(paths):
         patterns = [_literal_if_it_exists(spark, path) for path in paths]
         relation = _relation(spark, session, patterns, _name_pattern(), ignore_missing)
-        photos = relation.location().allFiles().size()
-        if not photos:
-            others = _relation(spark, session, patterns, "*").location().allFiles()
-            first = None if others.isEmpty() else others.head().getPath().toString()
-            raise FileNotFoundError(_explain_no_photos(paths, others.size(), first))
+    photos = relation.location().allFiles().size()
+    if not photos:
+        raise FileNotFoundError(_explain_no_photos(paths, _find_photos(spark, paths)[1]))
     cores = spark.sparkContext.defaultParallelism
     for name, value in _task_sizes(photos, relation.location().sizeInBytes(), cores).items():
         session.conf().set(f"spark.sql.files.{name}", str(value))
     return relation
 
 
-def _list_files(spark: SparkSession, paths: list[str]) -> list[ListedFile]:
-    """List the photos under paths."""
-    files = None
+def _find_photos(spark: SparkSession, paths: list[str]) -> tuple[list[ListedFile], Tally]:
+    """Find the photos under paths, and count the files that are not photos."""
+    storage = None
     if all(path.partition(":")[0] in S3_SCHEMES for path in paths):
         storage = storage_of(spark)
-        if why_not_by_paths(spark, paths, storage) is None:
-            with _explained(paths):
-                files = files_of_s3(spark, paths, storage)
-    if files is None:
-        return files_of(_list_photos(spark, paths).location().allFiles())
-    photos = sorted({file for file in files if is_image(file.path)})
-    if not photos:
-        first = files[0].path if files else None
-        raise FileNotFoundError(_explain_no_photos(paths, len(files), first))
-    return photos
+        if why_not_by_paths(spark, paths, storage) is not None:
+            storage = None
+    with _explained(paths):
+        return find_files(spark, paths, storage)
 
 
 @contextmanager
@@ -315,9 +339,12 @@ def _literal_if_it_exists(spark: SparkSession, path: str) -> str:
     return literal(path) if file_system.exists(hadoop_path) else path
 
 
-def _explain_no_photos(paths: list[str], others: int, first: str | None) -> str:
-    found = "no files" if first is None else f"only other files ({others}), such as {first}"
+def _explain_no_photos(paths: list[str], tally: Tally) -> str:
+    left_out = dict(tally.left_out)
+    if tally.images:
+        left_out[HIDDEN_BY_SPARK] = tally.images
+    others = f"only other files ({describe_left_out(left_out)})" if left_out else "no files"
     return (
         f"no photo under {', '.join(paths)}: looked in all subfolders for files in "
-        f"{', '.join(IMAGE_EXTENSIONS)} and found {found}"
+        f"{', '.join(IMAGE_EXTENSIONS)} and found {others}"
     )
