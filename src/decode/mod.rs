@@ -343,9 +343,48 @@ fn message(panic: &(dyn Any + Send)) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::env;
+    use std::process::Command;
+    use std::sync::atomic::AtomicUsize;
+
     use image::{DynamicImage, RgbImage};
 
     use super::*;
+
+    /// Set in the process in which a test runs alone, because it replaces the panic hook.
+    const ALONE: &str = "POMONA_TEST_ALONE";
+
+    #[test]
+    fn a_panic_of_a_decoder_is_not_reported_and_every_other_one_is() {
+        if env::var_os(ALONE).is_none() {
+            let name = "decode::tests::a_panic_of_a_decoder_is_not_reported_and_every_other_one_is";
+            let program = env::current_exe().expect("this program");
+            let mut alone = Command::new(program);
+            let ended = alone.args(["--exact", name]).env(ALONE, "1").output();
+            let ended = ended.expect("it starts");
+            let shown = String::from_utf8_lossy(&ended.stdout);
+            assert!(ended.status.success(), "{shown}");
+            assert!(shown.contains("1 passed"), "{shown}");
+            return;
+        }
+        static REPORTED: AtomicUsize = AtomicUsize::new(0);
+        panic::set_hook(Box::new(|_| {
+            REPORTED.fetch_add(1, Ordering::SeqCst);
+        }));
+        let rounds = [1, 2].map(|_| {
+            let decoded = contained::<()>(Format::Tiff, || panic!("of the decoder"));
+            let before = REPORTED.load(Ordering::SeqCst);
+            let caller = panic::catch_unwind(|| panic!("of the caller"));
+            (decoded, before, caller, REPORTED.load(Ordering::SeqCst))
+        });
+        drop(panic::take_hook());
+        for (round, (decoded, before, caller, after)) in rounds.into_iter().enumerate() {
+            let error = decoded.expect_err("it panics").to_string();
+            assert!(error.contains("(of the decoder)"), "{error}");
+            assert!(caller.is_err());
+            assert_eq!((before, after), (round, round + 1));
+        }
+    }
 
     #[test]
     fn every_orientation_turns_as_the_image_crate_does() {
