@@ -1,4 +1,5 @@
-//! BMP, as Pillow's `BmpImagePlugin` reads it.
+//! BMP, as the `BmpImagePlugin` of Pillow 12 reads it. Pillow 13 reads literal runs of an odd number
+//! of 4-bit pixels differently.
 
 use image::metadata::Orientation;
 

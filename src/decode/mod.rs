@@ -1,9 +1,9 @@
 //! Encoded bytes to RGB8 pixels, within limits.
 //!
-//! The reference is Pillow: `Image.open(file).convert("RGB")`. JPEG goes through libjpeg-turbo, as
+//! The reference is Pillow 12: `Image.open(file).convert("RGB")`. JPEG goes through libjpeg-turbo, as
 //! in Pillow, which gives the same pixels bit for bit; the other formats have decoders in Rust, which
-//! read what Pillow reads. Sizes are checked before memory is allocated, and a decoder's panic costs one photo, not
-//! the process.
+//! read what Pillow reads. Sizes are checked before memory is allocated, and a decoder's panic costs
+//! one photo, not the process.
 
 mod bmp;
 mod bytes;

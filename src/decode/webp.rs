@@ -7,7 +7,7 @@ use image_webp::WebPDecoder;
 use super::bytes::{array, u16_le, u32_le};
 use super::{DecodeOptions, Format, Picture, allocate, exif};
 use crate::ImageError;
-use crate::resize::CHANNELS;
+use crate::resize::{CHANNELS, Size};
 
 /// `RIFF`, the length of the rest, `WEBP`.
 const RIFF_HEADER: usize = 12;
@@ -36,9 +36,17 @@ struct Frame<'a> {
     height: u32,
 }
 
+impl Frame<'_> {
+    fn size(&self) -> Size {
+        Size {
+            width: self.width as usize,
+            height: self.height as usize,
+        }
+    }
+}
+
 struct Container<'a> {
-    width: u32,
-    height: u32,
+    size: Size,
     frame: Frame<'a>,
     exif: Option<&'a [u8]>,
     xmp: Option<&'a [u8]>,
@@ -55,17 +63,15 @@ pub(super) fn decode_into(
     pixels: &mut Vec<u8>,
 ) -> Result<Picture, ImageError> {
     let Container {
-        width,
-        height,
+        size,
         frame,
         exif,
         xmp,
-    } = container(bytes)?;
-    let size = options.size(Format::WebP, width, height)?;
+    } = container(bytes, options)?;
     let file = simple(&frame.bitstream);
     let mut decoder = WebPDecoder::new(Cursor::new(&file)).map_err(failure)?;
     let length = decoder.output_buffer_size().unwrap_or(usize::MAX);
-    if frame.width == width && frame.height == height && !decoder.has_alpha() {
+    if frame.size() == size && !decoder.has_alpha() {
         allocate(pixels, size.bytes(), size)?;
         decoder.read_image(pixels).map_err(failure)?;
     } else {
@@ -90,7 +96,7 @@ pub(super) fn decode_into(
     })
 }
 
-fn container(bytes: &[u8]) -> Result<Container<'_>, ImageError> {
+fn container<'a>(bytes: &'a [u8], options: &DecodeOptions) -> Result<Container<'a>, ImageError> {
     let riff = u32_le(bytes, 4).ok_or_else(cut)? as usize;
     let end = CHUNK_HEADER + riff;
     // Some encoders count the padding of the last chunk and do not write it.
@@ -107,8 +113,7 @@ fn container(bytes: &[u8]) -> Result<Container<'_>, ImageError> {
             chunk_at(bytes, &mut at)?;
         }
         return Ok(Container {
-            width: frame.width,
-            height: frame.height,
+            size: options.size(Format::WebP, frame.width, frame.height)?,
             frame,
             exif: None,
             xmp: None,
@@ -118,10 +123,9 @@ fn container(bytes: &[u8]) -> Result<Container<'_>, ImageError> {
         .data
         .first_chunk()
         .ok_or_else(|| broken("its header is too short"))?;
-    let (width, height) = (
-        1 + u32::from_le_bytes([w0, w1, w2, 0]),
-        1 + u32::from_le_bytes([h0, h1, h2, 0]),
-    );
+    let width = 1 + u32::from_le_bytes([w0, w1, w2, 0]);
+    let height = 1 + u32::from_le_bytes([h0, h1, h2, 0]);
+    let size = options.size(Format::WebP, width, height)?;
     if flags & !KNOWN != 0 {
         return Err(broken("unknown flags"));
     }
@@ -155,9 +159,13 @@ fn container(bytes: &[u8]) -> Result<Container<'_>, ImageError> {
                     top,
                     ..frame(chunk)?
                 };
-                let (right, bottom) = (left + frame.width as usize, top + frame.height as usize);
-                let size = (width as usize, height as usize);
-                if right > size.0 || bottom > size.1 || !animation && (right, bottom) != size {
+                let (right, bottom) = (left + frame.size().width, top + frame.size().height);
+                let fits = if animation {
+                    right <= size.width && bottom <= size.height
+                } else {
+                    frame.size() == size
+                };
+                if !fits {
                     return Err(broken("its frame does not fit its canvas"));
                 }
                 first_frame = Some(frame);
@@ -168,8 +176,7 @@ fn container(bytes: &[u8]) -> Result<Container<'_>, ImageError> {
         }
     }
     Ok(Container {
-        width,
-        height,
+        size,
         frame: first_frame.ok_or_else(|| broken("no frame"))?,
         exif,
         xmp,

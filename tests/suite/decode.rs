@@ -86,11 +86,16 @@ proptest! {
         cut in any::<Index>(),
     ) {
         let whole = encoded(format, width, height);
-        // A TIFF's directory may end with bytes that nothing needs, as the end marker of a JPEG is.
+        // What follows the last pixel is not needed: the end of a TIFF's directory, the end marker of
+        // a JPEG, the trailer of a GIF and the bytes before it that end its data, the end of a BMP's
+        // last row, and of a PNG the IEND chunk and the checksums before it.
         let needed = whole.len()
             - match format {
                 Format::Tiff => 4,
                 Format::Jpeg => 2,
+                Format::Gif => 4,
+                Format::Bmp => 3,
+                Format::Png => 12 + 4 + 4 + 2,
                 _ => 0,
             };
         // The last bytes are where a container has least to say about what is missing.
