@@ -20,18 +20,13 @@ from specimens import (
     WIDTH,
     bmp_file,
     jpegs_with_restarts,
-    noise,
     picture,
     saved,
-    tiff_strips,
     turned,
 )
 
 MODEL_SIZE = (224, 224)
 PILLOW = tuple(int(part) for part in Image.__version__.split(".")[:2])
-
-# Inks become 8 bits by a division that the `image` crate rounds and Pillow cuts off.
-OFF_BY_ONE = {"TIFF: CMYK"}
 
 # 16-bit grey is clipped, as in Pillow.
 pytestmark = pytest.mark.filterwarnings("ignore:.*16-bit grey:pomona.ImageWarning")
@@ -64,21 +59,15 @@ def assert_close(ours: np.ndarray, theirs: np.ndarray) -> None:
     assert difference.mean() <= 0.01
 
 
-@pytest.mark.parametrize("name", sorted(SPECIMENS.keys() - OFF_BY_ONE))
+@pytest.mark.parametrize("name", sorted(SPECIMENS))
 def test_every_kind_of_file_decodes_to_the_pixels_of_pillow(name: str) -> None:
     assert_same(pomona.load_image(SPECIMENS[name]), pillow(SPECIMENS[name]))
 
 
-@pytest.mark.parametrize("name", sorted(SPECIMENS.keys() - OFF_BY_ONE))
+@pytest.mark.parametrize("name", sorted(SPECIMENS))
 def test_every_kind_of_file_resizes_to_the_pixels_of_pillow(name: str) -> None:
     ours = pomona.load_image(SPECIMENS[name], size=MODEL_SIZE)
     assert_same(ours, pillow_resized(pillow(SPECIMENS[name]), MODEL_SIZE))
-
-
-@pytest.mark.parametrize("name", sorted(OFF_BY_ONE))
-def test_colours_that_are_divided_differ_from_pillow_by_at_most_one(name: str) -> None:
-    difference = pomona.load_image(SPECIMENS[name]).astype(int) - pillow(SPECIMENS[name])
-    assert np.abs(difference).max() == 1
 
 
 @pytest.mark.skipif(PILLOW < (10, 2), reason="needs Pillow 10.2 to write restart markers")
@@ -197,27 +186,9 @@ def test_real_photos_come_out_as_from_pillow(real_photos: Path) -> None:
 # What is not read.
 
 
-def tiff_of(mode: str) -> bytes:
-    return saved(picture(mode), "TIFF")
-
-
-@pytest.mark.parametrize(
-    ("make", "reason"),
-    [
-        (lambda: tiff_of("P"), "RGBPalette with bits per sample [8]"),
-        (lambda: tiff_of("LA"), "color type `Unknown(16)`"),
-        (lambda: tiff_of("YCbCr"), "color type `Unknown(24)`"),
-        (lambda: tiff_of("F"), "color type `Unknown(32)`"),
-        (lambda: tiff_of("LAB"), "CIELab with bits per sample [8, 8, 8]"),
-        (lambda: tiff_strips(noise(9, 9, 1).astype("<u4"), colour=1), "color type `Unknown(32)`"),
-        (lambda: bmp_file(5, 6, 24, bytes(96), compression=4), "JPEG compression"),
-    ],
-    ids=["palette", "grey and alpha", "YCbCr", "float", "CIELab", "32 bits", "JPEG within BMP"],
-)
-def test_a_kind_that_is_not_read_says_which(make, reason: str) -> None:
-    with pytest.raises(ImageError, match=r"image 0: unsupported (TIFF|BMP): ") as caught:
-        pomona.load_image(make())
-    assert reason in caught.value.reason
+def test_a_kind_that_is_not_read_says_which() -> None:
+    with pytest.raises(ImageError, match=r"image 0: unsupported BMP: .*JPEG compression"):
+        pomona.load_image(bmp_file(5, 6, 24, bytes(96), compression=4))
 
 
 # EXIF
@@ -239,9 +210,9 @@ def test_apply_exif_turns_a_photo_as_pillow_does(kind: str, orientation: int) ->
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize("kind", TURNED)
+@pytest.mark.parametrize("kind", TURNED[:-1])
 def test_the_default_leaves_a_photo_as_it_lies(kind: str, orientation: int) -> None:
-    # Not compared with what Pillow opens: it turns a TIFF unasked.
+    # A TIFF is always turned: see test_tiff.py.
     assert_same(pomona.load_image(turned(kind, orientation)), pillow(saved(picture(), kind)))
 
 
