@@ -21,6 +21,11 @@ const MARKS: &[(usize, &[u8], &str)] = &[
     (0, b"FOVb", "a Sigma RAW photo (X3F)"),
     (0, b"8BPS", "a Photoshop document (PSD)"),
     (0, b"\0\0\x01\0", "an icon (ICO)"),
+    (
+        0,
+        b"\0\x05\x16\x07",
+        "an AppleDouble file of macOS, which has no photo",
+    ),
     (0, b"%PDF-", "a PDF document"),
     (0, b"PK\x03\x04", "a ZIP archive"),
     (4, b"ftypisom", "an MP4 video"),

@@ -277,6 +277,9 @@ const WARNINGS: [&str; 11] = [
     "Corrupt JPEG data: bad ICC marker",
 ];
 
+/// The message of libjpeg on the frame header of JPEG-LS.
+const JPEG_LS_FRAME: &str = "Unsupported marker type 0xf7";
+
 /// The warning that turbojpeg returned as an error, or the error if libjpeg gave up.
 pub(super) fn warning(error: turbojpeg::Error) -> Result<String, ImageError> {
     match error {
@@ -293,12 +296,19 @@ pub(super) fn warning(error: turbojpeg::Error) -> Result<String, ImageError> {
 
 /// The decoder's message without the prefix of its Rust wrapper.
 pub(super) fn failure(error: turbojpeg::Error) -> ImageError {
+    let source = match error {
+        turbojpeg::Error::TurboJpegError(message) if message.contains(JPEG_LS_FRAME) => {
+            return ImageError::Unsupported {
+                format: Format::Jpeg,
+                detail: "JPEG-LS, another format with the same first bytes".to_owned(),
+            };
+        }
+        turbojpeg::Error::TurboJpegError(message) => message.into(),
+        other => other.into(),
+    };
     ImageError::Decode {
         format: Format::Jpeg,
-        source: match error {
-            turbojpeg::Error::TurboJpegError(message) => message.into(),
-            other => other.into(),
-        },
+        source,
     }
 }
 

@@ -192,7 +192,7 @@ def test_folders_without_photos_are_refused_and_leave_nothing(
     with pytest.raises(FileNotFoundError, match="no photo under"):
         pipeline.run(spark, images, output, model=tiny_model, progress=False)
     (images / "notes.txt").write_text("no photo")
-    with pytest.raises(FileNotFoundError, match=r"notes\.txt"):
+    with pytest.raises(FileNotFoundError, match=r"only other files \(1 \.txt\)"):
         pipeline.run(spark, images, output, model=tiny_model, progress=False)
     with pytest.raises(FileNotFoundError):
         pipeline.run(spark, tmp_path / "missing", output, model=tiny_model, progress=False)

@@ -205,7 +205,7 @@ fn a_decoder_goes_on_as_new_behind_a_broken_image() {
 
 #[test]
 fn a_format_that_is_not_read_is_named() {
-    let cases: [(&[u8], &str); 27] = [
+    let cases: [(&[u8], &str); 28] = [
         (b"\xFF\x0A\xFA\x7F\x01", "it is JPEG XL"),
         (
             b"\0\0\0\x0CJXL \r\n\x87\n\0\0\0\x14ftypjxl ",
@@ -223,6 +223,10 @@ fn a_format_that_is_not_read_is_named() {
         (b"FOVb\0\0\x02\0", "it is a Sigma RAW"),
         (b"8BPS\0\x01", "it is a Photoshop document"),
         (b"\0\0\x01\0\x01\0\x10\x10\0\0\x01\0", "it is an icon"),
+        (
+            b"\0\x05\x16\x07\0\x02\0\0Mac OS X",
+            "it is an AppleDouble file",
+        ),
         (b"%PDF-1.4", "it is a PDF document"),
         (b"PK\x03\x04\x14\0", "it is a ZIP archive"),
         (
@@ -265,4 +269,14 @@ fn a_format_that_is_not_read_is_named() {
         let detail = text.strip_prefix(start).unwrap_or(&text);
         assert!(detail.starts_with(expected), "{bytes:?}: {text}");
     }
+}
+
+#[test]
+fn jpeg_ls_is_named() {
+    let photo = include_bytes!("../data/odd/jpegls_f7.jpg");
+    let error = decoder().decode(photo, None).expect_err("another format");
+    assert!(
+        error.to_string().starts_with("unsupported JPEG: JPEG-LS"),
+        "{error}"
+    );
 }

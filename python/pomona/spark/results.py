@@ -158,6 +158,9 @@ def _other(
     file = Folder(spark, path)
     if file.uri in pictures:
         return pictures[file.uri]
+    name = path.rpartition("/")[2]
+    if name.startswith("_") and "=" not in name:
+        return "Spark's reader skips names that start with an underscore"
     return "the file is empty" if file.exists() else "the file no longer exists"
 
 
