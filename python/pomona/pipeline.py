@@ -20,6 +20,7 @@ import numpy as np
 from pyspark.sql.functions import col
 
 import pomona
+from pomona._decode import gather_options
 from pomona._images import describe_left_out
 from pomona._progress import report_left_out
 from pomona.spark._hadoop import Folder
@@ -30,11 +31,14 @@ from pomona.spark.images import list_images
 from pomona.spark.pca import DEFAULT_VARIANCE, check_components, check_variance, fit_pca
 
 if TYPE_CHECKING:
-    from pyspark.sql import Column, SparkSession
+    from pyspark.sql import Column, DataFrame, SparkSession
+    from typing_extensions import Unpack
 
+    from pomona._decode import DecodeKeywords
     from pomona._typing import PathLike
 
-#: Photos with an error that a summary names; the column ``error`` of ``features`` has all.
+#: Photos with an error, and photos with a warning, that a summary names; the columns ``error`` and
+#: ``warning`` of ``features`` have all.
 LISTED_ERRORS = 5
 
 
@@ -47,11 +51,18 @@ class Summary:
     output: str
     #: ``name`` and ``sha256``.
     model: dict[str, str]
+    #: The fields of `pomona.DecodeOptions`.
+    decode: DecodeKeywords
     #: Rows of ``features``, including those of photos with an error.
     photos: int = 0
     #: Photos with an error, and the first of them: (path, reason).
     errors: int = 0
     first_errors: list[tuple[str, str]] = field(default_factory=list)
+    #: Photos with a warning, and the first of them: (path, warning).
+    warnings: int = 0
+    first_warnings: list[tuple[str, str]] = field(default_factory=list)
+    #: Photos whose EXIF orientation was not applied, because ``apply_exif`` is false.
+    turned: int = 0
     #: Photos that this run featurized; earlier runs featurized the others.
     featurized: int = 0
     #: Photos among them that had an error from an earlier run, and how many of those have features
@@ -114,6 +125,14 @@ class Summary:
         if self.errors:
             lines.append(f"{self.errors:,} with an error, such as:")
             lines += [f"  {path}: {reason}" for path, reason in self.first_errors]
+        if self.warnings:
+            lines.append(f"{self.warnings:,} with a warning, such as:")
+            lines += [f"  {path}: {warning}" for path, warning in self.first_warnings]
+        if self.turned:
+            lines.append(
+                f"{self.turned:,} on their side, upside down or mirrored in the file and not "
+                "turned: apply_exif=True (--apply-exif) turns them"
+            )
         if self.caution:
             lines.append(self.caution)
         if self.left_out:
@@ -141,6 +160,7 @@ def run(
     by_paths: bool = True,
     chunk_photos: int | None = None,
     progress: bool = True,
+    **decode_options: Unpack[DecodeKeywords],
 ) -> Summary:
     """Featurize photos, fit a PCA, and write features, projections, model and summary.
 
@@ -166,7 +186,7 @@ def run(
     standardize
         Divide each feature by its standard deviation before the PCA.
     resume
-        False featurizes every photo again, also with another model.
+        False featurizes every photo again, also with another model or other options.
     retry_errors
         Try every photo again that has an error from an earlier run. Otherwise only photos whose
         error may have passed are tried again: the storage did not deliver them, for example, or a
@@ -181,6 +201,8 @@ def run(
         As for `pomona.spark.features.write_features`.
     progress
         Show a progress line on standard error.
+    **decode_options
+        How photos are decoded: the fields of `pomona.DecodeOptions`.
 
     Returns
     -------
@@ -194,8 +216,11 @@ def run(
         There are no photos.
     ModelError
         The model cannot be used, or the output holds features of another model.
+    TypeError
+        An option does not exist or has the wrong type.
     ValueError
-        An argument is invalid, or the PCA cannot be fitted; the features are complete even then.
+        An argument is invalid, the output holds features that were computed with other options, or
+        the PCA cannot be fitted; the features are complete even then.
     OSError
         A folder cannot be read or written.
 
@@ -205,6 +230,7 @@ def run(
     >>> summary.photos, summary.errors, summary.k  # doctest: +SKIP
     (23619, 0, 344)
     """
+    decode = gather_options("run", decode_options)
     if variance is not None and components is not None:
         raise ValueError("give variance or components, not both")
     if components is not None:
@@ -239,17 +265,20 @@ def run(
     summary_file = home / "summary.json"
     with timed(seconds, "features"):
         writer = prepare(
-            photos, (home / "features").uri, model=model, resume=resume, retry_errors=retry_errors
+            photos,
+            (home / "features").uri,
+            model=model,
+            decode=decode,
+            resume=resume,
+            retry_errors=retry_errors,
         )
         # From here on, the results are incomplete.
         summary_file.delete()
         written = writer.write(photos, chunk_photos=chunk_photos, progress=progress)
     with described(context, "read the features"):
         features = read_features(spark, written.uri)
-        broken = features.where(col("error").isNotNull()).select("path", "error")
-        first_errors = (
-            [(row.path, row.error) for row in broken.take(LISTED_ERRORS)] if written.errors else []
-        )
+        first_errors = _first(features, "error") if written.errors else []
+        first_warnings = _first(features, "warning") if written.warnings else []
     if written.errors == written.photos:
         path, reason = first_errors[0]
         raise ValueError(
@@ -271,9 +300,13 @@ def run(
         images=[source.uri for source in sources],
         output=home.uri,
         model={"name": written.model_name, "sha256": written.model_sha256},
+        decode=decode.keywords(),
         photos=written.photos,
         errors=written.errors,
         first_errors=first_errors,
+        warnings=written.warnings,
+        first_warnings=first_warnings,
+        turned=written.turned,
         featurized=written.featurized,
         retried=written.retried,
         recovered=written.recovered,
@@ -299,6 +332,11 @@ def run(
     )
     summary_file.write_json(asdict(summary))
     return summary
+
+
+def _first(features: DataFrame, column: str) -> list[tuple[str, str]]:
+    rows = features.where(col(column).isNotNull()).select("path", column)
+    return [tuple(row) for row in rows.take(LISTED_ERRORS)]
 
 
 def _reading(sources: Sequence[Folder], only_spark: str | None) -> dict[str, str]:

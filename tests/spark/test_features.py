@@ -292,7 +292,15 @@ def test_a_run_that_another_one_takes_over_ends_and_leaves_it_alone(
     def write_chunk_and_be_taken_over(run: FeatureWriter, rows: DataFrame) -> None:
         write_chunk(run, rows)
         if not others:
-            others.append(prepare(job.photos(), job.output, model=job.model, resume=True))
+            others.append(
+                prepare(
+                    job.photos(),
+                    job.output,
+                    model=job.model,
+                    decode=pomona.DecodeOptions(),
+                    resume=True,
+                )
+            )
             if finished:
                 others[0].write(job.photos())
             else:
@@ -338,7 +346,7 @@ def test_nothing_changes_before_a_run_writes(
 
     before = files()
     for model in (job.model, other_model):
-        prepare(job.photos(), job.output, model=model, resume=False)
+        prepare(job.photos(), job.output, model=model, decode=pomona.DecodeOptions(), resume=False)
     assert files() == before
 
 

@@ -13,7 +13,7 @@ import pytest
 from pyspark import SparkFiles, cloudpickle
 from pyspark.sql import DataFrame, SparkSession
 
-from pomona import Featurizer, ModelError
+from pomona import DecodeOptions, Featurizer, ModelError
 from pomona.spark import featurize_udf
 from pomona.spark._shipping import load, ship, shipped_path, threads_per_task
 from services import PATIENCE
@@ -173,7 +173,7 @@ def test_threads_are_the_cores_of_a_task(
     monkeypatch.setattr(spark.sparkContext, "getConf", lambda: conf)
     assert threads_per_task(spark.sparkContext) == 3
     load.cache_clear()
-    assert load(ship(spark.sparkContext, tiny_model), 3).threads == 3
+    assert load(ship(spark.sparkContext, tiny_model), 3, DecodeOptions()).threads == 3
 
 
 ON_A_CLUSTER = """

@@ -20,7 +20,7 @@ from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from photos import break_one, render
 from pomona import ModelError, pipeline
-from pomona._errors import ERROR_COLUMNS
+from pomona._errors import ERROR_COLUMNS, NOTE_COLUMNS
 from pomona.cli import main
 from pomona.models.store import names, sha256_of
 from pomona.results.metrics import measure
@@ -504,7 +504,7 @@ def test_an_svm_on_raw_features_gives_scores_and_no_probabilities(
         found = predict(spark, model=model, images=images, output=tmp_path / "labels")
     assert (found.photos, found.errors, found.probabilities) == (65, 1, False)
     rows = spark.read.parquet(found.uri)
-    assert rows.columns == ["path", "label", "predicted", "scores", *ERROR_COLUMNS]
+    assert rows.columns == ["path", "label", "predicted", "scores", *ERROR_COLUMNS, *NOTE_COLUMNS]
     for row in rows.where("error is null").collect():
         assert max(row.scores, key=row.scores.get) == row.predicted
     # `predict` has read the photos by their paths.

@@ -16,8 +16,8 @@ from pyspark.sql.functions import length as byte_length
 import photos as rendered
 import pomona
 import pomona.spark
-from pomona import Featurizer, ModelError
-from pomona._errors import ERROR_COLUMNS
+from pomona import DecodeOptions, Featurizer, ModelError
+from pomona._errors import ERROR_COLUMNS, NOTE_COLUMNS
 from pomona.spark import featurize_udf, read_images, register
 from pomona.spark._shipping import load, ship
 from pomona.spark.udf import Counters, featurized
@@ -90,7 +90,8 @@ def test_types_are_an_array_of_floats_and_a_struct_with_an_error(
         ("featurize(content)", "array<float>"),
         (
             "featurize(content)",
-            "struct<features:array<float>,error:string,error_kind:string,error_version:string>",
+            "struct<features:array<float>,error:string,error_kind:string,error_version:string,"
+            "warning:string,orientation:int>",
         ),
     ]
 
@@ -127,7 +128,7 @@ def test_a_photo_is_featurized_once_however_its_result_is_used(
 ) -> None:
     context = spark.sparkContext
     counters = Counters(context.accumulator(0), context.accumulator(0))
-    result = featurized(with_bad, ship(context, tiny_model), counters)
+    result = featurized(with_bad, ship(context, tiny_model), DecodeOptions(), counters)
 
     table = with_bad.select("path", result.alias("result"))
     flat = table.select("path", "result.features", "result.error")
@@ -142,7 +143,9 @@ def test_no_photo_is_featurized_for_columns_that_are_not_used(
 ) -> None:
     context = spark.sparkContext
     counters = Counters(context.accumulator(0), context.accumulator(0))
-    table = photos.withColumn("result", featurized(photos, ship(context, tiny_model), counters))
+    table = photos.withColumn(
+        "result", featurized(photos, ship(context, tiny_model), DecodeOptions(), counters)
+    )
     assert table.select("label").distinct().count() == 4
     assert table.where("label = 'Apricot'").count() == 8
     assert counters.photos.value == 0
@@ -180,7 +183,7 @@ def test_empty_tables_and_empty_tasks_are_fine(spark: SparkSession, tiny_model: 
     assert empty.select(featurize_udf(tiny_model)("content")).collect() == []
     one = spark.createDataFrame([(None,)], "content binary").repartition(4)
     row = one.select(errors_too(tiny_model)("content").alias("result")).collect()[0]
-    assert set(row.result.asDict()) == {"features", *ERROR_COLUMNS}
+    assert set(row.result.asDict()) == {"features", *ERROR_COLUMNS, *NOTE_COLUMNS}
     assert set(row.result.asDict().values()) == {None}
 
 

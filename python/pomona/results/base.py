@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Iterable, Iterator, NamedTuple, Sequence
 
 import numpy as np
 
+from pomona._decode import DecodeOptions
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -56,6 +58,9 @@ class Results(ABC):
         The folder.
     summary
         The content of its ``summary.json``.
+    decode
+        The options with which its photos were decoded; the defaults for a run of a version before
+        0.2.0, which had no options.
 
     Raises
     ------
@@ -72,6 +77,7 @@ class Results(ABC):
                 "`pomona run`, or repeat the run to finish it"
             )
         self.summary: dict[str, Any] = summary
+        self.decode = DecodeOptions(**summary.get("decode", {}))
 
     @abstractmethod
     def read_json(self, name: str) -> Any | None:
@@ -93,9 +99,24 @@ class Results(ABC):
     def classes(self) -> list[ClassCount]:
         """Count the photos of each class, sorted by label."""
 
-    @abstractmethod
     def broken(self, limit: int) -> list[tuple[str, str, str]]:
         """Return path, label and error of the first `limit` unreadable photos, by path."""
+        return self.first_with("error", limit)
+
+    def warned(self, limit: int) -> list[tuple[str, str, str]]:
+        """Return path, label and warning of the first `limit` photos with a warning, by path."""
+        return self.first_with("warning", limit)
+
+    def turned(self, limit: int) -> list[tuple[str, str, int]]:
+        """Return path, label and orientation of the first `limit` photos not turned, by path."""
+        return self.first_with("orientation", limit)
+
+    @abstractmethod
+    def first_with(self, column: str, limit: int) -> list[tuple[str, str, Any]]:
+        """Return path, label and value of the first `limit` photos with a value, by path.
+
+        There are none if the features were written by a version that did not have the column.
+        """
 
     @abstractmethod
     def choose(self, quotas: dict[str, int], seed: int) -> list[str]:
@@ -125,7 +146,10 @@ class Results(ABC):
 
     @abstractmethod
     def thumbnails(self, paths: Sequence[str], side: int) -> dict[str, NDArray[np.uint8] | str]:
-        """Read photos and scale them down; the values are those of `thumbnail`."""
+        """Read photos and scale them down; the values are those of `thumbnail`.
+
+        The photos are decoded with the options of the run, and so are turned as it turned them.
+        """
 
     def sample(self, size: int, seed: int = 0) -> Sample:
         """Draw a stratified sample.

@@ -10,12 +10,18 @@ them through this module, which accesses no files itself::
 from __future__ import annotations
 
 import re
-from typing import Any, Callable, Iterable, NamedTuple, Sequence
+from typing import TYPE_CHECKING, Any, Callable, Iterable, NamedTuple, Sequence
+
+from pomona._decode import DecodeOptions
+
+if TYPE_CHECKING:
+    from pomona._decode import DecodeKeywords
 
 #: The folder in a feature set that holds everything but rows.
 STATE_FOLDER = "_pomona"
 
-#: The first release wrote neither ``columns`` nor ``versions``; these are its values.
+#: The first release wrote neither ``columns`` nor ``versions``; these are its values. No release
+#: before 0.2.0 had options of decoding.
 FIRST_VERSION = "0.1.0"
 _FIRST_COLUMNS = ("path", "label", "features", "error", "length", "modificationTime")
 
@@ -38,6 +44,11 @@ class FinishedSet(NamedTuple):
     columns: Sequence[str] = _FIRST_COLUMNS
     #: Versions of Pomona that computed rows.
     versions: Sequence[str] = (FIRST_VERSION,)
+    #: The fields of `DecodeOptions` with which all rows were computed.
+    decode: DecodeKeywords = DecodeOptions().keywords()
+    #: Rows with a warning, and rows with an orientation.
+    warnings: int = 0
+    turned: int = 0
 
     @property
     def file_name(self) -> str:

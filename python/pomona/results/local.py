@@ -88,13 +88,15 @@ class LocalResults(Results):
                 of_class[1] += failed
         return [ClassCount(label, *counts[label]) for label in sorted(counts)]
 
-    def broken(self, limit: int) -> list[tuple[str, str, str]]:
-        """Keep the first `limit` rows with an error."""
-        first: list[tuple[str, str, str]] = []
-        for batch in self._batches("features", ["path", "label", "error"]):
-            failed = batch.filter(batch.column("error").is_valid())
-            columns = [_texts(failed.column(name)) for name in ("path", "label", "error")]
-            first = sorted([*first, *zip(*columns)])[:limit]
+    def first_with(self, column: str, limit: int) -> list[tuple[str, str, Any]]:
+        """Keep the first `limit` rows with a value."""
+        first: list[tuple[str, str, Any]] = []
+        for batch in self._batches("features", ["path", "label", column]):
+            if column not in batch.schema.names:
+                continue
+            kept = batch.filter(batch.column(column).is_valid())
+            paths, labels = _texts(kept.column("path")), _texts(kept.column("label"))
+            first = sorted([*first, *zip(paths, labels, kept.column(column).to_pylist())])[:limit]
         return first
 
     def choose(self, quotas: dict[str, int], seed: int) -> list[str]:
@@ -140,7 +142,7 @@ class LocalResults(Results):
 
     def _thumbnail(self, path: str, side: int) -> NDArray[np.uint8] | str:
         try:
-            return thumbnail(self.photo(path), side)
+            return thumbnail(self.photo(path), side, decode=self.decode)
         except OSError as error:
             return error.strerror or str(error)
 

@@ -5,9 +5,9 @@ Plain PySpark reads the folder: ``spark.read.parquet(OUTPUT)``. Readers skip nam
 
     OUTPUT/part-….parquet              rows, sorted by label and path within each file
     OUTPUT/_SUCCESS                    exists while the rows are a finished set
-    OUTPUT/_pomona/set-000002.json     the set's files and model; the highest number counts
+    OUTPUT/_pomona/set-000002.json     the set's files, model and options; the highest number counts
     OUTPUT/_pomona/writer.json         the run that is writing, or that was killed
-    OUTPUT/_pomona/<model's sha256>/   a run that has not finished
+    OUTPUT/_pomona/<sha256>/           a run that has not finished; named after model and options
         chunk-…/                       rows of one Spark job; they count once _SUCCESS exists
 
 **Chunks.** The partitions of the photos are featurized a few at a time. Each such chunk is a Spark
@@ -26,11 +26,15 @@ half a set cannot be mistaken for a whole one.
 that holds rows of changed or deleted photos, and files that are too small to keep, together with
 the new rows, and keep all other files. A few new photos among millions cost a listing and a small
 file. A set with the columns of an older version is rewritten completely, once, because some readers
-need all files to have the same columns.
+need all files to have the same columns. Its features stay as they are, and in its rows the columns
+that the older version did not have are null.
 
 **Errors.** ``error`` is the reason, ``error_kind`` the `pomona.ImageError.kind`, and
 ``error_version`` the version of Pomona that reported it. The last two decide which photos a later
 run tries again.
+
+**Options.** The model and the `pomona.DecodeOptions` of a set are the same for all its rows. They
+are also in the Parquet files, as metadata of the column ``features``.
 
 Each row is written twice: 5 kB, little next to the 10 ms of CPU time that it took to compute.
 Appending chunks directly to OUTPUT would expose half a set to readers and leave small, unsorted
@@ -40,6 +44,8 @@ files; overwriting OUTPUT would delete the old set before the new one exists.
 from __future__ import annotations
 
 import functools
+import hashlib
+import json
 import re
 import socket
 import uuid
@@ -48,7 +54,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from math import inf
 from threading import Event, Thread
-from typing import TYPE_CHECKING, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Iterable, Iterator, Mapping, Sequence
 
 from pyspark.sql import DataFrame
 from pyspark.sql.functions import (
@@ -64,8 +70,6 @@ from pyspark.sql.functions import (
 )
 from pyspark.sql.functions import max as spark_max
 from pyspark.sql.types import (
-    ArrayType,
-    FloatType,
     LongType,
     StringType,
     StructField,
@@ -73,19 +77,19 @@ from pyspark.sql.types import (
     TimestampType,
 )
 
-from pomona import ModelError
-from pomona._errors import ERROR_COLUMNS
+from pomona import DecodeOptions, ModelError
 from pomona._native import __version__
 from pomona._progress import Progress
 from pomona.results.format import FIRST_VERSION, STATE_FOLDER, FinishedSet, finished_set, set_number
 from pomona.spark._chunks import plan_all, plan_some
 from pomona.spark._session import described, settings
 from pomona.spark.images import PHOTOS_PER_TASK
-from pomona.spark.udf import Counters, featurized
+from pomona.spark.udf import RESULT_FIELDS, Counters, featurized
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, SparkSession
 
+    from pomona._decode import DecodeKeywords
     from pomona.spark._hadoop import Folder
     from pomona.spark._shipping import ShippedModel
 
@@ -107,8 +111,7 @@ SCHEMA = StructType(
     [
         StructField("path", StringType()),
         StructField("label", StringType()),
-        StructField("features", ArrayType(FloatType())),
-        *(StructField(name, StringType()) for name in ERROR_COLUMNS),
+        *RESULT_FIELDS,
         StructField("length", LongType()),
         StructField("modificationTime", TimestampType()),
     ]
@@ -140,12 +143,19 @@ class FeatureSet:
         The folder.
     model_name, model_sha256
         The model that computed all its features.
+    decode
+        The options with which all its photos were decoded.
     versions
         The versions of Pomona that computed its rows, in this run and earlier ones.
     photos
         Rows, including those of photos with an error.
     errors
         Rows that have an error instead of features.
+    warnings
+        Rows that have a warning. Rows computed by a version before 0.2.0 have none.
+    turned
+        Rows of photos whose EXIF orientation was not applied, because ``apply_exif`` is false. Rows
+        computed by a version before 0.2.0 are not counted.
     featurized
         Photos that this run featurized, including those with an error. A Spark accumulator counts
         them, so photos of a task that was lost and repeated may count twice.
@@ -162,9 +172,12 @@ class FeatureSet:
     uri: str
     model_name: str
     model_sha256: str
+    decode: DecodeOptions
     versions: list[str]
     photos: int
     errors: int
+    warnings: int
+    turned: int
     featurized: int
     retried: int
     recovered: int
@@ -184,21 +197,29 @@ class FeatureWriter:
     """
 
     def __init__(
-        self, spark: SparkSession, home: Folder, model: ShippedModel, resume: bool, settled: Column
+        self,
+        spark: SparkSession,
+        home: Folder,
+        model: ShippedModel,
+        decode: DecodeOptions,
+        resume: bool,
+        settled: Column,
     ) -> None:
         self._spark = spark
         self._home = home
         self._model = model
+        self._decode = decode
         self._resume = resume
         self._settled = settled
         self._state = home / STATE_FOLDER
-        self._staging = self._state / model.sha256
-        # Unfinished runs, by the checksums of their models.
+        self._staging_name = _staging_name(model, decode)
+        self._staging = self._state / self._staging_name
+        # The folders of unfinished runs.
         self._unfinished = [name for name in self._state.sizes() if _SHA256.fullmatch(name)]
         # The set that readers use until this run publishes its own.
         self._current = finished_set_in(home)
         # The set whose rows need not be computed again.
-        self._base = self._current if resume and not self._replaces_another_model() else None
+        self._base = self._current if resume and not self._replaces_another_set() else None
         # Complete chunks of an earlier run that did not finish, and chunks of this run.
         self._earlier: list[Folder] = []
         self._chunks: list[Folder] = []
@@ -211,9 +232,9 @@ class FeatureWriter:
         }
 
     def check(self) -> None:
-        """Refuse a folder with features of another model, or with files of other programs."""
+        """Refuse a folder with other features, or with files of other programs."""
         if self._resume:
-            self._refuse_another_model()
+            self._refuse_other_features()
         self._refuse_foreign_files()
 
     def write(
@@ -225,7 +246,7 @@ class FeatureWriter:
             chunk_photos = CHUNK_PHOTOS_PER_CORE * context.defaultParallelism
         self._take_over()
         counters = Counters(photos=context.accumulator(0), errors=context.accumulator(0))
-        result = featurized(photos, self._model, counters)
+        result = featurized(photos, self._model, self._decode, counters)
         # Without adaptive plans, comparing a few photos would take 200 tasks per step.
         with settings(self._spark, spark_sql_adaptive_enabled="true"):
             listing = None
@@ -251,9 +272,12 @@ class FeatureWriter:
             uri=self._home.uri,
             model_name=self._model.name,
             model_sha256=self._model.sha256,
+            decode=self._decode,
             versions=list(finished.versions),
             photos=finished.photos,
             errors=finished.errors,
+            warnings=finished.warnings,
+            turned=finished.turned,
             featurized=int(counters.photos.value),
             retried=retried,
             recovered=recovered,
@@ -276,7 +300,12 @@ class FeatureWriter:
                 folder.delete()
         self._versions = self._all_versions()
         (self._staging / _MODEL).write_json(
-            {"name": self._model.name, "sha256": self._model.sha256, "versions": self._versions}
+            {
+                "name": self._model.name,
+                "sha256": self._model.sha256,
+                "decode": self._decode.keywords(),
+                "versions": self._versions,
+            }
         )
 
     def _list_photos(self, photos: DataFrame) -> DataFrame:
@@ -394,24 +423,28 @@ class FeatureWriter:
         if rows is not None:
             files.update(self._add_files(rows, kept))
         self._stop_if_taken_over()
-        photos = errors = vanished = 0
+        counts: dict[str, int] = {}
         if files:
             with described(self._spark.sparkContext, "count the features"):
-                gone = when(col("error_kind") == "gone", 1)
-                counts = self._rows_of(files).agg(count(lit(1)), count("error"), count(gone))
-                photos, errors, vanished = counts.head()
-        if not photos:
+                rows = self._rows_of(files).agg(
+                    count(lit(1)).alias("photos"),
+                    count("error").alias("errors"),
+                    count(when(col("error_kind") == "gone", 1)).alias("vanished"),
+                    count("warning").alias("warnings"),
+                    count("orientation").alias("turned"),
+                )
+                counts = rows.head().asDict()
+        if not counts.get("photos"):
             raise ValueError(f"there are no photos: {self._home.uri} is unchanged")
         finished = FinishedSet(
             number=self._current.number + 1 if self._current else 1,
             model_name=self._model.name,
             model_sha256=self._model.sha256,
             files=files,
-            photos=photos,
-            errors=errors,
-            vanished=vanished,
             columns=SCHEMA.names,
             versions=self._versions,
+            decode=self._decode.keywords(),
+            **counts,
         )
         (self._state / finished.file_name).write_json(finished._asdict())
         return finished
@@ -422,10 +455,17 @@ class FeatureWriter:
         if self._base is not None:
             size += sum(size for name, size in self._base.files.items() if name not in kept)
         files = max(1, round(size / FILE_BYTES))
+        origin = {
+            "model": self._model.name,
+            "model_sha256": self._model.sha256,
+            "decode": self._decode.keywords(),
+        }
+        features = col("features").alias("features", metadata={"pomona": origin})
         with described(self._spark.sparkContext, f"write the features in {files} file(s)"):
             (
                 rows.repartitionByRange(files, "label", "path")
                 .sortWithinPartitions("label", "path")
+                .withColumn("features", features)
                 .write.mode("append")
                 .option("parquet.block.size", str(ROW_GROUP_BYTES))
                 .option(_MARK_SUCCESS, "false")
@@ -457,13 +497,17 @@ class FeatureWriter:
             versions.update(begun.get("versions", [FIRST_VERSION]))
         return sorted(versions)
 
-    def _replaces_another_model(self) -> bool:
-        """Whether this continues a killed run that was replacing the set of another model."""
+    def _replaces_another_set(self) -> bool:
+        """Whether this continues a killed run that was replacing a set of other features."""
         return (
             self._current is not None
-            and self._current.model_sha256 != self._model.sha256
-            and self._model.sha256 in self._unfinished
+            and not self._same_features(self._current.model_sha256, self._current.decode)
+            and self._staging_name in self._unfinished
         )
+
+    def _same_features(self, model_sha256: str, decode: DecodeKeywords) -> bool:
+        """Whether features of a model and options may be in one set with those of this run."""
+        return model_sha256 == self._model.sha256 and decode == self._decode.keywords()
 
     def _delete_replaced(self) -> None:
         """Delete files that are not part of the current set, and descriptions of earlier sets."""
@@ -476,19 +520,28 @@ class FeatureWriter:
             if number is not None and self._current and number < self._current.number:
                 (self._state / name).delete()
 
-    def _refuse_another_model(self) -> None:
-        others = [name for name in self._unfinished if name != self._model.sha256]
-        if self._base is not None and self._base.model_sha256 != self._model.sha256:
-            what, name, sha256 = "features", self._base.model_name, self._base.model_sha256
+    def _refuse_other_features(self) -> None:
+        others = [name for name in self._unfinished if name != self._staging_name]
+        base = self._base
+        if base is not None and not self._same_features(base.model_sha256, base.decode):
+            what, name, sha256, decode = "features", base.model_name, base.model_sha256, base.decode
         elif others:
             begun = (self._state / others[0] / _MODEL).read_json() or {}
-            what, name, sha256 = "an unfinished run", begun.get("name", "?"), others[0]
+            what, name = "an unfinished run", begun.get("name", "?")
+            sha256 = begun.get("sha256", others[0])
+            decode = begun.get("decode", DecodeOptions().keywords())
         else:
             return
-        raise ModelError(
-            f"{self._home.uri} holds {what} of another model, {name} (sha256 {sha256[:16]}…) and "
-            f"not {self._model.name} ({self._model.sha256[:16]}…): choose another output, or "
-            "replace its contents with resume=False (--no-resume)"
+        remedy = "choose another output, or replace its contents with resume=False (--no-resume)"
+        if sha256 != self._model.sha256:
+            raise ModelError(
+                f"{self._home.uri} holds {what} of another model, {name} (sha256 {sha256[:16]}…) "
+                f"and not {self._model.name} ({self._model.sha256[:16]}…): {remedy}"
+            )
+        theirs, ours = _differences(decode, self._decode.keywords())
+        raise ValueError(
+            f"{self._home.uri} holds {what} with other options of decoding, {theirs} and not "
+            f"{ours}: use the same options, {remedy}"
         )
 
     def _refuse_foreign_files(self) -> None:
@@ -502,6 +555,25 @@ class FeatureWriter:
 
     def _rows_of(self, files: Iterable[str]) -> DataFrame:
         return _read(self._spark, [self._home / name for name in files])
+
+
+def _staging_name(model: ShippedModel, decode: DecodeOptions) -> str:
+    """Name the folder of a run until it finishes: one for each model and options.
+
+    With the default options it is the checksum of the model, as in versions without options. These
+    take any other checksum for an unfinished run of another model, and refuse to continue it.
+    """
+    if decode == DecodeOptions():
+        return model.sha256
+    identity = json.dumps([model.sha256, decode.keywords()], sort_keys=True)
+    return hashlib.sha256(identity.encode()).hexdigest()
+
+
+def _differences(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> tuple[str, str]:
+    """List the options that differ, with either side's values."""
+    differing = sorted(name for name in {*theirs, *ours} if theirs.get(name) != ours.get(name))
+    lists = [[f"{name}={each.get(name)!r}" for name in differing] for each in (theirs, ours)]
+    return ", ".join(lists[0]), ", ".join(lists[1])
 
 
 def finished_set_in(home: Folder) -> FinishedSet | None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from pyspark.sql.functions import coalesce, col, lit
 from pyspark.sql.types import BinaryType
 
+from pomona._decode import gather_options
 from pomona.results.format import FIRST_VERSION, STATE_FOLDER
 from pomona.spark._hadoop import Folder
 from pomona.spark._session import session_of
@@ -16,15 +17,22 @@ from pomona.spark._writer import KEY, SCHEMA, FeatureSet, FeatureWriter, finishe
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, SparkSession
+    from typing_extensions import Unpack
 
+    from pomona import DecodeOptions
+    from pomona._decode import DecodeKeywords
     from pomona._typing import PathLike
 
 #: Kinds of errors that are not the photo's fault: every run tries these photos again.
 PASSING_KINDS = ["storage", "gone", "memory"]
 
-#: Versions whose errors may be wrong: every run tries these photos again. 0.1.0 could refuse any
-#: JPEG that the same worker decoded after one with a damaged header. It may also have computed
-#: wrong features of JPEGs without tables of their own; no row shows which.
+#: Versions that refused photos which this version decodes: every run tries the photos again that
+#: one of them refused. 0.1.0 could also refuse any JPEG that the same worker decoded after one with
+#: a damaged header.
+STRICTER_VERSIONS = ["0.1.0", "0.1.1"]
+
+#: Versions that may have computed wrong features: 0.1.0 decoded JPEGs without tables of their own
+#: with the tables of other photos. No row shows which.
 FAULTY_VERSIONS = ["0.1.0"]
 
 
@@ -37,6 +45,7 @@ def write_features(
     retry_errors: bool = False,
     chunk_photos: int | None = None,
     progress: bool = False,
+    **decode_options: Unpack[DecodeKeywords],
 ) -> FeatureSet:
     """Make a folder of features agree with photos, featurizing only new and changed ones.
 
@@ -45,6 +54,11 @@ def write_features(
     are replaced. A run that is killed and called again repeats at most the chunk in flight and ends
     with the same rows. Of two runs on one folder at the same time, the one that started last
     continues and the other one ends with an error.
+
+    The columns ``warning`` and ``orientation`` are those of `featurize_udf`. A set that a version
+    before 0.2.0 wrote gets them when a run rewrites it. Photos that the earlier version refused are
+    tried again; the others keep their features bit for bit, and their ``warning`` and
+    ``orientation`` are null, which then means unknown.
 
     Parameters
     ----------
@@ -57,8 +71,8 @@ def write_features(
     model : str or path, default "mobilenet_v2"
         A name, a path on the driver or a URI, as for `featurize_udf`.
     resume : bool, default True
-        False featurizes every photo again, also with another model; a finished set stays until the
-        new one is complete.
+        False featurizes every photo again, also with another model or other options; a finished set
+        stays until the new one is complete.
     retry_errors : bool, default False
         Try every photo again that has an error from an earlier run. Otherwise only photos whose
         error may have passed are tried again.
@@ -67,13 +81,16 @@ def write_features(
         chunk is a whole number of Spark's tasks. By default 2,000 for each core.
     progress : bool, default False
         Show a progress line on standard error.
+    **decode_options
+        How photos are decoded: the fields of `pomona.DecodeOptions`. A set of a version before
+        0.2.0 counts as made with the defaults.
 
     Returns
     -------
     FeatureSet
         Counts, model and files. Photos that cannot be featurized are rows with an error. A later
         run tries them again only if they changed or if their error may have passed: it was not the
-        photo's fault (`PASSING_KINDS`), or a faulty version reported it (`FAULTY_VERSIONS`).
+        photo's fault (`PASSING_KINDS`), or an earlier version reported it (`STRICTER_VERSIONS`).
 
     Raises
     ------
@@ -81,8 +98,11 @@ def write_features(
         The model cannot be used, or the folder holds features of another model.
     FileExistsError
         The folder holds files that Pomona did not write.
+    TypeError
+        An option does not exist or has the wrong type.
     ValueError
-        `photos` has no rows, or a column is missing or has the wrong type.
+        `photos` has no rows, a column is missing or has the wrong type, an option is invalid, or
+        the folder holds features that were computed with other options.
     OSError
         The folder cannot be read or written, or another run has taken it over.
 
@@ -92,10 +112,13 @@ def write_features(
     >>> write_features(photos, "s3://fruits/out/features").photos  # doctest: +SKIP
     23619
     """
+    decode = gather_options("write_features", decode_options)
     photos = _checked(photos)
     if chunk_photos is not None and chunk_photos < 1:
         raise ValueError(f"chunk_photos is {chunk_photos}, it must be at least 1")
-    writer = prepare(photos, output, model=model, resume=resume, retry_errors=retry_errors)
+    writer = prepare(
+        photos, output, model=model, decode=decode, resume=resume, retry_errors=retry_errors
+    )
     return writer.write(photos, chunk_photos=chunk_photos, progress=progress)
 
 
@@ -104,6 +127,7 @@ def prepare(
     output: PathLike,
     *,
     model: PathLike,
+    decode: DecodeOptions,
     resume: bool,
     retry_errors: bool = False,
 ) -> FeatureWriter:
@@ -113,7 +137,9 @@ def prepare(
     """
     spark = session_of(photos)
     home, shipped = Folder(spark, os.fspath(output)), ship(spark.sparkContext, model)
-    writer = FeatureWriter(spark, home, shipped, resume, _settled(retry_errors=retry_errors))
+    writer = FeatureWriter(
+        spark, home, shipped, decode, resume, _settled(retry_errors=retry_errors)
+    )
     writer.check()
     return writer
 
@@ -173,5 +199,5 @@ def _settled(*, retry_errors: bool) -> Column:
     if retry_errors:
         return featurized
     passing = coalesce(col("error_kind"), lit("")).isin(PASSING_KINDS)
-    faulty = coalesce(col("error_version"), lit(FIRST_VERSION)).isin(FAULTY_VERSIONS)
-    return featurized | ~(passing | faulty)
+    stricter = coalesce(col("error_version"), lit(FIRST_VERSION)).isin(STRICTER_VERSIONS)
+    return featurized | ~(passing | stricter)

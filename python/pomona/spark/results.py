@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from pyspark.sql import DataFrame, SparkSession
 
+    from pomona import DecodeOptions
     from pomona.results.vectors import Through
 
 _BLOCK = "paths array<string>, labels array<string>, numbers binary"
@@ -68,13 +69,14 @@ class SparkResults(Results):
             rows = self._table("features").groupBy("label").agg(count(lit(1)), count("error"))
             return sorted(ClassCount(*row) for row in rows.collect())
 
-    def broken(self, limit: int) -> list[tuple[str, str, str]]:
+    def first_with(self, column: str, limit: int) -> list[tuple[str, str, Any]]:
         """Sort on the executors."""
-        with _job(self._spark, "list the photos that cannot be read"):
-            rows = self._table("features").where(col("error").isNotNull())
-            return [
-                tuple(row) for row in rows.select("path", "label", "error").sort("path").take(limit)
-            ]
+        with _job(self._spark, f"list the first photos with a value of {column}"):
+            rows = self._table("features")
+            if column not in rows.columns:
+                return []
+            rows = rows.where(col(column).isNotNull()).select("path", "label", column)
+            return [tuple(row) for row in rows.sort("path").take(limit)]
 
     def choose(self, quotas: dict[str, int], seed: int) -> list[str]:
         """Rank on the executors, which shuffle only paths and labels."""
@@ -117,7 +119,7 @@ class SparkResults(Results):
 
     def thumbnails(self, paths: Sequence[str], side: int) -> dict[str, NDArray[np.uint8] | str]:
         """Decode on the executors."""
-        return thumbnails(self._spark, paths, side)
+        return thumbnails(self._spark, paths, side, self.decode)
 
     def _table(self, name: str) -> DataFrame:
         table = read_features(self._spark, (self._home / name).uri)
@@ -125,17 +127,18 @@ class SparkResults(Results):
 
 
 def thumbnails(
-    spark: SparkSession, paths: Sequence[str], side: int
+    spark: SparkSession, paths: Sequence[str], side: int, decode: DecodeOptions
 ) -> dict[str, NDArray[np.uint8] | str]:
     """Read and scale down photos on the executors; only thumbnails reach the driver.
 
     The result has for each path what `pomona.results.thumbnails.thumbnail` returns: uint8 of shape
     (height, width, 3), at most `side` pixels a side; or the reason why there is no picture.
+    `decode` says how the photos are decoded.
     """
 
     def shrink(frames: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
         for frame in frames:
-            rows = [_shrunk(*row, side) for row in zip(frame["path"], frame["content"])]
+            rows = [_shrunk(*row, side, decode) for row in zip(frame["path"], frame["content"])]
             yield pd.DataFrame(rows, columns=["path", "height", "width", "pixels", "reason"])
 
     pictures: dict[str, NDArray[np.uint8] | str] = {}
@@ -190,8 +193,10 @@ def _blocks_of_frame(frame: pd.DataFrame) -> Iterator[Vectors]:
         yield from blocks_of(paths[part], labels[part], lists)
 
 
-def _shrunk(path: str, content: bytes, side: int) -> tuple[str, int, int, bytes, str | None]:
-    pixels = thumbnail(content, side)
+def _shrunk(
+    path: str, content: bytes, side: int, decode: DecodeOptions
+) -> tuple[str, int, int, bytes, str | None]:
+    pixels = thumbnail(content, side, decode=decode)
     if isinstance(pixels, str):
         return path, 0, 0, b"", pixels
     height, width, _ = pixels.shape

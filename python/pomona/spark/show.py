@@ -11,12 +11,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pyspark.sql.types import BinaryType
 
+from pomona._decode import gather_options
 from pomona.results.thumbnails import THUMBNAIL_SIDE, jpeg
 from pomona.spark._session import described, session_of
 from pomona.spark.results import thumbnails
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, Row
+    from typing_extensions import Unpack
+
+    from pomona._decode import DecodeKeywords
 
 #: Items of an array or a map shown in a cell.
 _SHOWN = 3
@@ -85,7 +89,9 @@ class PhotoTable:
         return f"the first {photos}; there are more" if self.more else photos
 
 
-def show_photos(photos: DataFrame, n: int = 20) -> PhotoTable:
+def show_photos(
+    photos: DataFrame, n: int = 20, **decode_options: Unpack[DecodeKeywords]
+) -> PhotoTable:
     """Show the first rows of a DataFrame of photos, with thumbnails.
 
     Jupyter displays the result as a table with a thumbnail in each row. When printed, or where HTML
@@ -100,6 +106,9 @@ def show_photos(photos: DataFrame, n: int = 20) -> PhotoTable:
         ``spark.createDataFrame(neighbours)``. Sort it to see the most relevant rows first.
     n
         Maximum number of rows.
+    **decode_options
+        How photos are decoded: the fields of `pomona.DecodeOptions`. ``apply_exif=True`` shows a
+        photo turned as its EXIF orientation says.
 
     Returns
     -------
@@ -109,8 +118,10 @@ def show_photos(photos: DataFrame, n: int = 20) -> PhotoTable:
 
     Raises
     ------
+    TypeError
+        An option does not exist or has the wrong type.
     ValueError
-        There is no column ``path``, or `n` is less than 1.
+        There is no column ``path``, `n` is less than 1, or an option is invalid.
     ImportError
         Pillow is missing: ``pip install 'pomona[report]'``.
 
@@ -120,6 +131,7 @@ def show_photos(photos: DataFrame, n: int = 20) -> PhotoTable:
     >>> labels = spark.read.parquet("s3://fruits/labels")  # doctest: +SKIP
     >>> show_photos(labels.orderBy("probability"), 10)  # doctest: +SKIP
     """
+    decode = gather_options("show_photos", decode_options)
     if n < 1:
         raise ValueError(f"n is {n}, it must be at least 1")
     if "path" not in photos.columns:
@@ -132,7 +144,7 @@ def show_photos(photos: DataFrame, n: int = 20) -> PhotoTable:
         rows = photos.drop(*binary).take(n + 1)
     shown = rows[:n]
     paths = [row["path"] for row in shown]
-    pictures = thumbnails(spark, sorted({path for path in paths if path}), THUMBNAIL_SIDE)
+    pictures = thumbnails(spark, sorted({path for path in paths if path}), THUMBNAIL_SIDE, decode)
     pixels = [pictures[path] if path else "the row has no path" for path in paths]
     return PhotoTable(
         rows=shown,

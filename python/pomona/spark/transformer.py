@@ -20,19 +20,26 @@ from pyspark.ml.util import (
     MLWritable,
     MLWriter,
 )
-from pyspark.sql.functions import array, coalesce, col, lit, when
+from pyspark.sql.functions import array, coalesce, col, when
 from pyspark.sql.types import BinaryType, StringType
 
-from pomona._errors import ERROR_COLUMNS
-from pomona.spark._shipping import restore, save, ship, shipped_path
-from pomona.spark.udf import CONCURRENCY, MAX_BYTES_IN_FLIGHT, TIMEOUT, featurize_udf
+from pomona._decode import DecodeOptions
+from pomona._errors import ERROR_COLUMNS, NOTE_COLUMNS
+from pomona.spark._s3 import storage_of
+from pomona.spark._session import active_session
+from pomona.spark._shipping import active_context, restore, save, ship, shipped_path
+from pomona.spark.udf import CONCURRENCY, MAX_BYTES_IN_FLIGHT, TIMEOUT, ReadOptions, make_udf
 
 if TYPE_CHECKING:
     from typing import Literal
 
     from pyspark.sql import DataFrame
 
+    from pomona._decode import DecodeMode
+
 _HANDLE_INVALID = ("keep", "skip", "error")
+
+_DEFAULTS = DecodeOptions()
 
 
 def _to_path(value: Any) -> str:
@@ -43,6 +50,14 @@ def _to_handle_invalid(value: Any) -> str:
     if value not in _HANDLE_INVALID:
         raise ValueError(f"handleInvalid is {value!r}: it must be one of {_HANDLE_INVALID}")
     return str(value)
+
+
+def _to_max_pixels(value: Any) -> int:
+    return DecodeOptions(max_pixels=TypeConverters.toInt(value)).max_pixels
+
+
+def _to_decode(value: Any) -> DecodeMode:
+    return DecodeOptions(decode=value).decode
 
 
 def _param(
@@ -72,6 +87,12 @@ class ImageFeaturizer(
         Column to add: the `pomona.ImageError.kind` of that error.
     errorVersionCol : str, optional
         Column to add: the version of Pomona that reported that error.
+    warningCol : str, optional
+        Column to add: why the pixels may not be those of the original photo; null for an intact
+        photo and for one without features.
+    orientationCol : str, optional
+        Column to add: the EXIF orientation, 2 to 8, of a photo that was not turned accordingly,
+        because `applyExif` is false; null for all others.
     model : str or path, default "mobilenet_v2"
         The name of a pulled model, a path on the driver, or a URI (``s3://``, ``s3a://``,
         ``hdfs://``).
@@ -82,6 +103,15 @@ class ImageFeaturizer(
         skips rows without a photo.
     concurrency, maxBytesInFlight, timeout : optional
         For a column of paths, as for `featurize_udf`.
+    applyExif : bool, default False
+        Whether to turn a photo as its EXIF orientation says.
+    strict : bool, default False
+        Whether a photo that would have a warning cannot be featurized.
+    maxPixels : int, default 178956970
+        Photos of more pixels cannot be featurized.
+    decode : {"exact", "fast"}, default "exact"
+        ``"fast"`` decodes large JPEGs at a fraction of their size. It and the three options before
+        it are the fields of `pomona.DecodeOptions`.
 
     Examples
     --------
@@ -102,6 +132,16 @@ class ImageFeaturizer(
     errorVersionCol: Param[str] = _param(
         "errorVersionCol",
         "column for the version of Pomona that reported it; no such column if not set",
+    )
+    warningCol: Param[str] = _param(
+        "warningCol",
+        "column for the reason why the pixels may not be those of the original photo; no such "
+        "column if not set",
+    )
+    orientationCol: Param[str] = _param(
+        "orientationCol",
+        "column for the EXIF orientation (2 to 8) of a photo that was not turned accordingly; no "
+        "such column if not set",
     )
     model: Param[str] = _param(
         "model",
@@ -129,6 +169,24 @@ class ImageFeaturizer(
         "seconds that the storage may take for a photo, given its path",
         TypeConverters.toFloat,
     )
+    applyExif: Param[bool] = _param(
+        "applyExif",
+        "whether to turn a photo as its EXIF orientation says",
+        TypeConverters.toBoolean,
+    )
+    strict: Param[bool] = _param(
+        "strict",
+        "whether a photo that would have a warning cannot be featurized",
+        TypeConverters.toBoolean,
+    )
+    maxPixels: Param[int] = _param(
+        "maxPixels", "photos of more pixels cannot be featurized", _to_max_pixels
+    )
+    decode: Param[str] = _param(
+        "decode",
+        "how large JPEGs are decoded: exact (every pixel) or fast (at a fraction of their size)",
+        _to_decode,
+    )
 
     @keyword_only
     def __init__(
@@ -139,11 +197,17 @@ class ImageFeaturizer(
         errorCol: str | None = None,
         errorKindCol: str | None = None,
         errorVersionCol: str | None = None,
+        warningCol: str | None = None,
+        orientationCol: str | None = None,
         model: str | os.PathLike[str] = "mobilenet_v2",
         handleInvalid: Literal["keep", "skip", "error"] = "keep",
         concurrency: int = CONCURRENCY,
         maxBytesInFlight: int = MAX_BYTES_IN_FLIGHT,
         timeout: float = TIMEOUT,
+        applyExif: bool = _DEFAULTS.apply_exif,
+        strict: bool = _DEFAULTS.strict,
+        maxPixels: int = _DEFAULTS.max_pixels,
+        decode: DecodeMode = _DEFAULTS.decode,
     ) -> None:
         super().__init__()
         self._setDefault(
@@ -154,6 +218,7 @@ class ImageFeaturizer(
             concurrency=CONCURRENCY,
             maxBytesInFlight=MAX_BYTES_IN_FLIGHT,
             timeout=TIMEOUT,
+            **decode_params(_DEFAULTS),
         )
         self._set_given()
 
@@ -189,6 +254,14 @@ class ImageFeaturizer(
         """Set `errorVersionCol`."""
         return self._set(errorVersionCol=value)
 
+    def setWarningCol(self, value: str) -> ImageFeaturizer:
+        """Set `warningCol`."""
+        return self._set(warningCol=value)
+
+    def setOrientationCol(self, value: str) -> ImageFeaturizer:
+        """Set `orientationCol`."""
+        return self._set(orientationCol=value)
+
     def setModel(self, value: str | os.PathLike[str]) -> ImageFeaturizer:
         """Set `model`."""
         return self._set(model=value)
@@ -200,6 +273,15 @@ class ImageFeaturizer(
     def setHandleInvalid(self, value: Literal["keep", "skip", "error"]) -> ImageFeaturizer:
         """Set `handleInvalid`."""
         return self._set(handleInvalid=value)
+
+    def decode_options(self) -> DecodeOptions:
+        """Return the parameters that say how photos are decoded."""
+        return DecodeOptions(
+            apply_exif=self.getOrDefault(self.applyExif),
+            strict=self.getOrDefault(self.strict),
+            max_pixels=self.getOrDefault(self.maxPixels),
+            decode=self.getOrDefault(self.decode),
+        )
 
     def write(self) -> MLWriter:
         """Return a writer that saves this stage with its model."""
@@ -219,23 +301,24 @@ class ImageFeaturizer(
         self._check_columns(dataset)
         # Unquoted, a dot in the name would select a field of a struct.
         photo = dataset["`{}`".format(self.getInputCol().replace("`", "``"))]
-        failing = self.getHandleInvalid() == "error"
-        featurize = featurize_udf(
-            self.getModel(),
-            on_error="raise" if failing else "column",
-            concurrency=self.getOrDefault(self.concurrency),
-            max_bytes_in_flight=self.getOrDefault(self.maxBytesInFlight),
-            timeout=self.getOrDefault(self.timeout),
+        reading = ReadOptions(
+            self.getOrDefault(self.concurrency),
+            self.getOrDefault(self.maxBytesInFlight),
+            self.getOrDefault(self.timeout),
         )
+        reading.check()
+        failing = self.getHandleInvalid() == "error"
+        featurize = make_udf(
+            ship(active_context(), self.getModel()),
+            self.decode_options(),
+            storage_of(active_session()),
+            reading,
+            raising=failing,
+        )
+        named = failing and "path" in dataset.columns
         result = f"{self.uid}__result"
-        if failing:
-            named = "path" in dataset.columns
-            column = featurize(photo, dataset["path"]) if named else featurize(photo)
-            features = col(result)
-            errors = dict.fromkeys(ERROR_COLUMNS, lit(None).cast("string"))
-        else:
-            column, features = featurize(photo), col(f"{result}.features")
-            errors = {name: col(f"{result}.{name}") for name in ERROR_COLUMNS}
+        column = featurize(photo, dataset["path"]) if named else featurize(photo)
+        features = col(f"{result}.features")
         table = dataset.withColumn(result, column)
         if self.getHandleInvalid() == "skip":
             table = table.where(features.isNotNull())
@@ -244,15 +327,16 @@ class ImageFeaturizer(
         present = coalesce(features, array().cast("array<float>"))
         vector = when(features.isNotNull(), array_to_vector(present))
         table = table.withColumn(self.getOutputCol(), vector)
-        for name, source in self._error_columns().items():
-            table = table.withColumn(name, errors[source])
+        for param, field in self.result_params().items():
+            if self.isDefined(param):
+                table = table.withColumn(self.getOrDefault(param), col(f"{result}.{field}"))
         return table.drop(result)
 
-    def _error_columns(self) -> dict[str, str]:
-        """Return the columns of errors to add, and which of `ERROR_COLUMNS` each of them holds."""
-        params = (self.errorCol, self.errorKindCol, self.errorVersionCol)
-        wanted = zip(params, ERROR_COLUMNS)
-        return {self.getOrDefault(param): name for param, name in wanted if self.isDefined(param)}
+    def result_params(self) -> dict[Param[str], str]:
+        """Return the parameters that name columns of errors and notes, and the field of each."""
+        errors = (self.errorCol, self.errorKindCol, self.errorVersionCol)
+        notes = (self.warningCol, self.orientationCol)
+        return dict(zip((*errors, *notes), (*ERROR_COLUMNS, *NOTE_COLUMNS)))
 
     def _check_columns(self, dataset: DataFrame) -> None:
         name = self.getInputCol()
@@ -264,7 +348,7 @@ class ImageFeaturizer(
                 f"column {name} is {types[name].simpleString()}: ImageFeaturizer takes the bytes "
                 "of photos (binary) or their paths (string)"
             )
-        params = (self.outputCol, self.errorCol, self.errorKindCol, self.errorVersionCol)
+        params = (self.outputCol, *self.result_params())
         added = [self.getOrDefault(param) for param in params if self.isDefined(param)]
         # Spark ignores case in names: it would overwrite the other column.
         existing = {name.lower(): name for name in types}
@@ -277,6 +361,16 @@ class ImageFeaturizer(
             raise ValueError(
                 f"two of the output columns {', '.join(added)} have the same name: set another one"
             )
+
+
+def decode_params(options: DecodeOptions) -> dict[str, Any]:
+    """Return options as the parameters of an `ImageFeaturizer`."""
+    return {
+        "applyExif": options.apply_exif,
+        "strict": options.strict,
+        "maxPixels": options.max_pixels,
+        "decode": options.decode,
+    }
 
 
 class _Writer(DefaultParamsWriter):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections import deque
 from typing import TYPE_CHECKING, Any, Callable, Iterator, NamedTuple
@@ -9,9 +10,17 @@ from typing import TYPE_CHECKING, Any, Callable, Iterator, NamedTuple
 import pandas as pd
 from pyspark import TaskContext
 from pyspark.sql.functions import pandas_udf
-from pyspark.sql.types import ArrayType, FloatType, StringType, StructField, StructType
+from pyspark.sql.types import (
+    ArrayType,
+    FloatType,
+    IntegerType,
+    StringType,
+    StructField,
+    StructType,
+)
 
-from pomona._errors import ERROR_COLUMNS
+from pomona._decode import gather_options
+from pomona._errors import ERROR_COLUMNS, NOTE_COLUMNS
 from pomona._native import PathFeaturizer, __version__
 from pomona.spark._hadoop import S3_SCHEMES
 from pomona.spark._s3 import Storage, storage_of
@@ -26,8 +35,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from pyspark import Accumulator
     from pyspark.sql import Column, DataFrame, SparkSession
+    from typing_extensions import Unpack
 
-    from pomona import ImageError
+    from pomona import DecodeOptions, Featurizer, ImageError
+    from pomona._batch import FeaturizedBatch
+    from pomona._decode import DecodeKeywords
 
     UserDefinedFunction = Callable[..., Any]
     OnError = Literal["null", "raise", "column"]
@@ -52,13 +64,12 @@ _SLICE_ROWS = 256
 #: turn comes, and the second keeps the reads going while Spark takes the results.
 _SLICES_AHEAD = 2
 
-_FEATURES = ArrayType(FloatType())
-_FEATURES_AND_ERROR = StructType(
-    [
-        StructField("features", _FEATURES),
-        *(StructField(name, StringType()) for name in ERROR_COLUMNS),
-    ]
-)
+#: The fields of a result: the features, or why there are none, and the notes on the photo.
+RESULT_FIELDS = [
+    StructField("features", ArrayType(FloatType())),
+    *(StructField(name, StringType()) for name in ERROR_COLUMNS),
+    *map(StructField, NOTE_COLUMNS, (StringType(), IntegerType())),
+]
 
 
 class ReadOptions(NamedTuple):
@@ -67,6 +78,12 @@ class ReadOptions(NamedTuple):
     concurrency: int = CONCURRENCY
     max_bytes_in_flight: int = MAX_BYTES_IN_FLIGHT
     timeout: float = TIMEOUT
+
+    def check(self) -> None:
+        """Refuse an option that is not above 0."""
+        for name, value in self._asdict().items():
+            if not value > 0:
+                raise ValueError(f"{name} is {value!r}: it must be above 0")
 
 
 class Counters(NamedTuple):
@@ -86,6 +103,7 @@ def featurize_udf(
     concurrency: int = CONCURRENCY,
     max_bytes_in_flight: int = MAX_BYTES_IN_FLIGHT,
     timeout: float = TIMEOUT,
+    **decode_options: Unpack[DecodeKeywords],
 ) -> UserDefinedFunction:
     """Make a UDF that turns photos, given as bytes or as paths, into their features.
 
@@ -104,9 +122,10 @@ def featurize_udf(
         ``hdfs://``).
     on_error : {"null", "raise", "column"}, default "null"
         What to do about a photo that cannot be featurized. ``"null"``: its features are null.
-        ``"column"``: the result is a struct of the features and the error. ``"raise"``: the job
-        fails with an error that names the photo; for a column of bytes, pass the column of paths as
-        the UDF's second argument to see the path in that error instead of a row number.
+        ``"column"``: the result is a struct of the features, the error and notes. ``"raise"``: the
+        job fails with an error that names the photo; for a column of bytes, pass the column of
+        paths as the UDF's second argument to see the path in that error instead of a row number.
+        Only ``"column"`` has warnings; with ``strict=True``, they are errors everywhere.
     concurrency : int, default 32
         Photos that a task reads at the same time.
     max_bytes_in_flight : int, default 128 MiB
@@ -115,15 +134,21 @@ def featurize_udf(
     timeout : float, default 60.0
         Seconds that the storage may take for a photo, including retries, plus one second per
         100,000 bytes. Requests to busy servers and over broken connections are retried.
+    **decode_options
+        How photos are decoded: the fields of `pomona.DecodeOptions`, namely ``apply_exif``,
+        ``strict``, ``max_pixels`` and ``decode``.
 
     Returns
     -------
     UserDefinedFunction
         ``(content binary[, path string])`` or ``(path string)`` to ``array<float>``, one float per
         feature. With ``on_error="column"``, to ``struct<features: array<float>, error: string,
-        error_kind: string, error_version: string>``: a photo has either features or an error.
-        ``error_kind`` is `pomona.ImageError.kind`, and ``error_version`` is the version of Pomona
-        on the executor. Null gives null, without an error.
+        error_kind: string, error_version: string, warning: string, orientation: int>``: a photo has
+        either features or an error. ``error_kind`` is `pomona.ImageError.kind`, and
+        ``error_version`` is the version of Pomona on the executor. ``warning`` says why the pixels
+        may not be those of the original photo, and ``orientation`` is the EXIF orientation, 2 to 8,
+        of a photo that was not turned accordingly; both are null for all other photos. Null gives
+        null, without an error.
 
         The paths are those of `read_images`: ``s3://``, ``s3a://`` and ``file:``, without
         wildcards. Storage that cannot be used at all (unreachable, wrong keys, no such bucket)
@@ -139,8 +164,8 @@ def featurize_udf(
         If the model does not exist, cannot be read or breaks the model contract.
     RuntimeError
         If no Spark session is running.
-    ValueError
-        If an option has an invalid value.
+    TypeError, ValueError
+        If an option does not exist, or has a value of the wrong type or an invalid one.
 
     Notes
     -----
@@ -154,16 +179,28 @@ def featurize_udf(
     >>> featurize = featurize_udf("mobilenet_v2", on_error="column")  # doctest: +SKIP
     >>> photos.select("path", featurize("path").alias("result"))  # doctest: +SKIP
     """
+    if on_error not in POLICIES:
+        raise ValueError(f'on_error is {on_error!r}: it must be "null", "raise" or "column"')
+    decode = gather_options("featurize_udf", decode_options)
     reading = ReadOptions(concurrency, max_bytes_in_flight, timeout)
-    _check_options(on_error, reading)
-    return _make_udf(ship(active_context(), model), storage_of(active_session()), on_error, reading)
+    reading.check()
+    return make_udf(
+        ship(active_context(), model),
+        decode,
+        storage_of(active_session()),
+        reading,
+        raising=on_error == "raise",
+        struct=on_error == "column",
+    )
 
 
-def featurized(photos: DataFrame, model: ShippedModel, counters: Counters | None = None) -> Column:
-    """Return the column of features and errors of photos, from their content or by their paths."""
+def featurized(
+    photos: DataFrame, model: ShippedModel, decode: DecodeOptions, counters: Counters | None = None
+) -> Column:
+    """Return the column of results for photos, from their content or by their paths."""
     column = "content" if "content" in photos.columns else "path"
     storage = storage_of(session_of(photos))
-    return _make_udf(model, storage, "column", ReadOptions(), counters)(column)
+    return make_udf(model, decode, storage, ReadOptions(), counters=counters)(column)
 
 
 def register(
@@ -194,8 +231,8 @@ def register(
     ------
     ModelError
         If the model does not exist, cannot be read or breaks the model contract.
-    ValueError
-        If an option has an invalid value.
+    TypeError, ValueError
+        If an option does not exist, or has a value of the wrong type or an invalid one.
 
     Examples
     --------
@@ -232,51 +269,53 @@ def _warn_of_old_name(name: str, arguments: str) -> None:
     warnings.warn(message, DeprecationWarning, stacklevel=3)
 
 
-def _check_options(on_error: str, reading: ReadOptions) -> None:
-    if on_error not in POLICIES:
-        raise ValueError(f'on_error is {on_error!r}: it must be "null", "raise" or "column"')
-    for name, value in reading._asdict().items():
-        if not value > 0:
-            raise ValueError(f"{name} is {value!r}: it must be above 0")
-
-
-def _make_udf(
+def make_udf(
     model: ShippedModel,
+    decode: DecodeOptions,
     storage: Storage,
-    on_error: OnError,
     reading: ReadOptions,
+    *,
+    raising: bool = False,
+    struct: bool = True,
     counters: Counters | None = None,
 ) -> UserDefinedFunction:
-    """Make a UDF of a model that the executors already have."""
+    """Make a UDF of a model that the executors already have.
+
+    Its result is a struct of `RESULT_FIELDS`, or only the features; with `raising`, a photo without
+    features fails the job.
+    """
     threads = threads_per_task(active_context())
 
     def featurize(batches):  # type: ignore[no-untyped-def]
-        results = _featurize(batches, model, threads, storage, reading)
-        if on_error == "column":
-            return _frames(results, counters)
-        return _series(results, raising=on_error == "raise")
+        results = _featurize(
+            batches, functools.partial(load, model, threads, decode), storage, reading
+        )
+        if raising:
+            results = _raising(results)
+        return _frames(results, counters) if struct else _series(results)
 
     # Spark 3.1 does not resolve annotations, and in this module they are strings.
     featurize.__annotations__ = {
         "batches": Iterator[pd.Series],
-        "return": Iterator[pd.DataFrame] if on_error == "column" else Iterator[pd.Series],
+        "return": Iterator[pd.DataFrame] if struct else Iterator[pd.Series],
     }
-    kind = _FEATURES_AND_ERROR if on_error == "column" else _FEATURES
+    kind = StructType(RESULT_FIELDS) if struct else RESULT_FIELDS[0].dataType
     return pandas_udf(featurize, returnType=kind).asNondeterministic()
 
 
 class _Results(NamedTuple):
-    """The features, the error and, if known, the path of each photo of a slice."""
+    """The features, the error, the notes and, if known, the path of each photo of a slice."""
 
     features: list[NDArray[np.float32] | None]
     errors: list[ImageError | None]
+    warnings: list[str | None]
+    orientations: list[int | None]
     paths: list[str | None] | None
 
 
 def _featurize(
     batches: Iterator[pd.Series | tuple[pd.Series, ...]],
-    model: ShippedModel,
-    threads: int,
+    load_model: Callable[[], Featurizer],
     storage: Storage,
     reading: ReadOptions,
 ) -> Iterator[_Results]:
@@ -286,9 +325,9 @@ def _featurize(
     for photos, paths in _slices(batches):
         if reader is None and any(isinstance(photo, str) for photo in photos):
             options = reading._asdict()
-            reader = PathFeaturizer(load(model, threads), storage=storage.settings, **options)
+            reader = PathFeaturizer(load_model(), storage=storage.settings, **options)
         if reader is None:
-            yield _results(photos, paths, load(model, threads).try_featurize(photos))
+            yield _results(photos, paths, load_model().try_featurize(photos))
             continue
         _check_paths(photos, storage)
         reader.submit(photos)
@@ -312,35 +351,35 @@ def _slices(
             yield photos.iloc[rows].tolist(), None if paths is None else paths.iloc[rows].tolist()
 
 
-def _next(reader: PathFeaturizer) -> tuple[NDArray[np.float32], list[ImageError | None]]:
-    results = reader.next()
-    if results is None:
+def _next(reader: PathFeaturizer) -> FeaturizedBatch:
+    batch = reader.next()
+    if batch is None:
         raise RuntimeError("fewer results than photos: please report this bug")
-    return results
+    return batch
 
 
-def _results(
-    photos: list[Any],
-    paths: list[str | None] | None,
-    results: tuple[NDArray[np.float32], list[ImageError | None]],
-) -> _Results:
-    matrix, errors = results
+def _results(photos: list[Any], paths: list[str | None] | None, batch: FeaturizedBatch) -> _Results:
+    matrix, errors = batch
     # Each row is a view of the matrix, which Arrow copies as one block.
     features = [row if error is None else None for row, error in zip(matrix, errors)]
     errors = [None if photo is None else error for photo, error in zip(photos, errors)]
-    return _Results(features, errors, paths)
+    return _Results(features, errors, batch.warnings, batch.orientations, paths)
 
 
-def _series(slices: Iterator[_Results], *, raising: bool) -> Iterator[pd.Series]:
+def _raising(slices: Iterator[_Results]) -> Iterator[_Results]:
     row = 0
     for results in slices:
-        if raising:
-            for index, error in enumerate(results.errors):
-                if error is not None:
-                    path = None if results.paths is None else results.paths[index]
-                    name = _row_name(row + index) if path is None else path
-                    raise ValueError(f"photo {name}: {error.reason}") from error
+        for index, error in enumerate(results.errors):
+            if error is not None:
+                path = None if results.paths is None else results.paths[index]
+                name = _row_name(row + index) if path is None else path
+                raise ValueError(f"photo {name}: {error.reason}") from error
         row += len(results.errors)
+        yield results
+
+
+def _series(slices: Iterator[_Results]) -> Iterator[pd.Series]:
+    for results in slices:
         yield pd.Series(results.features, dtype=object)
 
 
@@ -355,6 +394,10 @@ def _frames(slices: Iterator[_Results], counters: Counters | None) -> Iterator[p
             counters.errors.add(len(errors) - results.errors.count(None))
         frame = pd.DataFrame(errors, columns=list(ERROR_COLUMNS), dtype=object)
         frame.insert(0, "features", pd.Series(results.features, dtype=object))
+        # As numbers, orientations with gaps would be floats.
+        notes = (results.warnings, results.orientations)
+        for name, values in zip(NOTE_COLUMNS, notes):
+            frame[name] = pd.Series(values, dtype=object)
         yield frame
 
 

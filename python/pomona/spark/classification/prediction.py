@@ -14,12 +14,15 @@
     like the class; the class with the highest one is predicted.
 ``error``, ``error_kind``, ``error_version``
     Why a photo cannot be read, as in `pomona.spark.features`; null if it can.
+``warning``, ``orientation``
+    Notes on a photo that can be read, as in `pomona.spark.features`.
 """
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+import warnings
+from dataclasses import dataclass, replace
 from time import monotonic
 from typing import TYPE_CHECKING, Sequence
 
@@ -40,19 +43,22 @@ from pyspark.sql.functions import (
 )
 from pyspark.sql.utils import IllegalArgumentException
 
+from pomona._decode import gather_options
 from pomona._deprecated import renamed_arguments
-from pomona._errors import ERROR_COLUMNS
+from pomona._errors import ERROR_COLUMNS, NOTE_COLUMNS
 from pomona.spark._hadoop import Folder
 from pomona.spark._s3 import storage_of, why_not_by_paths
 from pomona.spark._session import described
 from pomona.spark.classification.classifiers import PREDICTED, PROBABILITY, SCORES
 from pomona.spark.images import read_images
-from pomona.spark.transformer import ImageFeaturizer
+from pomona.spark.transformer import ImageFeaturizer, decode_params
 
 if TYPE_CHECKING:
     from pyspark.ml import Transformer
     from pyspark.sql import Column, DataFrame, SparkSession
+    from typing_extensions import Unpack
 
+    from pomona._decode import DecodeKeywords
     from pomona._typing import PathLike
 
 #: Unreadable photos listed in the result; the rows have all of them.
@@ -71,6 +77,8 @@ class Predictions:
         Rows, and those of photos that cannot be read.
     first_errors
         The first errors: (path, reason).
+    warnings, turned
+        Rows with a warning, and rows of photos whose EXIF orientation was not applied.
     predicted
         Photos per predicted class.
     named, agreeing
@@ -86,6 +94,8 @@ class Predictions:
     photos: int
     errors: int
     first_errors: list[tuple[str, str]]
+    warnings: int
+    turned: int
     predicted: dict[str, int]
     named: int
     agreeing: int
@@ -101,6 +111,7 @@ def predict(
     output: PathLike,
     *,
     overwrite: bool = False,
+    **decode_options: Unpack[DecodeKeywords],
 ) -> Predictions:
     """Label photos in one pass and write the labels as Parquet.
 
@@ -119,6 +130,9 @@ def predict(
         Replace existing labels. They are deleted once the new ones are complete, so a job that
         fails leaves them intact. A crash between the two steps leaves both; run again to replace
         both.
+    **decode_options
+        How photos are decoded: the fields of `pomona.DecodeOptions`. Those not given are as for the
+        photos that the classifier was trained on.
 
     Raises
     ------
@@ -126,8 +140,17 @@ def predict(
         The classifier does not exist, or there are no photos.
     FileExistsError
         `output` exists and `overwrite` is false.
+    TypeError
+        An option does not exist or has the wrong type.
     ValueError
-        The classifier is another kind of Spark ML model, or `output` overlaps with `images`.
+        The classifier is another kind of Spark ML model, `output` overlaps with `images`, or an
+        option is invalid.
+
+    Warns
+    -----
+    UserWarning
+        If ``apply_exif`` or ``decode`` differs from that of the photos that the classifier was
+        trained on.
 
     Examples
     --------
@@ -137,6 +160,7 @@ def predict(
     >>> labels.photos, labels.errors, labels.predicted  # doctest: +SKIP
     """
     started = monotonic()
+    gather_options("predict", decode_options)
     context = spark.sparkContext
     home = Folder(spark, os.fspath(output))
     folders = [images] if isinstance(images, (str, os.PathLike)) else list(images)
@@ -158,6 +182,7 @@ def predict(
         )
     with described(context, "load the classifier"):
         pipeline = load(spark, classifier)
+    _set_options(pipeline.stages[0], decode_options)
     with described(context, "list the photos"):
         uris = [source.uri for source in sources]
         only_spark = why_not_by_paths(spark, uris, storage_of(spark))
@@ -170,6 +195,21 @@ def predict(
             (home / name).delete()
     with described(context, "count the labels"):
         return _count(spark, home, labelled, pipeline.stages[-1].getLabels(), started)
+
+
+def _set_options(featurizer: ImageFeaturizer, given: DecodeKeywords) -> None:
+    """Change how a classifier's photos are decoded, and warn where their features may differ."""
+    trained = featurizer.decode_options()
+    options = replace(trained, **given)
+    for name in ("apply_exif", "decode"):
+        before, now = getattr(trained, name), getattr(options, name)
+        if before != now:
+            warnings.warn(
+                f"the classifier was trained with {name}={before!r}: with {name}={now!r}, photos "
+                "that this changes may be labelled less well",
+                stacklevel=4,
+            )
+    featurizer.setParams(**decode_params(options))
 
 
 def load(spark: SparkSession, classifier: PathLike) -> PipelineModel:
@@ -209,12 +249,11 @@ def label_photos(pipeline: PipelineModel, photos: DataFrame) -> DataFrame:
     """
     featurizer, *others, names = pipeline.stages
     source = "content" if "content" in photos.columns else "path"
-    error_params = (featurizer.errorCol, featurizer.errorKindCol, featurizer.errorVersionCol)
     keeping = featurizer.copy(
         {
             featurizer.inputCol: source,
             featurizer.handleInvalid: "keep",
-            **dict(zip(error_params, ERROR_COLUMNS)),
+            **featurizer.result_params(),
         }
     )
     table = keeping.transform(photos.select("label", *dict.fromkeys(["path", source])))
@@ -237,7 +276,7 @@ def label_photos(pipeline: PipelineModel, photos: DataFrame) -> DataFrame:
         ]
     else:
         columns = [when(readable, _map(labels, vector_to_array(SCORES))).alias("scores")]
-    return table.select("path", "label", predicted, *columns, *ERROR_COLUMNS)
+    return table.select("path", "label", predicted, *columns, *ERROR_COLUMNS, *NOTE_COLUMNS)
 
 
 def _map(labels: Sequence[str], numbers: Column) -> Column:
@@ -254,7 +293,10 @@ def _count(
 ) -> Predictions:
     rows = spark.read.schema(labelled.schema).parquet(home.pattern)
     groups = rows.groupBy("label", PREDICTED).agg(
-        count(lit(1)).alias("photos"), count("error").alias("errors")
+        count(lit(1)).alias("photos"),
+        count("error").alias("errors"),
+        count("warning").alias("warnings"),
+        count("orientation").alias("turned"),
     )
     counts = groups.collect()
     predicted: dict[str, int] = dict.fromkeys(sorted(classes), 0)
@@ -269,6 +311,8 @@ def _count(
         photos=sum(row.photos for row in counts),
         errors=errors,
         first_errors=[tuple(row) for row in broken.take(LISTED_ERRORS)] if errors else [],
+        warnings=sum(row.warnings for row in counts),
+        turned=sum(row.turned for row in counts),
         predicted={label: photos for label, photos in predicted.items() if photos},
         named=sum(row.photos for row in named),
         agreeing=sum(row.photos for row in named if row.label == row.predicted),

@@ -37,7 +37,7 @@ from pyspark.sql.functions import col, count, expr, lit, when
 import pomona
 from pomona import ModelError
 from pomona._deprecated import renamed_arguments
-from pomona._errors import ERROR_COLUMNS
+from pomona._errors import ERROR_COLUMNS, NOTE_COLUMNS
 from pomona.results.metrics import (
     CLASSIFIERS,
     DEFAULT_HOLDOUT,
@@ -57,7 +57,7 @@ from pomona.spark.classification.svm import require_scikit_learn
 from pomona.spark.features import read_features
 from pomona.spark.pca import fit_pca
 from pomona.spark.results import SparkResults
-from pomona.spark.transformer import ImageFeaturizer
+from pomona.spark.transformer import ImageFeaturizer, decode_params
 
 if TYPE_CHECKING:
     from pyspark.ml import Transformer
@@ -100,7 +100,7 @@ def train(
     """Train a classifier on a run's labelled photos, test it on two hold-outs, and save it.
 
     For each hold-out, the PCA and the classifier are fitted to the training part only. The saved
-    pipeline is then fitted to all photos.
+    pipeline is then fitted to all photos. It decodes photos with the options of the run.
 
     Parameters
     ----------
@@ -164,7 +164,8 @@ def train(
         require_scikit_learn()
     context = spark.sparkContext
     home = Folder(spark, os.fspath(results))
-    summary = SparkResults(spark, home.uri).summary
+    ran = SparkResults(spark, home.uri)
+    summary = ran.summary
     own_folder = home / "classifier" / classifier
     target = own_folder / "model" if output is None else Folder(spark, os.fspath(output))
     for folder in (target, home / "pca_model") if features == "pca" else (target,):
@@ -218,7 +219,10 @@ def train(
     metrics = own_folder / "metrics.json"
     metrics.delete()
     with timed(seconds, "save"), described(context, "save the classifier"):
-        featurizer = ImageFeaturizer(model=network, handleInvalid="skip")
+        # New photos are decoded as those that the classifier was trained on.
+        featurizer = ImageFeaturizer(
+            model=network, handleInvalid="skip", **decode_params(ran.decode)
+        )
         PipelineModel([featurizer, *stages]).write().overwrite().save(target.uri)
     training.seconds = seconds
     training.versions = {
@@ -279,7 +283,7 @@ def _read(
     photos = sum(sizes.values())
     _check_classes(home, sizes, total)
     # Groups may be any other column; an error lists them all.
-    taken = ("path", "label", "features", *ERROR_COLUMNS)
+    taken = ("path", "label", "features", *ERROR_COLUMNS, *NOTE_COLUMNS)
     extra = [] if group is None else [name for name in rows.columns if name not in taken]
     vectors = rows.where(usable).select(
         "path", "label", *extra, array_to_vector("features").alias("features")
