@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING
 
 from pomona._native import MAX_PIXELS
@@ -52,8 +52,8 @@ class DecodeOptions:
 
     Raises
     ------
-    ValueError
-        If an option has an invalid value.
+    TypeError, ValueError
+        If an option has a value of the wrong type or an invalid one.
 
     Examples
     --------
@@ -67,6 +67,12 @@ class DecodeOptions:
     decode: DecodeMode = "exact"
 
     def __post_init__(self) -> None:
+        for name in ("apply_exif", "strict"):
+            value = getattr(self, name)
+            if not isinstance(value, bool):
+                raise TypeError(f"{name} is {value!r}: it must be True or False")
+        if not isinstance(self.max_pixels, int) or isinstance(self.max_pixels, bool):
+            raise TypeError(f"max_pixels is {self.max_pixels!r}: it must be an integer")
         if self.decode not in DECODE_MODES:
             raise ValueError(f'decode is {self.decode!r}: it must be "exact" or "fast"')
         if not self.max_pixels > 0:
@@ -75,3 +81,19 @@ class DecodeOptions:
     def keywords(self) -> DecodeKeywords:
         """Return the options as keyword arguments, and as they are stored in JSON."""
         return asdict(self)  # type: ignore[return-value]
+
+
+def gather_options(function: str, keywords: DecodeKeywords) -> DecodeOptions:
+    """Make options of the keyword arguments of a function, which a TypeError names.
+
+    Examples
+    --------
+    >>> gather_options("predict", {"exif": True})
+    Traceback (most recent call last):
+    TypeError: predict() got an unexpected keyword argument 'exif'
+    """
+    known = [field.name for field in fields(DecodeOptions)]
+    for name in keywords:
+        if name not in known:
+            raise TypeError(f"{function}() got an unexpected keyword argument {name!r}")
+    return DecodeOptions(**keywords)

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 #: decoder, because every version has exactly one for each format, linked into the wheel.
 ERROR_COLUMNS = ("error", "error_kind", "error_version")
 
+#: Columns of notes on a photo that has features: the warning, a string, and the EXIF orientation
+#: that was not applied, an integer from 2 to 8. Both are as in `FeaturizedBatch`.
+NOTE_COLUMNS = ("warning", "orientation")
+
 
 class ImageError(ValueError):
     """An image that could not be featurized.

@@ -15,13 +15,16 @@ import shutil
 import socket
 import tempfile
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from pyspark import SparkContext, SparkFiles
 
 from pomona import Featurizer, ModelError
 from pomona.models.store import resolve, sha256_of
 from pomona.spark._hadoop import HADOOP_ERRORS, why
+
+if TYPE_CHECKING:
+    from pomona import DecodeOptions
 
 _URI = re.compile("[A-Za-z][A-Za-z0-9+.-]*:/")
 _UNSAFE_IN_NAMES = re.compile("[^A-Za-z0-9_.-]+")
@@ -103,8 +106,8 @@ def restore(context: SparkContext, folder: str, file: str, sha256: str) -> Shipp
 
 
 @functools.lru_cache(maxsize=2)
-def load(model: ShippedModel, threads: int) -> Featurizer:
-    """Build this Python worker's session for a model; later calls return the same session."""
+def load(model: ShippedModel, threads: int, decode: DecodeOptions) -> Featurizer:
+    """Build this Python worker's session for a model and options; later calls return the same."""
     path = Path(SparkFiles.get(model.file))
     name = f"model {model.name} on executor {socket.gethostname()}: {path}"
     wanted = (
@@ -117,7 +120,7 @@ def load(model: ShippedModel, threads: int) -> Featurizer:
         raise ModelError(f"{name} cannot be read: {error.strerror}; {wanted}") from error
     if found != model.sha256:
         raise ModelError(f"{name} is damaged: {size} bytes with sha256 {found}; {wanted}")
-    return Featurizer(path, threads=threads)
+    return Featurizer(path, threads=threads, **decode.keywords())
 
 
 def _fetch(context: SparkContext, model: str, target: Path) -> str:
