@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Iterable, Iterator, NamedTuple, Sequence
 
 import numpy as np
 
+from pomona._decode import DecodeOptions
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -56,6 +58,8 @@ class Results(ABC):
         The folder.
     summary
         The content of its ``summary.json``.
+    decode
+        The options with which its photos were decoded.
 
     Raises
     ------
@@ -72,6 +76,8 @@ class Results(ABC):
                 "`pomona run`, or repeat the run to finish it"
             )
         self.summary: dict[str, Any] = summary
+        # Versions before 0.2.0 had no options.
+        self.decode = DecodeOptions(**summary.get("decode", {}))
 
     @abstractmethod
     def read_json(self, name: str) -> Any | None:
