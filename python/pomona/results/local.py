@@ -140,7 +140,7 @@ class LocalResults(Results):
 
     def _thumbnail(self, path: str, side: int) -> NDArray[np.uint8] | str:
         try:
-            return thumbnail(self.photo(path), side)
+            return thumbnail(self.photo(path), side, decode=self.decode)
         except OSError as error:
             return error.strerror or str(error)
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import warnings
 from typing import TYPE_CHECKING
 
-from pomona._errors import ImageError
+from pomona._decode import DecodeOptions
+from pomona._errors import ImageError, ImageWarning
 from pomona._native import load_image
 from pomona._optional import require
 
@@ -18,7 +20,13 @@ THUMBNAIL_SIDE = 96
 THUMBNAIL_QUALITY = 70
 
 
-def thumbnail(content: bytes, side: int, *, enlarge: bool = False) -> NDArray[np.uint8] | str:
+def thumbnail(
+    content: bytes,
+    side: int,
+    *,
+    enlarge: bool = False,
+    decode: DecodeOptions = DecodeOptions(),  # noqa: B008 - it is immutable
+) -> NDArray[np.uint8] | str:
     """Decode a photo to at most `side` pixels a side, keeping its proportions.
 
     Parameters
@@ -29,23 +37,27 @@ def thumbnail(content: bytes, side: int, *, enlarge: bool = False) -> NDArray[np
         Pixels of the longer side.
     enlarge
         Scale smaller photos up to `side` as well.
+    decode
+        How the photo is decoded. The warning of a damaged photo is ignored.
 
     Returns
     -------
     numpy.ndarray or str
         uint8, shape (height, width, 3); or the reason why the photo cannot be decoded.
     """
-    try:
-        pixels = load_image(content)
-        height, width = pixels.shape[:2]
-        scale = side / max(height, width)
-        if scale == 1 or (scale > 1 and not enlarge):
-            return pixels
-        return load_image(
-            content, size=(max(1, round(height * scale)), max(1, round(width * scale)))
-        )
-    except ImageError as error:
-        return error.reason
+    options = decode.keywords()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ImageWarning)
+        try:
+            pixels = load_image(content, **options)
+            height, width = pixels.shape[:2]
+            scale = side / max(height, width)
+            if scale == 1 or (scale > 1 and not enlarge):
+                return pixels
+            size = max(1, round(height * scale)), max(1, round(width * scale))
+            return load_image(content, size=size, **options)
+        except ImageError as error:
+            return error.reason
 
 
 def jpeg(pixels: NDArray[np.uint8] | str) -> bytes | None:

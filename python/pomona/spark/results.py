@@ -12,6 +12,7 @@ from pyspark.sql.functions import broadcast, coalesce, col, concat, count, lit, 
 from pyspark.sql.utils import AnalysisException
 from pyspark.sql.window import Window
 
+from pomona._decode import DecodeOptions
 from pomona.results import ClassCount, Results, Vectors
 from pomona.results.thumbnails import thumbnail
 from pomona.results.vectors import BLOCK_ROWS, blocks_of
@@ -117,7 +118,7 @@ class SparkResults(Results):
 
     def thumbnails(self, paths: Sequence[str], side: int) -> dict[str, NDArray[np.uint8] | str]:
         """Decode on the executors."""
-        return thumbnails(self._spark, paths, side)
+        return thumbnails(self._spark, paths, side, self.decode)
 
     def _table(self, name: str) -> DataFrame:
         table = read_features(self._spark, (self._home / name).uri)
@@ -125,7 +126,10 @@ class SparkResults(Results):
 
 
 def thumbnails(
-    spark: SparkSession, paths: Sequence[str], side: int
+    spark: SparkSession,
+    paths: Sequence[str],
+    side: int,
+    decode: DecodeOptions = DecodeOptions(),  # noqa: B008 - it is immutable
 ) -> dict[str, NDArray[np.uint8] | str]:
     """Read and scale down photos on the executors; only thumbnails reach the driver.
 
@@ -135,7 +139,7 @@ def thumbnails(
 
     def shrink(frames: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
         for frame in frames:
-            rows = [_shrunk(*row, side) for row in zip(frame["path"], frame["content"])]
+            rows = [_shrunk(*row, side, decode) for row in zip(frame["path"], frame["content"])]
             yield pd.DataFrame(rows, columns=["path", "height", "width", "pixels", "reason"])
 
     pictures: dict[str, NDArray[np.uint8] | str] = {}
@@ -187,8 +191,10 @@ def _blocks_of_frame(frame: pd.DataFrame) -> Iterator[Vectors]:
         yield from blocks_of(paths[part], labels[part], lists)
 
 
-def _shrunk(path: str, content: bytes, side: int) -> tuple[str, int, int, bytes, str | None]:
-    pixels = thumbnail(content, side)
+def _shrunk(
+    path: str, content: bytes, side: int, decode: DecodeOptions
+) -> tuple[str, int, int, bytes, str | None]:
+    pixels = thumbnail(content, side, decode=decode)
     if isinstance(pixels, str):
         return path, 0, 0, b"", pixels
     height, width, _ = pixels.shape
