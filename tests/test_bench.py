@@ -14,9 +14,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from pomona import ModelError, _native, bench
+from pomona import DecodeOptions, ModelError, _native, bench
 from pomona.cli import main
 from pomona.models.multiply_adds import multiply_adds
+from specimens import damaged
 
 ROOT = Path(__file__).resolve().parents[1]
 QUICK = 0.01
@@ -158,9 +159,20 @@ def test_a_folder_without_photos_is_refused_by_name(tiny_model: Path, tmp_path: 
 
 def test_a_photo_that_cannot_be_read_is_named(tiny_model: Path, folder: Path) -> None:
     (broken,) = list(folder.rglob("*.jpg"))[3:4]
-    broken.write_bytes(broken.read_bytes()[:500])
+    content = broken.read_bytes()
+    broken.write_bytes(content[: len(content) // 2])
     with pytest.raises(ValueError, match=f"^{broken}: truncated JPEG"):
         quick(tiny_model, images=folder)
+
+
+def test_photos_are_decoded_with_the_options(tiny_model: Path, tmp_path: Path) -> None:
+    (tmp_path / "damaged.jpg").write_bytes(damaged())
+    measured = quick(tiny_model, threads=[1], images=tmp_path, apply_exif=True)
+    assert measured.decode == DecodeOptions(apply_exif=True).keywords()
+    with pytest.raises(ValueError, match=r"damaged\.jpg: .*damaged or missing"):
+        quick(tiny_model, images=tmp_path, strict=True)
+    with pytest.raises(TypeError, match=r"measure\(\) .* 'exif'"):
+        quick(tiny_model, exif=True)
 
 
 # The command
@@ -191,6 +203,17 @@ def test_the_table_names_the_processor_the_peak_and_every_result(
     assert "times" not in text
 
 
+def test_the_table_names_options_that_are_not_the_defaults(
+    tiny_model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--decode", "fast", "--apply-exif", "--max-pixels", 90_000]
+    assert run("--model", tiny_model, "--threads", 1, *options) == 0
+    assert (
+        "photos     8, rendered, 100 x 100 pixels; apply_exif=True, max_pixels=90000, "
+        "decode='fast'\n" in capsys.readouterr().out
+    )
+
+
 def test_a_second_model_is_compared_with_the_first(
     tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -212,7 +235,7 @@ def test_json_has_these_keys_and_no_others(
     found = json.loads(capsys.readouterr().out)
     assert list(found) == [
         "processor", "processors", "vectors", "int8_instructions", "photos", "photo_count",
-        "rounds", "seconds", "processor_share", "peaks", "results",
+        "decode", "rounds", "seconds", "processor_share", "peaks", "results",
     ]  # fmt: skip
     assert list(found["peaks"][0]) == ["threads", "multiply_adds_per_second"]
     assert list(found["results"][0]) == [

@@ -20,11 +20,13 @@ from PIL import Image
 
 import pomona
 from pomona import cli, models
+from pomona._decode import DECODE_MODES
 from pomona.cli import main
 from pomona.cli._errors import cause
 from pomona.cli.run import describe
 from pomona.local import Summary
 from services import PATIENCE
+from specimens import damaged, turned
 from terminals import all_shown
 
 
@@ -116,6 +118,7 @@ def test_a_command_that_is_not_complete_shows_help_and_is_a_usage_error(
         (["featurize", "-o", "x"], "IMAGES"),
         (["featurize", "x", "-o", "y", "--threads", "0"], "whole number above 0"),
         (["featurize", "x", "-o", "y", "--max-pixels", "many"], "whole number above 0"),
+        (["featurize", "x", "-o", "y", "--decode", "quick"], "choose from 'exact', 'fast'"),
         (["run", "--images", "x", "--output", "y", "--variance", "95"], "above 0 and at most 1"),
         (["run", "--images", "x", "--output", "y", "--variance", "nan"], "above 0 and at most 1"),
         (
@@ -165,22 +168,24 @@ def test_featurize_lists_the_first_failures_and_counts_the_rest(
     assert "24 photos, 3 labels, 8 errors" in lines[7]
 
 
-def test_strict_writes_the_file_and_ends_with_3_when_a_photo_failed(
-    folder: Path, output: Path, tiny_model: Path
+@pytest.mark.parametrize("option", ["--fail-on-error", "--strict"])
+def test_fail_on_error_writes_the_file_and_ends_with_3_when_a_photo_failed(
+    option: str, folder: Path, output: Path, tiny_model: Path
 ) -> None:
-    assert featurize(folder, output, tiny_model, "--strict") == 0
+    assert featurize(folder, output, tiny_model, option) == 0
     (folder / "empty.jpg").write_bytes(b"")
-    assert featurize(folder, output, tiny_model, "--strict", "--overwrite") == 3
+    assert featurize(folder, output, tiny_model, option, "--overwrite") == 3
     assert pq.read_metadata(output).num_rows == 17
 
 
-def test_strict_counts_a_folder_that_could_not_be_listed(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("option", ["--fail-on-error", "--strict"])
+def test_fail_on_error_counts_a_folder_that_could_not_be_listed(
+    option: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     summary = Summary(output="out", photos=3, unreadable=[("a/b", "Permission denied")])
     monkeypatch.setattr("pomona.local.featurize_folder", lambda *_, **__: summary)
     assert main(["featurize", "a", "-o", "out"]) == 0
-    assert main(["featurize", "a", "-o", "out", "--strict"]) == 3
+    assert main(["featurize", "a", "-o", "out", option]) == 3
     lines = capsys.readouterr().out.splitlines()
     assert lines[:2] == ["1 folder could not be listed:", "  a/b: Permission denied"]
 
@@ -196,18 +201,66 @@ def test_an_existing_file_is_kept_unless_overwrite_is_given(
 
 
 def test_options_reach_the_decoder(folder: Path, output: Path, tiny_model: Path) -> None:
-    photo = min(folder.rglob("*.jpg"))
-    photo.write_bytes(photo.read_bytes() + b"tail")
+    min(folder.rglob("*.jpg")).write_bytes(damaged())
 
     def errors(*options: str) -> int:
-        assert featurize(folder, output, tiny_model, "--overwrite", *options) == 0
+        assert featurize(folder, output, tiny_model, "--overwrite", *options) in (0, 3)
         return 16 - pq.read_table(output)["error"].null_count
 
-    assert errors() == 1
-    assert errors("--allow-trailing") == 0
+    assert errors() == 0
+    assert errors("--strict") == 1
     assert errors("--max-pixels", "10") == 16
-    assert errors("--apply-exif") == 1
-    assert pq.read_schema(output).metadata[b"pomona.apply_exif"] == b"true"
+    for mode in DECODE_MODES:
+        assert errors("--apply-exif", "--decode", mode) == 0
+        assert json.loads(pq.read_schema(output).metadata[b"pomona.decode"]) == {
+            **pomona.DecodeOptions().keywords(),
+            "apply_exif": True,
+            "decode": mode,
+        }
+
+
+def test_featurize_lists_warnings_and_counts_turned_photos(
+    folder: Path, output: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for index in range(7):
+        (folder / f"{index}.jpg").write_bytes(damaged())
+    (folder / "turned.jpg").write_bytes(turned("JPEG", 6))
+    assert featurize(folder, output, tiny_model) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "7 photos have a warning:"
+    assert re.fullmatch(rf"  {folder}/0.jpg: .*damaged or missing.*", lines[1])
+    assert lines[6] == "  and 2 more; all are in the column `warning`"
+    assert lines[7] == (
+        "1 photo has an EXIF orientation that was not applied; --apply-exif applies it"
+    )
+    assert "24 photos, 3 labels, 0 errors" in lines[8]
+    assert featurize(folder, output, tiny_model, "--overwrite", "--apply-exif") == 0
+    assert "EXIF" not in capsys.readouterr().out
+
+
+def test_allow_trailing_warns_and_does_nothing(
+    folder: Path, output: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert featurize(folder, output, tiny_model, "--allow-trailing") == 0
+    assert capsys.readouterr().err.startswith(
+        "pomona: --allow-trailing is deprecated and ignored: bytes after a photo are accepted\n"
+    )
+
+
+@pytest.mark.parametrize("verb", ["featurize", "run", "predict", "similar", "bench"])
+def test_every_verb_that_decodes_photos_has_the_same_options(
+    verb: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def decode_options(name: str) -> str:
+        assert main([name, "--help"]) == 0
+        sections = capsys.readouterr().out.split("\n\n")
+        return next(each for each in sections if each.startswith("decode options:")).rstrip()
+
+    assert decode_options(verb) == decode_options("featurize")
+    assert all(
+        option in decode_options(verb)
+        for option in ("--apply-exif", "--strict", "--max-pixels N", "--decode {exact,fast}")
+    )
 
 
 @pytest.mark.parametrize(
@@ -546,6 +599,9 @@ def test_a_run_on_spark_ends_with_a_summary() -> None:
         photos=6560,
         errors=2,
         first_errors=[("a.jpg", "empty: 0 bytes"), ("b.jpg", "cut")],
+        warnings=1,
+        first_warnings=[("c.jpg", "parts are missing")],
+        turned=1_200,
         retried=14,
         recovered=12,
         caution="some features were made by Pomona 0.1.0",
@@ -563,6 +619,9 @@ def test_a_run_on_spark_ends_with_a_summary() -> None:
         "2 photos failed:",
         "  a.jpg: empty: 0 bytes",
         "  b.jpg: cut",
+        "1 photo has a warning:",
+        "  c.jpg: parts are missing",
+        "1,200 photos have an EXIF orientation that was not applied; --apply-exif applies it",
         "14 photos with an error in an earlier run retried: 12 now have features",
         "some features were made by Pomona 0.1.0",
         "1 photo vanished before being read",

@@ -21,7 +21,17 @@ from pomona.models.sources import EFFICIENTNET_REQUIREMENT
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
-GUIDES = ["one-machine", "spark", "storage", "models", "report", "benchmarks", "design"]
+GUIDES = [
+    "one-machine",
+    "photos",
+    "formats",
+    "spark",
+    "storage",
+    "models",
+    "report",
+    "benchmarks",
+    "design",
+]
 #: In a reader's order: later pages use what the commands of earlier ones have written.
 PAGES = [ROOT / "README.md", *(DOCS / f"{name}.md" for name in GUIDES), ROOT / "CONTRIBUTING.md"]
 SPARK = ROOT / ".venv" / "spark35" / "bin"

@@ -202,8 +202,8 @@ class TestTruncation:
     @pytest.mark.parametrize("name", FORMATS)
     def test_a_file_cut_at_any_seventh_byte_is_refused(self, name: str) -> None:
         whole = ONE_OF_EACH[name]
-        # The resolution of a TIFF after its directory, and the checksums and the last chunk of a PNG
-        # are not needed for the pixels.
+        # The resolution of a TIFF, which follows its directory, and the checksums and last chunk of
+        # a PNG are not needed for the pixels.
         last = len(whole) - 24 if name in ("PNG", "TIFF") else len(whole)
         for length in range(0, last, 7):
             refusal(whole[:length])

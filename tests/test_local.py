@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
@@ -18,10 +19,11 @@ import pytest
 
 import pomona
 from pomona import local
-from pomona._errors import ERROR_COLUMNS
+from pomona._errors import ERROR_COLUMNS, NOTE_COLUMNS
 from pomona.local import NoImagesError, featurize_folder
 from pomona.models.store import sha256_of
 from services import wait_until
+from specimens import damaged, turned
 
 
 def errors_of(output: Path) -> dict[str, str]:
@@ -64,17 +66,23 @@ def test_the_features_are_those_of_the_featurizer(
 def test_the_columns_have_the_promised_types(folder: Path, output: Path, tiny_model: Path) -> None:
     featurize_folder(folder, output, model=tiny_model)
     schema = pq.read_schema(output)
-    assert schema.names == ["path", "label", "features", *ERROR_COLUMNS]
-    assert schema.types == [pa.string(), pa.string(), pa.list_(pa.float32()), *[pa.string()] * 3]
+    assert schema.names == ["path", "label", "features", *ERROR_COLUMNS, *NOTE_COLUMNS]
+    strings = [pa.string()] * 4
+    assert schema.types == [*strings[:2], pa.list_(pa.float32()), *strings, pa.int32()]
 
 
 def test_the_file_says_which_model_made_it(folder: Path, output: Path, tiny_model: Path) -> None:
-    featurize_folder(folder, output, model=tiny_model, apply_exif=True)
+    featurize_folder(folder, output, model=tiny_model, apply_exif=True, max_pixels=99_999)
     metadata = pq.read_schema(output).metadata
     assert metadata[b"pomona.model"] == b"tiny"
     assert metadata[b"pomona.model_sha256"].decode() == sha256_of(tiny_model)
     assert metadata[b"pomona.version"].decode() == pomona.__version__
-    assert metadata[b"pomona.apply_exif"] == b"true"
+    assert json.loads(metadata[b"pomona.decode"]) == {
+        "apply_exif": True,
+        "strict": False,
+        "max_pixels": 99_999,
+        "decode": "exact",
+    }
     assert b"pomona.license" in metadata
 
 
@@ -104,6 +112,92 @@ def test_failed_photos_are_rows_with_their_error(
     assert {(row["error_kind"], row["error_version"]) for row in rows} == {
         ("image", pomona.__version__)
     }
+
+
+def notes_of(output: Path) -> dict[str, tuple[str | None, int | None]]:
+    """Map the names of the photos that have features to their warnings and orientations."""
+    rows = pq.read_table(output).to_pylist()
+    return {
+        Path(row["path"]).name: (row["warning"], row["orientation"])
+        for row in rows
+        if row["features"] is not None
+    }
+
+
+def test_damaged_photos_have_features_and_a_warning(
+    folder: Path, output: Path, tiny_model: Path
+) -> None:
+    (folder / "damaged.jpg").write_bytes(damaged())
+    (folder / "empty.jpg").write_bytes(b"")
+    summary = featurize_folder(folder, output, model=tiny_model)
+    notes = notes_of(output)
+    warning, _ = notes.pop("damaged.jpg")
+    assert warning is not None
+    assert "damaged or missing" in warning
+    assert set(notes.values()) == {(None, None)}
+    assert (summary.errors, summary.warnings, summary.turned) == (1, 1, 0)
+    assert summary.first_warnings == [(str(folder / "damaged.jpg"), warning)]
+
+
+def test_with_strict_a_warning_is_an_error(folder: Path, output: Path, tiny_model: Path) -> None:
+    (folder / "damaged.jpg").write_bytes(damaged())
+    summary = featurize_folder(folder, output, model=tiny_model, strict=True)
+    assert "damaged or missing" in errors_of(output)["damaged.jpg"]
+    assert (summary.errors, summary.warnings, summary.first_warnings) == (1, 0, [])
+
+
+def test_no_more_than_the_first_warnings_are_listed(
+    folder: Path, output: Path, tiny_model: Path
+) -> None:
+    for photo in folder.rglob("*.jpg"):
+        photo.write_bytes(damaged())
+    summary = featurize_folder(folder, output, model=tiny_model)
+    assert summary.warnings == 16
+    assert [path for path, _ in summary.first_warnings] == [
+        str(path) for path in sorted(folder.rglob("*.jpg"))[: local.LISTED_ERRORS]
+    ]
+
+
+def test_turned_photos_are_counted_unless_they_are_turned_back(
+    folder: Path, output: Path, tiny_model: Path
+) -> None:
+    (folder / "turned.jpg").write_bytes(turned("JPEG", 6))
+    (folder / "upright.jpg").write_bytes(turned("JPEG", 1))
+    summary = featurize_folder(folder, output, model=tiny_model)
+    notes = notes_of(output)
+    assert notes["turned.jpg"] == (None, 6)
+    assert notes["upright.jpg"] == (None, None)
+    assert (summary.warnings, summary.turned) == (0, 1)
+    summary = featurize_folder(folder, output, model=tiny_model, apply_exif=True, overwrite=True)
+    assert notes_of(output)["turned.jpg"] == (None, None)
+    assert summary.turned == 0
+
+
+def test_allow_trailing_warns_and_does_nothing(
+    folder: Path, output: Path, tiny_model: Path
+) -> None:
+    photo = min(folder.rglob("*.jpg"))
+    photo.write_bytes(photo.read_bytes() + b"tail")
+    with pytest.warns(DeprecationWarning, match="allow_trailing is deprecated and ignored"):
+        summary = featurize_folder(folder, output, model=tiny_model, allow_trailing=False)
+    assert summary.errors == 0
+
+
+def test_a_mistyped_option_is_named(folder: Path, output: Path, tiny_model: Path) -> None:
+    with pytest.raises(TypeError, match=r"featurize_folder\(\) .* 'exif'"):
+        featurize_folder(folder, output, model=tiny_model, exif=True)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match=r"featurize\(\) .* 'exif'"):
+        pomona.featurize([], model=tiny_model, exif=True)  # type: ignore[call-arg]
+
+
+def test_featurize_takes_the_options_of_decoding(tiny_model: Path) -> None:
+    photos = [turned("JPEG", 6)]
+    upright = pomona.featurize(photos, model=tiny_model, apply_exif=True)
+    expected = pomona.Featurizer(tiny_model, apply_exif=True).featurize(photos)
+    np.testing.assert_array_equal(upright, expected)
+    assert (pomona.featurize(photos, model=tiny_model) != upright).any()
+    with pytest.raises(pomona.ImageError, match="damaged or missing"):
+        pomona.featurize([damaged()], model=tiny_model, strict=True)
 
 
 def test_features_stay_with_their_photo_between_failed_ones(
@@ -395,7 +489,7 @@ def test_memory_does_not_grow_with_the_number_or_the_size_of_files(
             with open("/proc/self/status") as file:
                 return int(next(line for line in file if line.startswith("VmHWM")).split()[1])
         before = peak()
-        summary = local.featurize_folder(*sys.argv[1:3], model=sys.argv[3], allow_trailing=True)
+        summary = local.featurize_folder(*sys.argv[1:3], model=sys.argv[3])
         assert (summary.photos, summary.errors) == (120, 0), summary
         print((peak() - before) // 1024)
     """

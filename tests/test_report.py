@@ -26,12 +26,13 @@ from selenium.webdriver.support.ui import WebDriverWait
 
 import outputs
 import pomona
-from pomona import plots
+from pomona import DecodeOptions, plots
 from pomona.cli import main
 from pomona.report import content, write_report
 from pomona.results import LocalResults
 from pomona.results.metrics import Training, measure
 from services import PATIENCE
+from specimens import damaged, turned
 
 CLASSES = 141
 NARROW, WIDE = 480, 1300
@@ -299,6 +300,73 @@ def test_photos_that_cannot_be_read_are_listed_with_their_reasons(tmp_path: Path
         f"10 of the 10 photos on this page cannot be shown, such as {paths[0]}: "
         "No such file or directory."
     )
+
+
+def test_warnings_and_orientations_that_were_not_applied_are_counted(
+    browser: webdriver.Chrome, tmp_path: Path
+) -> None:
+    paths = [f"file:/photos/a/{number}.jpg" for number in range(12)]
+    output = outputs.write_output(
+        tmp_path / "o",
+        paths,
+        ["a"] * 12,
+        outputs.features_of(1, 12),
+        warnings=1,
+        turned=1200,
+        decode=DecodeOptions(decode="fast").keywords(),
+    )
+    page = write(output)
+    warning, orientation = data_of(page)["notes"]
+    assert warning.startswith("1 photo has a warning, ")
+    assert "--strict" in warning
+    assert orientation.startswith("1,200 photos have an EXIF orientation that was not applied")
+    assert "--apply-exif" in orientation
+    show(browser, page)
+    assert [each.text for each in browser.find_elements(By.CSS_SELECTOR, "#notes p")] == [
+        warning,
+        orientation,
+    ]
+    names, values = (
+        [each.text for each in browser.find_elements(By.CSS_SELECTOR, f"#facts {tag}")]
+        for tag in ("dt", "dd")
+    )
+    facts = dict(zip(names, values))
+    assert facts["Photos with a warning"] == "1"
+    assert facts["Orientation not applied"] == "1,200"
+    assert facts["Decode options"] == "decode='fast'"
+
+
+def test_results_of_earlier_versions_have_no_counts_of_warnings(small: Path) -> None:
+    data = data_of(write(small))
+    assert data["notes"] == []
+    assert (data["summary"]["warnings"], data["summary"]["turned"]) == (None, None)
+    assert data["summary"]["decode"] == ""
+
+
+def test_thumbnails_are_decoded_as_the_photos_of_the_run(tmp_path: Path) -> None:
+    photo = tmp_path / "turned.jpg"
+    photo.write_bytes(turned("JPEG", 6))
+    path = f"file:{photo}"
+
+    def shape(folder: str, **options: bool) -> tuple[int, ...]:
+        output = outputs.write_output(
+            tmp_path / folder,
+            [path, "file:/nowhere.jpg"],
+            ["a"] * 2,
+            outputs.features_of(1, 2),
+            decode=DecodeOptions(**options).keywords(),
+        )
+        return LocalResults(str(output)).thumbnails([path], content.THUMBNAIL_SIDE)[path].shape
+
+    height, width, _ = shape("as stored")
+    assert shape("upright", apply_exif=True) == (width, height, 3)
+
+
+def test_thumbnails_of_damaged_photos_give_no_warning(tmp_path: Path) -> None:
+    output = outputs.write_classes(tmp_path, 2, 6)
+    photo = min((tmp_path / "photos").rglob("*.jpg"))
+    photo.write_bytes(damaged())
+    assert data_of(write(output))["missing"] is None
 
 
 def test_photos_that_are_elsewhere_are_placeholders_and_the_page_says_how_to_get_them(

@@ -15,11 +15,12 @@ import numpy as np
 import pytest
 
 import outputs
-from pomona import Featurizer, _vectors, similar
+from pomona import DecodeOptions, Featurizer, _vectors, similar
 from pomona.cli import main
 from pomona.models.store import sha256_of
 from pomona.results import LocalResults, Vectors
 from pomona.results.base import LEAST_PER_CLASS, draw, shares
+from specimens import damaged, turned
 
 
 def plain_distances(one: np.ndarray, other: np.ndarray) -> np.ndarray:
@@ -313,6 +314,59 @@ def test_a_new_photo_goes_through_the_model_of_the_run(
     assert lines[0] == f"cosine distance to {new}:"
     assert lines[1] == f"0.000000  {photo.parent.name}  file:{photo}"
     assert len(lines) == 3
+
+
+@pytest.fixture
+def upright_output(photos_folder: Path, tiny_model: Path, tmp_path: Path) -> Path:
+    """The output of a run with ``apply_exif`` on two photos, of which the first is turned."""
+    files = [tmp_path / "apples" / "turned.jpg", min(photos_folder.rglob("*.jpg"))]
+    files[0].parent.mkdir()
+    files[0].write_bytes(turned("JPEG", 6))
+    featurizer = Featurizer(tiny_model, apply_exif=True)
+    return outputs.write_output(
+        tmp_path / "out",
+        [f"file:{file}" for file in files],
+        ["apples", "apples"],
+        featurizer.featurize([file.read_bytes() for file in files]),
+        model={"name": str(tiny_model), "sha256": sha256_of(tiny_model)},
+        decode=DecodeOptions(apply_exif=True).keywords(),
+    )
+
+
+def test_a_new_photo_is_decoded_with_the_options_of_the_run(
+    upright_output: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    new = tmp_path / "new.jpg"
+    new.write_bytes(turned("JPEG", 6))
+    assert main(["similar", str(upright_output), str(new), "--max-pixels", "99999"]) == 0
+    captured = capsys.readouterr()
+    assert captured.out.splitlines()[1].startswith("0.000000  apples  ")
+    assert captured.out.splitlines()[1].endswith("turned.jpg")
+    assert captured.err == ""
+
+
+def test_decode_options_that_the_run_did_not_have_give_a_warning(
+    real_output: Path, tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    new = tmp_path / "new.jpg"
+    new.write_bytes(turned("JPEG", 6))
+    command = ["similar", str(real_output), str(new), "--model", str(tiny_model)]
+    assert main([*command, "--apply-exif"]) == 0
+    assert capsys.readouterr().err == (
+        "pomona: warning: the photo is decoded with another apply_exif than the run\n"
+    )
+
+
+def test_a_damaged_query_gives_a_warning_or_is_refused(
+    real_output: Path, tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    new = tmp_path / "new.jpg"
+    new.write_bytes(damaged())
+    command = ["similar", str(real_output), str(new), "--model", str(tiny_model)]
+    assert main(command) == 0
+    assert capsys.readouterr().err.startswith(f"pomona: warning: {new}: parts of the picture are")
+    assert main([*command, "--strict"]) == 1
+    assert "damaged or missing" in capsys.readouterr().err
 
 
 def test_another_model_than_that_of_the_run_is_refused(

@@ -51,7 +51,7 @@ class FeaturizedBatch(Base):
         orientations: list[int | None],
     ) -> FeaturizedBatch:
         """Make a pair of features and errors with the notes as attributes."""
-        batch = super().__new__(cls, (features, errors))  # type: ignore[type-var]
+        batch = super().__new__(cls, (features, errors))
         batch.warnings = warnings
         batch.orientations = orientations
         return batch

@@ -97,3 +97,18 @@ def gather_options(function: str, keywords: DecodeKeywords) -> DecodeOptions:
         if name not in known:
             raise TypeError(f"{function}() got an unexpected keyword argument {name!r}")
     return DecodeOptions(**keywords)
+
+
+def describe_changes(options: DecodeOptions) -> str:
+    """Name the options that differ from the defaults.
+
+    Examples
+    --------
+    >>> describe_changes(DecodeOptions(apply_exif=True, decode="fast"))
+    "apply_exif=True, decode='fast'"
+    >>> describe_changes(DecodeOptions())
+    ''
+    """
+    defaults = asdict(DecodeOptions())
+    changes = {name: value for name, value in asdict(options).items() if value != defaults[name]}
+    return ", ".join(f"{name}={value!r}" for name, value in changes.items())

@@ -6,12 +6,15 @@ import os
 from functools import lru_cache
 from typing import TYPE_CHECKING, Iterable
 
+from pomona._decode import gather_options
 from pomona._native import Featurizer
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+    from typing_extensions import Unpack
 
+    from pomona._decode import DecodeKeywords, DecodeOptions
     from pomona._typing import PathLike
 
 # Enough for a notebook that compares models. Each keeps a session per thread in memory.
@@ -19,7 +22,11 @@ _CACHED_MODELS = 4
 
 
 def featurize(
-    batch_of_bytes: Iterable[bytes | None], *, model: PathLike = "mobilenet_v2", threads: int = 1
+    batch_of_bytes: Iterable[bytes | None],
+    *,
+    model: PathLike = "mobilenet_v2",
+    threads: int = 1,
+    **decode_options: Unpack[DecodeKeywords],
 ) -> NDArray[np.float32]:
     """Compute feature vectors of encoded images.
 
@@ -31,6 +38,9 @@ def featurize(
         The name of a pulled model, or the path of a model file.
     threads : int, default 1
         Number of threads. Each has its own session.
+    **decode_options
+        How images are decoded: the fields of `DecodeOptions`, namely ``apply_exif``, ``strict``,
+        ``max_pixels`` and ``decode``.
 
     Returns
     -------
@@ -44,6 +54,13 @@ def featurize(
         images, use :meth:`Featurizer.try_featurize`.
     ModelError
         If the model does not exist or breaks the model contract.
+    TypeError, ValueError
+        If a decode option does not exist or has an invalid value.
+
+    Warns
+    -----
+    ImageWarning
+        For an image whose pixels may not be those of the original photo.
 
     Examples
     --------
@@ -52,10 +69,11 @@ def featurize(
     >>> photos = sorted(Path("photos").rglob("*.jpg"))
     >>> features = pomona.featurize([photo.read_bytes() for photo in photos])  # doctest: +SKIP
     """
-    return _featurizer(os.fspath(model), threads, os.getpid()).featurize(batch_of_bytes)
+    decode = gather_options("featurize", decode_options)
+    return _featurizer(os.fspath(model), threads, decode, os.getpid()).featurize(batch_of_bytes)
 
 
 @lru_cache(maxsize=_CACHED_MODELS)
-def _featurizer(model: str, threads: int, _process: int) -> Featurizer:
+def _featurizer(model: str, threads: int, decode: DecodeOptions, _process: int) -> Featurizer:
     # Keyed by process, because a forked child could inherit a Featurizer in the middle of a batch.
-    return Featurizer(model, threads=threads)
+    return Featurizer(model, threads=threads, **decode.keywords())

@@ -16,13 +16,16 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Callable, Sequence
 
-from pomona._errors import ImageError
+from pomona._decode import gather_options
 from pomona._images import find_images
 from pomona.models.store import BUILT_IN_NAMES, names
 from pomona.processor import int8_instructions, processor
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from pomona import Featurizer
+    from pomona._decode import DecodeKeywords
     from pomona._typing import PathLike
 
 DEFAULT_SECONDS = 2.0
@@ -82,6 +85,8 @@ class Bench:
     #: The folder of the photos, and how many of them were used.
     photos: str
     photo_count: int
+    #: The fields of `pomona.DecodeOptions` with which they were decoded.
+    decode: DecodeKeywords
     rounds: int
     #: Time for each model and number of threads.
     seconds: float
@@ -97,6 +102,7 @@ def measure(
     threads: Sequence[int] | None = None,
     seconds: float = DEFAULT_SECONDS,
     images: PathLike | None = None,
+    **decode_options: Unpack[DecodeKeywords],
 ) -> Bench:
     """Measure models on this machine.
 
@@ -111,6 +117,8 @@ def measure(
         Time for each model and number of threads.
     images : path, optional
         A folder of photos; by default the photos in the package.
+    **decode_options
+        How photos are decoded: the fields of `pomona.DecodeOptions`.
 
     Returns
     -------
@@ -123,16 +131,19 @@ def measure(
         If a model does not exist or breaks the model contract.
     ValueError
         If the folder has no photos, or one of them cannot be decoded.
+    TypeError, ValueError
+        If a decode option does not exist or has an invalid value.
     """
     from pomona import _native
 
+    decode = gather_options("measure", decode_options).keywords()
     folder = os.fspath(images if images is not None else BUILT_IN_PHOTOS)
     photos = _read(folder)
     processors = len(os.sched_getaffinity(0))
     peaks, results, shares = [], [], []
     for number in threads or _doubling(processors):
         runs = [
-            _Run(_native.Featurizer(model, threads=number), photos, seconds / _ROUNDS)
+            _Run(_native.Featurizer(model, threads=number, **decode), photos, seconds / _ROUNDS)
             for model in models or default_models()
         ]
         arithmetic = _Rates()
@@ -153,6 +164,7 @@ def measure(
         int8_instructions=int8_instructions(),
         photos=folder,
         photo_count=len(photos),
+        decode=decode,
         rounds=_ROUNDS,
         seconds=seconds,
         processor_share=min(1.0, *shares),
@@ -200,17 +212,16 @@ class _Run:
         self._featurizer = featurizer
         # The first call creates a session for each thread, so every thread needs photos.
         batch = list(islice(cycle(photos.values()), max(len(photos), 4 * featurizer.threads)))
-        try:
-            featurizer.featurize(batch)
-        except ImageError as error:
-            raise ValueError(f"{list(photos)[error.index]}: {error.reason}") from error
+        for path, error in zip(photos, featurizer.try_featurize(batch).errors):
+            if error is not None:
+                raise ValueError(f"{path}: {error.reason}") from error
         start = time.perf_counter()
-        featurizer.featurize(batch)
+        featurizer.try_featurize(batch)
         passes = seconds / (time.perf_counter() - start)
         self._batch = list(islice(cycle(batch), max(len(batch), round(passes * len(batch)))))
 
     def round(self) -> None:
-        self.rates.time(lambda: len(self._featurizer.featurize(self._batch)))
+        self.rates.time(lambda: len(self._featurizer.try_featurize(self._batch).features))
 
     def result(self, peak: Peak, cores: int, first: _Run) -> Result:
         featurizer, rates = self._featurizer, self.rates

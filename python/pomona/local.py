@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import stat
 import warnings
@@ -16,7 +17,9 @@ from typing import TYPE_CHECKING, Any, Iterable, Iterator, NamedTuple, Sequence
 
 import numpy as np
 
-from pomona._errors import ERROR_COLUMNS, ImageError
+from pomona._batch import FeaturizedBatch
+from pomona._decode import gather_options
+from pomona._errors import ERROR_COLUMNS, NOTE_COLUMNS, ImageError
 from pomona._images import (
     IMAGE_EXTENSIONS,
     Tally,
@@ -34,8 +37,9 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
     import pyarrow as pa
-    from numpy.typing import NDArray
+    from typing_extensions import Unpack
 
+    from pomona._decode import DecodeKeywords, DecodeOptions
     from pomona._errors import ErrorKind
     from pomona._native import Featurizer
     from pomona._typing import PathLike
@@ -51,7 +55,7 @@ CHUNK_BYTES = 16 << 20
 ROW_GROUP_BYTES = 32 << 20
 #: Larger files are refused. A decoded photo of the default `max_pixels` takes this much memory.
 MAX_FILE_BYTES = 512 << 20
-#: Errors listed in a summary; the file has all of them.
+#: Errors, and warnings, listed in a summary; the file has all of them.
 LISTED_ERRORS = 5
 
 
@@ -72,6 +76,12 @@ class Summary:
     errors: int = 0
     #: The first failures: (path, reason).
     first_errors: list[tuple[str, str]] = field(default_factory=list)
+    #: Photos that have features and a warning: their pixels may not be those of the original.
+    warnings: int = 0
+    #: The first of them: (path, warning).
+    first_warnings: list[tuple[str, str]] = field(default_factory=list)
+    #: Photos with an EXIF orientation that was not applied, because `apply_exif` is false.
+    turned: int = 0
     #: Names of the folders that contain photos.
     labels: set[str] = field(default_factory=set)
     #: Files in the folders that are not photos, and hidden files and folders, by kind: an extension
@@ -84,13 +94,18 @@ class Summary:
     #: Wall-clock seconds from the call to the finished file.
     seconds: float = 0.0
 
-    def add(self, photos: Sequence[_Photo], errors: Sequence[ImageError | None]) -> int:
+    def add(self, photos: Sequence[_Photo], batch: FeaturizedBatch) -> int:
         """Count rows and return how many of them failed."""
         self.photos += len(photos)
         self.labels.update(photo.label for photo in photos)
-        failed = [(photo.path, error.reason) for photo, error in zip(photos, errors) if error]
+        paths = [photo.path for photo in photos]
+        failed = [(path, error.reason) for path, error in zip(paths, batch.errors) if error]
         self.errors += len(failed)
         self.first_errors += failed[: LISTED_ERRORS - len(self.first_errors)]
+        warned = [(path, warning) for path, warning in zip(paths, batch.warnings) if warning]
+        self.warnings += len(warned)
+        self.first_warnings += warned[: LISTED_ERRORS - len(self.first_warnings)]
+        self.turned += sum(orientation is not None for orientation in batch.orientations)
         return len(failed)
 
     @property
@@ -117,19 +132,21 @@ def featurize_folder(
     *,
     model: PathLike = "mobilenet_v2",
     threads: int = 1,
-    apply_exif: bool = False,
-    allow_trailing: bool = False,
-    max_pixels: int | None = None,
     overwrite: bool = False,
+    allow_trailing: bool | None = None,
+    **decode_options: Unpack[DecodeKeywords],
 ) -> Summary:
     """Write the features of every photo in `images` to one Parquet file.
 
     The file has one row per photo, sorted by path within each of `images`: ``path`` (string),
     ``label`` (string, the name of the photo's folder), ``features`` (list<float32>, null if the
-    photo failed) and ``error``, ``error_kind`` and ``error_version`` (string, null if it did not
+    photo failed), ``error``, ``error_kind`` and ``error_version`` (string, null if it did not
     fail): the reason, the kind as in `pomona.ImageError`, and the version of Pomona that reported
-    it. Key-value metadata records the model, its sha256 and the version of Pomona. The file appears
-    under its name once it is complete.
+    it; ``warning`` (string, null for an intact photo), why the pixels may not be those of the
+    original photo; and ``orientation`` (int32), the EXIF orientation, 2 to 8, of a photo that was
+    not turned accordingly, null for all others. Key-value metadata records the model, its sha256,
+    the version of Pomona and the decode options. The file appears under its name once it is
+    complete.
 
     Memory use does not depend on the number of photos or the size of their files: photos are read
     in chunks, ahead of the model, and rows are written in groups.
@@ -144,10 +161,13 @@ def featurize_folder(
         The name of a model or the path of a model file.
     threads
         Threads that decode photos and run the model.
-    apply_exif, allow_trailing, max_pixels
-        Decoding options of `pomona.Featurizer`. None means its default.
     overwrite
         Replace `output` if it exists.
+    allow_trailing
+        Deprecated and ignored: bytes after the end of a photo are accepted.
+    **decode_options
+        How photos are decoded: the fields of `pomona.DecodeOptions`, namely ``apply_exif``,
+        ``strict``, ``max_pixels`` and ``decode``.
 
     Returns
     -------
@@ -163,6 +183,8 @@ def featurize_folder(
         The model does not exist or violates the contract.
     FileExistsError
         `output` exists and `overwrite` is false.
+    TypeError, ValueError
+        A decode option does not exist or has an invalid value.
     ValueError
         `images` or `output` is a URI or the empty string.
     OSError
@@ -177,6 +199,10 @@ def featurize_folder(
     295 0
     """
     started = monotonic()
+    decode = gather_options("featurize_folder", decode_options)
+    if allow_trailing is not None:
+        message = "allow_trailing is deprecated and ignored: bytes after a photo are accepted"
+        warnings.warn(message, DeprecationWarning, stacklevel=2)
     _parquet()
     from pomona._native import Featurizer
 
@@ -190,10 +216,7 @@ def featurize_folder(
         raise FileExistsError(
             errno.EEXIST, "exists already; overwrite=True replaces it", str(output)
         )
-    limits: dict[str, Any] = {} if max_pixels is None else {"max_pixels": max_pixels}
-    featurizer = Featurizer(
-        model, threads=threads, apply_exif=apply_exif, allow_trailing=allow_trailing, **limits
-    )
+    featurizer = Featurizer(model, threads=threads, **decode.keywords())
     # Two walks, one to count and one to read: a list of millions of paths would not fit in memory.
     tally = Tally()
     for _ in find_images(*roots, tally=tally):
@@ -206,14 +229,15 @@ def featurize_folder(
         output=str(output), left_out=tally.left_out, unreadable=tally.unreadable, dim=featurizer.dim
     )
     with atomic_file(output) as file:
-        with _row_groups(file, _metadata(featurizer, apply_exif)) as write, Progress(
+        with _row_groups(file, _metadata(featurizer, decode)) as write, Progress(
             "Featurizing", total=tally.images
         ) as progress, _read_ahead(find_images(*roots)) as chunks:
             for photos in chunks:
-                features, failures = featurizer.try_featurize([photo.content for photo in photos])
-                errors = [photo.error or failure for photo, failure in zip(photos, failures)]
-                write(_table(photos, features, errors))
-                progress.update(len(photos), errors=summary.add(photos, errors))
+                batch = featurizer.try_featurize([photo.content for photo in photos])
+                errors = [photo.error or error for photo, error in zip(photos, batch.errors)]
+                batch = FeaturizedBatch(batch.features, errors, batch.warnings, batch.orientations)
+                write(_table(photos, batch))
+                progress.update(len(photos), errors=summary.add(photos, batch))
         summary.output_bytes = file.tell()
     summary.seconds = monotonic() - started
     return summary
@@ -338,11 +362,12 @@ def _schema() -> pa.Schema:
             pa.field("label", pa.string(), nullable=False),
             pa.field("features", pa.list_(pa.float32())),
             *(pa.field(name, pa.string()) for name in ERROR_COLUMNS),
+            *map(pa.field, NOTE_COLUMNS, (pa.string(), pa.int32())),
         ]
     )
 
 
-def _metadata(featurizer: Featurizer, apply_exif: bool) -> dict[str, str]:
+def _metadata(featurizer: Featurizer, decode: DecodeOptions) -> dict[str, str]:
     """Return the provenance of the features, for the metadata of the file."""
     from pomona._native import __version__
     from pomona.models.store import sha256_of
@@ -352,18 +377,17 @@ def _metadata(featurizer: Featurizer, apply_exif: bool) -> dict[str, str]:
         "pomona.version": __version__,
         "pomona.model": featurizer.model_name,
         "pomona.model_sha256": sha256_of(featurizer.model_path),
-        "pomona.apply_exif": str(apply_exif).lower(),
+        "pomona.decode": json.dumps(decode.keywords()),
     }
 
 
-def _table(
-    photos: Sequence[_Photo], features: NDArray[np.float32], errors: Sequence[ImageError | None]
-) -> pa.Table:
-    """Build rows from photos and their features (n, d), without a Python object per number."""
+def _table(photos: Sequence[_Photo], batch: FeaturizedBatch) -> pa.Table:
+    """Build rows from photos and their results, without a Python object per number."""
     import pyarrow as pa
 
     from pomona._native import __version__
 
+    features, errors = batch
     failed = np.array([error is not None for error in errors], dtype=bool)
     # A list starts at its offset. A null offset makes a null list, which takes no numbers.
     starts = np.zeros(len(photos) + 1, dtype=np.int32)
@@ -379,6 +403,8 @@ def _table(
         pa.array([error and error.reason for error in errors], pa.string()),
         pa.array([error and error.kind for error in errors], pa.string()),
         pa.array([error and __version__ for error in errors], pa.string()),
+        pa.array(batch.warnings, pa.string()),
+        pa.array(batch.orientations, pa.int32()),
     ]
     return pa.Table.from_arrays(columns, schema=_schema())
 

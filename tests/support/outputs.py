@@ -42,6 +42,7 @@ def write_output(
     components: int = COMPONENTS,
     model: dict[str, str] | None = None,
     files: int = 2,
+    **summary_extra: object,
 ) -> Path:
     """Write features, pca and summary; photos in `errors` have no features. Return `folder`."""
     errors = errors or {}
@@ -109,6 +110,7 @@ def write_output(
         "images_per_second": 123.4,
         "versions": {"pomona": "0.1.0", "spark": "3.1.2"},
         "finished": "2026-11-22T10:00:00+00:00",
+        **summary_extra,
     }
     (folder / "summary.json").write_text(json.dumps(summary))
     return folder

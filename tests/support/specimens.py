@@ -443,6 +443,15 @@ def turned(kind: str, orientation: int) -> bytes:
     return saved(picture(), kind, exif=exif(orientation))
 
 
+# Damage
+
+
+def damaged() -> bytes:
+    """Return a JPEG that Pillow reads, although a part of its scan is missing: it has a warning."""
+    whole = saved(picture(), "JPEG")
+    return whole[: len(whole) * 2 // 3] + b"\xff\xd9"
+
+
 SPECIMENS = {
     f"{kind}: {name}": data
     for kind, all_of_it in (

@@ -62,7 +62,7 @@ exit codes:
   0    success; the summary counts photos that failed
   {FAILED}    failure; standard error has the reason
   {USAGE}    invalid command line
-  {SOME_PHOTOS_FAILED}    success, but --strict was given and photos or folders failed
+  {SOME_PHOTOS_FAILED}    success, but a photo or folder failed and --fail-on-error was given
   {SIGNALLED + signal.SIGINT}  interrupted (Ctrl-C)
   {SIGNALLED + signal.SIGTERM}  terminated
 

@@ -23,6 +23,45 @@ def add_model_option(verb: argparse.ArgumentParser) -> None:
     )
 
 
+class _DecodeOption(argparse.Action):
+    """Collects the decode options that are given in ``decode_options``, by their Python names."""
+
+    def __call__(
+        self, _: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, *__: Any
+    ) -> None:
+        value = True if self.nargs == 0 else values
+        namespace.decode_options = {**namespace.decode_options, self.dest: value}
+
+
+def add_decode_options(verb: argparse.ArgumentParser) -> None:
+    """Add the options of `pomona.DecodeOptions`; ``decode_options`` holds those that are given."""
+    verb.set_defaults(decode_options={})
+    options = verb.add_argument_group("decode options")
+
+    def add(name: str, **settings: Any) -> None:
+        options.add_argument(name, action=_DecodeOption, default=argparse.SUPPRESS, **settings)
+
+    add("--apply-exif", nargs=0, help="turn photos as their EXIF orientation says")
+    add(
+        "--strict",
+        nargs=0,
+        help="refuse a photo with a warning: one that is damaged or incomplete, or whose 16-bit "
+        "grey levels are clipped",
+    )
+    add(
+        "--max-pixels",
+        type=positive,
+        metavar="N",
+        help="refuse photos of more than N pixels (default: the limit of Pillow)",
+    )
+    add(
+        "--decode",
+        choices=("exact", "fast"),
+        help="fast decodes JPEGs much larger than the model's input at a reduced size, which "
+        "changes the features slightly (default: exact)",
+    )
+
+
 def add_old_name(options: Any, old: str, new: str, **settings: Any) -> None:
     """Accept the old name of an option. It warns, and the help does not list it."""
 

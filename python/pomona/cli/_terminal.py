@@ -45,10 +45,32 @@ def size(number: int) -> str:
 
 def describe_errors(number: int, first: Sequence[tuple[str, str]]) -> list[str]:
     """Describe how many photos failed, and the first of them."""
+    return _listed(f"{count(number, 'photo')} failed", number, first, "error")
+
+
+def describe_warnings(number: int, first: Sequence[tuple[str, str]]) -> list[str]:
+    """Describe how many photos have a warning, and the first of them."""
+    have = "has a warning" if number == 1 else "have a warning"
+    return _listed(f"{count(number, 'photo')} {have}", number, first, "warning")
+
+
+def describe_turned(number: int) -> list[str]:
+    """Describe how many photos have an EXIF orientation that was not applied."""
     if not number:
         return []
-    lines = [f"{count(number, 'photo')} failed:"]
+    have = "has" if number == 1 else "have"
+    return [
+        f"{count(number, 'photo')} {have} an EXIF orientation that was not applied; --apply-exif "
+        "applies it"
+    ]
+
+
+def _listed(heading: str, number: int, first: Sequence[tuple[str, str]], column: str) -> list[str]:
+    """List the first of a number of photos, and what a column has about each."""
+    if not number:
+        return []
+    lines = [f"{heading}:"]
     lines += [f"  {one_line(path)}: {one_line(reason)}" for path, reason in first]
     if number > len(first):
-        lines.append(f"  and {number - len(first):,} more; all are in the column `error`")
+        lines.append(f"  and {number - len(first):,} more; all are in the column `{column}`")
     return lines

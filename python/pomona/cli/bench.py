@@ -6,9 +6,10 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from pomona._decode import DecodeOptions, describe_changes
 from pomona._images import one_line
 from pomona.bench import BUILT_IN_PHOTOS, DEFAULT_SECONDS, measure
-from pomona.cli._arguments import above_zero, positive
+from pomona.cli._arguments import above_zero, add_decode_options, positive
 from pomona.cli._terminal import count, show
 
 if TYPE_CHECKING:
@@ -57,11 +58,18 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
         help="photos to use (default: rendered ones of 100 x 100 pixels, in the package)",
     )
     verb.add_argument("--json", action="store_true", help="print JSON")
+    add_decode_options(verb)
     verb.set_defaults(command=_bench, unfinished="no measurement was completed")
 
 
 def _bench(args: argparse.Namespace) -> int:
-    bench = measure(args.model, threads=args.threads, seconds=args.seconds, images=args.images)
+    bench = measure(
+        args.model,
+        threads=args.threads,
+        seconds=args.seconds,
+        images=args.images,
+        **args.decode_options,
+    )
     show(json.dumps(asdict(bench), indent=2) if args.json else _describe(bench))
     return 0
 
@@ -72,12 +80,13 @@ def _describe(bench: Bench) -> str:
         for peak in bench.peaks
     )
     own = bench.photos == str(BUILT_IN_PHOTOS)
-    folder = "rendered, 100 x 100 pixels" if own else one_line(bench.photos)
+    photos = "rendered, 100 x 100 pixels" if own else one_line(bench.photos)
+    changes = describe_changes(DecodeOptions(**bench.decode))
     lines = [
         f"processor  {bench.processor}, {count(bench.processors, 'CPU')} available; "
         f"int8 instructions: {bench.int8_instructions or 'none'}",
         f"peak       {peaks}; billion float32 multiply-adds per second, {bench.vectors}",
-        f"photos     {bench.photo_count:,}, {folder}",
+        f"photos     {bench.photo_count:,}, {photos}" + (f"; {changes}" if changes else ""),
         "",
         *_table(bench.results),
         "",

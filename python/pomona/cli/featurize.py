@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 from typing import TYPE_CHECKING, Any
 
 from pomona._images import IMAGE_EXTENSIONS, describe_left_out, one_line
-from pomona.cli._arguments import add_model_option, positive
+from pomona.cli._arguments import add_decode_options, add_model_option, positive
 from pomona.cli._errors import SOME_PHOTOS_FAILED, CommandError
-from pomona.cli._terminal import count, describe_errors, show, size
+from pomona.cli._terminal import (
+    complain,
+    count,
+    describe_errors,
+    describe_turned,
+    describe_warnings,
+    show,
+    size,
+)
 
 if TYPE_CHECKING:
-    import argparse
-
     from pomona.local import Summary
 
 
@@ -26,7 +33,7 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
         description="Write the features of photos to a Parquet file, on this machine and without "
         f"Spark. Folders are searched recursively for files ending in {endings}; hidden files are "
         "skipped. Each row has the photo's path, the name of its folder as its label, and either "
-        "its features or an error.",
+        "its features or an error, and a warning if the photo is damaged.",
         epilog="example: pomona featurize fruits -o features.parquet",
     )
     verb.add_argument("images", nargs="+", metavar="IMAGES", help="folders or photos")
@@ -41,22 +48,22 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
         help="threads (default: the number of CPU cores available to this process)",
     )
     verb.add_argument(
-        "--strict",
+        "--fail-on-error",
         action="store_true",
         help=f"exit with code {SOME_PHOTOS_FAILED} if a photo failed or a folder could not be "
-        "listed; the file is written nevertheless",
+        "listed; the file is written nevertheless; --strict implies it",
     )
     verb.add_argument("--overwrite", action="store_true", help="replace OUTPUT if it exists")
-    verb.add_argument(
-        "--apply-exif", action="store_true", help="rotate photos by their EXIF orientation"
-    )
-    verb.add_argument(
-        "--allow-trailing", action="store_true", help="accept extra bytes after the end of a photo"
-    )
-    verb.add_argument(
-        "--max-pixels", type=positive, metavar="N", help="refuse photos with more pixels than this"
-    )
+    add_decode_options(verb)
+    verb.add_argument("--allow-trailing", action=_Ignored, nargs=0, help=argparse.SUPPRESS)
     verb.set_defaults(command=_featurize, unfinished="{output} was not written")
+
+
+class _Ignored(argparse.Action):
+    """An option that has no effect any more."""
+
+    def __call__(self, *_: Any) -> None:
+        complain("--allow-trailing is deprecated and ignored: bytes after a photo are accepted")
 
 
 def _featurize(args: argparse.Namespace) -> int:
@@ -68,20 +75,22 @@ def _featurize(args: argparse.Namespace) -> int:
             args.output,
             model=args.model,
             threads=args.threads or len(os.sched_getaffinity(0)),
-            apply_exif=args.apply_exif,
-            allow_trailing=args.allow_trailing,
-            max_pixels=args.max_pixels,
             overwrite=args.overwrite,
+            **args.decode_options,
         )
     except FileExistsError as error:
         raise CommandError(f"{args.output} exists already; --overwrite replaces it") from error
     show(_describe(summary))
     failed = summary.errors or summary.unreadable
-    return SOME_PHOTOS_FAILED if args.strict and failed else 0
+    # Before 0.2.0, --strict had no other effect than this.
+    wanted = args.fail_on_error or args.decode_options.get("strict")
+    return SOME_PHOTOS_FAILED if wanted and failed else 0
 
 
 def _describe(summary: Summary) -> str:
     lines = describe_errors(summary.errors, summary.first_errors)
+    lines += describe_warnings(summary.warnings, summary.first_warnings)
+    lines += describe_turned(summary.turned)
     if summary.unreadable:
         lines.append(f"{count(len(summary.unreadable), 'folder')} could not be listed:")
         lines += [f"  {one_line(path)}: {one_line(why)}" for path, why in summary.unreadable]

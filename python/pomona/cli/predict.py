@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pomona._images import one_line
+from pomona.cli._arguments import add_decode_options
 from pomona.cli._errors import CommandError
 from pomona.cli._spark import spark_session
 from pomona.cli._terminal import count, describe_errors, show
@@ -39,6 +40,7 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
         help="the folder of Parquet files to write",
     )
     verb.add_argument("--overwrite", action="store_true", help="replace OUTPUT if it exists")
+    add_decode_options(verb)
     verb.set_defaults(command=_predict, unfinished="{output} is not finished")
 
 
@@ -49,7 +51,12 @@ def _predict(args: argparse.Namespace) -> int:
 
         try:
             predictions = predict(
-                spark, args.classifier, args.images, args.output, overwrite=args.overwrite
+                spark,
+                args.classifier,
+                args.images,
+                args.output,
+                overwrite=args.overwrite,
+                **args.decode_options,
             )
         except FileExistsError as error:
             raise CommandError(f"{args.output} exists already; --overwrite replaces it") from error

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pomona._images import describe_left_out, one_line
-from pomona.cli._arguments import add_model_option, positive, share
+from pomona.cli._arguments import add_decode_options, add_model_option, positive, share
 from pomona.cli._spark import spark_session
-from pomona.cli._terminal import count, describe_errors, show
+from pomona.cli._terminal import count, describe_errors, describe_turned, describe_warnings, show
 
 if TYPE_CHECKING:
     import argparse
@@ -57,6 +57,7 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
         help="let Spark read the photos one by one, even if tasks could read them concurrently by "
         "path",
     )
+    add_decode_options(verb)
     verb.set_defaults(
         command=_run, unfinished="the same command resumes from the features already written"
     )
@@ -77,6 +78,7 @@ def _run(args: argparse.Namespace) -> int:
             resume=not args.no_resume,
             retry_errors=args.retry_errors,
             by_paths=not args.no_paths,
+            **args.decode_options,
         )
     show(describe(summary))
     return 0
@@ -85,6 +87,8 @@ def _run(args: argparse.Namespace) -> int:
 def describe(summary: Summary) -> str:
     """Format a summary for a terminal."""
     lines = describe_errors(summary.errors, summary.first_errors)
+    lines += describe_warnings(summary.warnings, summary.first_warnings)
+    lines += describe_turned(summary.turned)
     if summary.retried:
         lines.append(
             f"{count(summary.retried, 'photo')} with an error in an earlier run retried: "

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pomona._images import one_line
-from pomona.cli._arguments import number, positive
+from pomona.cli._arguments import add_decode_options, number, positive
 from pomona.cli._errors import CommandError
 from pomona.cli._results import open_results
-from pomona.cli._terminal import count, show
+from pomona.cli._terminal import complain, count, show
 from pomona.similar import DUPLICATE_DISTANCE, METRIC, duplicates, nearest, vector_of
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from pomona._decode import DecodeKeywords
     from pomona.results import Results
 
 #: Neighbours and pairs shown by default.
@@ -43,7 +44,8 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
         "photo",
         nargs="?",
         metavar="PHOTO",
-        help="the path of a photo of the run, or of any other photo, which is featurized first",
+        help="the path of a photo of the run, or of any other photo, which is featurized first "
+        "with the model and the decode options of the run",
     )
     verb.add_argument(
         "-k",
@@ -66,6 +68,7 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
         help="the image model that the run used, if it is not available under its name",
     )
     verb.add_argument("--json", action="store_true", help="print JSON")
+    add_decode_options(verb)
     verb.set_defaults(command=_similar, unfinished="nothing was changed")
 
 
@@ -93,7 +96,7 @@ def _duplicates(results: Results, args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _nearest(results: Results, args: argparse.Namespace) -> dict[str, Any]:
-    path, vector = _query(results, args.photo, args.model)
+    path, vector = _query(results, args.photo, args.model, args.decode_options)
     k = args.k or _NEIGHBOURS
     # One more, because a photo of the set finds itself.
     others = [each for each in nearest(results, vector, k + 1) if each.path != path][:k]
@@ -106,7 +109,7 @@ def _nearest(results: Results, args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _query(
-    results: Results, photo: str, model: str | None
+    results: Results, photo: str, model: str | None, options: DecodeKeywords
 ) -> tuple[str | None, NDArray[np.float32]]:
     """Return a photo's path in the set and its features; None and computed ones otherwise."""
     # Spark spells local paths as in the second one.
@@ -114,11 +117,13 @@ def _query(
         vector = vector_of(results, path)
         if vector is not None:
             return path, vector
-    return None, _compute(results, photo, model)
+    return None, _compute(results, photo, model, options)
 
 
-def _compute(results: Results, photo: str, model: str | None) -> NDArray[np.float32]:
-    from pomona import Featurizer, ImageError, ModelError
+def _compute(
+    results: Results, photo: str, model: str | None, options: DecodeKeywords
+) -> NDArray[np.float32]:
+    from pomona import Featurizer, ModelError
     from pomona.models.store import resolve, sha256_of
 
     try:
@@ -139,12 +144,28 @@ def _compute(results: Results, photo: str, model: str | None) -> NDArray[np.floa
             f"were computed with {expected['name']} ({expected['sha256'][:16]}…); give the right "
             "file with --model"
         )
-    try:
-        features = Featurizer(file).featurize([content])
-    except ImageError as error:
-        raise CommandError(f"{photo}: {error.reason}") from error
-    vector: NDArray[np.float32] = features[0]
-    return vector
+    decode = _decode_options(results, options)
+    (vector,), (failure,) = batch = Featurizer(file, **decode).try_featurize([content])
+    if failure is not None:
+        raise CommandError(f"{photo}: {failure.reason}") from failure
+    if batch.warnings[0] is not None:
+        complain(f"warning: {one_line(photo)}: {batch.warnings[0]}")
+    features: NDArray[np.float32] = vector
+    return features
+
+
+def _decode_options(results: Results, given: DecodeKeywords) -> DecodeKeywords:
+    """Return the options of the run, changed by those given; warn if that changes features."""
+    of_run = results.decode.keywords()
+    changed = [
+        name
+        for name in ("apply_exif", "decode")  # the others only refuse photos
+        if given.get(name, of_run[name]) != of_run[name]
+    ]
+    if changed:
+        names = " and ".join(changed)
+        complain(f"warning: the photo is decoded with another {names} than the run")
+    return {**of_run, **given}
 
 
 def _describe(answer: dict[str, Any]) -> str:

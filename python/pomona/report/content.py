@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Callable, Mapping, Sequence
 
 import numpy as np
 
+from pomona._decode import describe_changes
 from pomona.results import Vectors
 from pomona.results.base import class_order
 from pomona.results.local import local_path
@@ -89,6 +90,10 @@ def collect(results: Results, *, size: int, seed: int, progress: Callable[[str],
             "images": summary["images"],
             "photos": summary["photos"],
             "errors": summary["errors"],
+            # None in results of versions before 0.2.0.
+            "warnings": summary.get("warnings"),
+            "turned": summary.get("turned"),
+            "decode": describe_changes(results.decode),
             "model": summary["model"],
             "dim": summary["dim"],
             "k": summary["k"],
@@ -109,6 +114,7 @@ def collect(results: Results, *, size: int, seed: int, progress: Callable[[str],
             "flat": None if flat is None else _columns(flat),
             "solid": None if solid is None else _columns(solid),
         },
+        "notes": _notes(summary.get("warnings"), summary.get("turned")),
         "broken": results.broken(BROKEN_LISTED) if summary["errors"] else [],
         "sheets": _sheets(sample.labels),
         **_similarity(index),
@@ -174,6 +180,25 @@ def _explain_missing(
             "run `pomona report` on that copy."
         )
     return f"{message}, such as {missing[0]}: {pictures[missing[0]]}."
+
+
+def _notes(warnings: int | None, turned: int | None) -> list[str]:
+    """State how many photos the model may not have seen as their photographers did."""
+    notes = []
+    if warnings:
+        photos = "1 photo has" if warnings == 1 else f"{warnings:,} photos have"
+        notes.append(
+            f"{photos} a warning, because a part is damaged or missing or because grey levels are "
+            "clipped. The column “warning” of the features has the reasons. With --strict "
+            "(strict=True), such photos are errors."
+        )
+    if turned:
+        photos = "1 photo has" if turned == 1 else f"{turned:,} photos have"
+        notes.append(
+            f"{photos} an EXIF orientation that was not applied, so the model saw them turned or "
+            "mirrored. --apply-exif (apply_exif=True) applies it."
+        )
+    return notes
 
 
 def _sheets(labels: Sequence[str]) -> list[list[int]]:

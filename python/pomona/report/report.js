@@ -4,7 +4,7 @@
  * photos{path[], label[] (indices of classes), thumbnail[] (JPEGs in base64, or empty)}
  * missing: why thumbnails are empty and how to get them, or null
  * maps{pca, flat, solid}: one list per axis, or null
- * broken[[path, label, reason]], sheets[[photo]], neighbours[{photo, near[[photo, distance]]}]
+ * broken[[path, label, reason]], notes[sentence], sheets[[photo]], neighbours[{photo, near[[photo, distance]]}]
  * duplicates{pairs[[photo, photo, distance]], found, threshold}, outliers[[photo, distance]]
  * label_errors[[photo, nearest neighbour of the other class, votes]], classifiers[…]
  * A photo is an index of photos.
@@ -84,7 +84,10 @@
       ["Photos", summary.photos.toLocaleString("en")],
       ["Classes", labelled.toLocaleString("en")],
       ["Unreadable photos", summary.errors.toLocaleString("en")],
+      ...(summary.warnings ? [["Photos with a warning", summary.warnings.toLocaleString("en")]] : []),
+      ...(summary.turned ? [["Orientation not applied", summary.turned.toLocaleString("en")]] : []),
       ["Model", summary.model.name],
+      ...(summary.decode ? [["Decode options", summary.decode]] : []),
       ["Features per photo", `${summary.dim.toLocaleString("en")}, reduced to ${summary.k.toLocaleString("en")} components`],
       ["Speed", summary.featurized ? `${summary.images_per_second.toLocaleString("en")} photos/s` : "no new photos"],
       ...Object.entries(summary.seconds).map(([stage, took]) => [STAGES[stage] ?? `Time: ${stage}`, `${took.toFixed(1)} s`]),
@@ -124,6 +127,7 @@
   }
 
   function broken() {
+    byId("notes").append(...data.notes.map((text) => element("p", { class: "lead", text })));
     const list = byId("broken-list");
     if (!summary.errors) {
       byId("broken-lead").textContent = "None: all photos could be read.";
