@@ -446,7 +446,8 @@ class TestDamagedTiff:
         directory = struct.unpack_from("<I", data, 4)[0]
         count = struct.unpack_from("<H", data, directory)[0]
         link = directory + 2 + 12 * count
-        assert "cycle" in refusal(patched(data, link, "<I", directory))
+        # Only the first image is read, as in Pillow.
+        assert reason_of(patched(data, link, "<I", directory)) is None
 
     def test_a_long_chain_of_directories_ends(self) -> None:
         empty = b"".join(struct.pack("<HI", 0, 8 + 6 * (at + 1)) for at in range(100_000))
