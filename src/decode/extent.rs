@@ -22,8 +22,8 @@ pub(super) fn checked(format: Format, bytes: &[u8]) -> Result<&[u8], ImageError>
         }
         Format::Gif => gif(bytes).ok_or_else(|| truncated("it ends before its trailer"))?,
         Format::Bmp => bmp(bytes),
-        // The parts of a TIFF may be anywhere in the file.
-        Format::Tiff => bytes.len(),
+        // The parts of these may be anywhere in the file.
+        Format::Tiff | Format::Heic | Format::Avif => bytes.len(),
     };
     Ok(&bytes[..end])
 }

@@ -5,10 +5,15 @@
 //! crate. Sizes are checked before memory is allocated, and a decoder's panic costs one photo, not
 //! the process.
 
+mod av1;
 mod exif;
 mod extent;
+mod heif;
+#[cfg(feature = "heic")]
+mod hevc;
 mod jpeg;
 mod still;
+mod yuv;
 
 use std::any::Any;
 use std::cell::Cell;
@@ -161,6 +166,9 @@ impl Decoder {
             warning,
         } = match format {
             Format::Jpeg => jpeg::decode_into(bytes, options, target, scratch, pixels)?,
+            Format::Heic | Format::Avif => {
+                heif::decode_into(format, bytes, options, scratch, pixels)?
+            }
             _ => still::decode_into(format, bytes, options, scratch, pixels)?,
         };
         let mut notes = match warning {

@@ -62,6 +62,8 @@ fn codec(format: Format) -> ImageFormat {
         Format::Gif => ImageFormat::Gif,
         Format::Bmp => ImageFormat::Bmp,
         Format::Tiff => ImageFormat::Tiff,
+        // Never: these have a module of their own.
+        Format::Heic | Format::Avif => ImageFormat::Avif,
     }
 }
 
