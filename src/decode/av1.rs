@@ -1,15 +1,20 @@
 //! AV1, decoded by rav1d on the calling thread.
 
 use re_rav1d::pixel::{MatrixCoefficients, YUVRange};
-use re_rav1d::{Decoder, Error, PixelLayout, PlanarImageComponent as Component, Settings};
+use re_rav1d::{Decoder, Error, Picture, PixelLayout, PlanarImageComponent as Component, Settings};
 
 use super::yuv::{Color, Plane, Planes};
 
 /// Pictures in one image item: more than its layers can be.
 const MAX_FRAMES: usize = 8;
 
-/// Decodes the first picture that is shown, if it has at most `max_pixels` pixels.
-pub(super) fn decode(data: Vec<u8>, max_pixels: u64) -> Result<Planes, String> {
+/// Decodes the first picture that is shown, if it has at most `max_pixels` pixels. The picture's own
+/// colour counts if the container gives none.
+pub(super) fn decode(
+    data: Vec<u8>,
+    max_pixels: u64,
+    color: Option<Color>,
+) -> Result<Planes, String> {
     let frames = frames(&data).ok_or("a damaged OBU header")?;
     if frames > MAX_FRAMES {
         return Err(format!("{frames} frames in one image"));
@@ -69,20 +74,24 @@ pub(super) fn decode(data: Vec<u8>, max_pixels: u64) -> Result<Planes, String> {
             [Component::U, Component::V].map(|component| copy(component, width, height))
         }),
         depth,
-        color: Color {
-            matrix: match picture.matrix_coefficients() {
-                MatrixCoefficients::Identity => 0,
-                MatrixCoefficients::BT709 => 1,
-                MatrixCoefficients::Unspecified => 2,
-                MatrixCoefficients::BT470M => 4,
-                MatrixCoefficients::BT470BG => 5,
-                MatrixCoefficients::ST240M => 7,
-                MatrixCoefficients::BT2020NonConstantLuminance => 9,
-                _ => u16::MAX,
-            },
-            full_range: picture.color_range() == YUVRange::Full,
-        },
+        color: color.unwrap_or_else(|| announced(&picture)),
     })
+}
+
+fn announced(picture: &Picture) -> Color {
+    Color {
+        matrix: match picture.matrix_coefficients() {
+            MatrixCoefficients::Identity => 0,
+            MatrixCoefficients::BT709 => 1,
+            MatrixCoefficients::Unspecified => 2,
+            MatrixCoefficients::BT470M => 4,
+            MatrixCoefficients::BT470BG => 5,
+            MatrixCoefficients::ST240M => 7,
+            MatrixCoefficients::BT2020NonConstantLuminance => 9,
+            _ => u16::MAX,
+        },
+        full_range: picture.color_range() == YUVRange::Full,
+    }
 }
 
 /// The number of frame headers among the OBUs, whose pictures may be large and never shown.

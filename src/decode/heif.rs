@@ -42,20 +42,29 @@ pub(super) fn decode_into(
         _ => Reference::Libheif,
     };
     let color = file.color(file.heif.primary_id)?.unwrap_or(planes.color);
-    if !planes.write_rgb(color, reference, size, pixels) {
+    let transforms = file.transforms()?;
+    let turns = transforms.iter().filter_map(|transform| match transform {
+        Transform::Turn(orientation) => Some(*orientation),
+        Transform::Crop { .. } => None,
+    });
+    let orientation = turns.fold(Orientation::NoTransforms, then);
+    // libheif turns the planes, and widens those of chroma first if that would move them between
+    // pixels. Encoders crop, and then turn, images of an odd number of pixels.
+    let cropped = transforms.iter().find_map(|transform| match transform {
+        Transform::Crop(aperture) => Some(aperture.within(size)?.2),
+        Transform::Turn(_) => None,
+    });
+    let Size { width, height } = cropped.unwrap_or(size);
+    let smooth = orientation != Orientation::NoTransforms && (width | height) % 2 == 1;
+    if !planes.write_rgb(color, reference, smooth, size, pixels) {
         let detail = format!("colour matrix {}", color.matrix);
         return Err(ImageError::Unsupported { format, detail });
     }
     drop(planes);
-    let transforms = file.transforms()?;
     if format == Format::Avif {
-        let turns = transforms.iter().filter_map(|transform| match transform {
-            Transform::Turn(orientation) => Some(*orientation),
-            Transform::Crop { .. } => None,
-        });
         return Ok(Picture {
             size,
-            orientation: turns.fold(Orientation::NoTransforms, then),
+            orientation,
             warning: None,
         });
     }
@@ -194,7 +203,10 @@ impl<'a> File<'a> {
         let size = self.announced(id)?;
         let (width, height) = (size.width as u64, size.height as u64);
         let planes = match &self.kind(id)? {
-            b"av01" => av1::decode(self.data(id)?.into_owned(), width * height),
+            b"av01" => {
+                let data = self.data(id)?.into_owned();
+                av1::decode(data, width * height, self.color(id)?)
+            }
             b"hvc1" | b"hev1" => {
                 let blocks = |length: u64| length.next_multiple_of(MAX_BLOCK);
                 self.hevc(id, blocks(width) * blocks(height))?

@@ -179,11 +179,13 @@ impl Planes {
     /// supported.
     ///
     /// The luma plane is at least `size` large, and the chroma planes as large as the luma plane or
-    /// half as wide or high, rounded up.
+    /// half as wide or high, rounded up. With `smooth`, chroma samples of 4:2:0 are widened linearly even if the reference takes the
+    /// nearest.
     pub fn write_rgb(
         &self,
         color: Color,
         reference: Reference,
+        smooth: bool,
         size: Size,
         pixels: &mut [u8],
     ) -> bool {
@@ -214,9 +216,21 @@ impl Planes {
             return false;
         };
         let (mut blues, mut reds) = (vec![0; size.width], vec![0; size.width]);
+        let quarter = cb.halves(&self.luma) == (true, true);
+        let nearest = reference == Reference::Libheif && !(smooth && quarter);
+        // For 4:2:0, libheif cuts the chroma samples to 8 bits first.
+        let cut = match reference {
+            Reference::Libheif if quarter => self.depth - 8,
+            _ => 0,
+        };
         for (y, row) in rows {
-            cb.widen_row(y, &self.luma, reference, &mut blues);
-            cr.widen_row(y, &self.luma, reference, &mut reds);
+            for (plane, widened) in [(cb, &mut blues), (cr, &mut reds)] {
+                if nearest {
+                    plane.nearest(y, cut, &self.luma, widened);
+                } else {
+                    plane.linear(y, &self.luma, widened);
+                }
+            }
             let samples = self.luma.row(y).iter().zip(&blues).zip(&reds);
             for (pixel, ((&luma, &cb), &cr)) in row.iter_mut().zip(samples) {
                 *pixel = factors.rgb(luma, cb, cr);
@@ -253,16 +267,22 @@ impl Plane {
         }
     }
 
-    /// The samples of a chroma plane for a row of the luma plane.
-    fn widen_row(&self, y: usize, luma: &Self, reference: Reference, widened: &mut [u16]) {
+    /// The chroma samples nearest to a row of the luma plane, without their lowest bits.
+    fn nearest(&self, y: usize, cut: u32, luma: &Self, widened: &mut [u16]) {
+        let (half_width, half_height) = self.halves(luma);
+        let row = self.row(y >> u32::from(half_height));
+        let shift = u32::from(half_width);
+        for (x, sample) in widened.iter_mut().enumerate() {
+            *sample = row[x >> shift] >> cut << cut;
+        }
+    }
+
+    /// The chroma samples for a row of the luma plane, linear between those that are known.
+    fn linear(&self, y: usize, luma: &Self, widened: &mut [u16]) {
         let halves = self.halves(luma);
         let near = if halves.1 { y / 2 } else { y };
-        if reference == Reference::Libheif || halves == (false, false) {
-            let shift = u32::from(halves.0);
-            let row = self.row(near);
-            for (x, sample) in widened.iter_mut().enumerate() {
-                *sample = row[x >> shift];
-            }
+        if halves == (false, false) {
+            widened.copy_from_slice(&self.row(near)[..widened.len()]);
             return;
         }
         // Of two neighbours, the nearer counts three quarters.
