@@ -18,6 +18,10 @@ pub enum Format {
     Bmp,
     /// TIFF; the first image.
     Tiff,
+    /// HEIF with a picture in HEVC, as phones write it; the primary image.
+    Heic,
+    /// HEIF with a picture in AV1; the primary image.
+    Avif,
 }
 
 impl Format {
@@ -38,8 +42,31 @@ impl Format {
             _ if bytes.starts_with(b"RIFF") && bytes.get(8..12) == Some(b"WEBP") => {
                 Some(Self::WebP)
             }
-            _ => None,
+            _ => heif(bytes),
         }
+    }
+}
+
+/// HEIF, by the brands in its first box. A brand that names no codec says that images are HEIF.
+fn heif(bytes: &[u8]) -> Option<Format> {
+    const HEADER: usize = 16;
+    let (length, kind) = (bytes.first_chunk()?, bytes.get(4..8)?);
+    if kind != b"ftyp" {
+        return None;
+    }
+    let end = bytes.len().min(u32::from_be_bytes(*length) as usize);
+    let major = bytes.get(8..12)?;
+    let (compatible, _) = bytes.get(HEADER..end).unwrap_or_default().as_chunks();
+    let avif = compatible
+        .iter()
+        .any(|brand: &[u8; 4]| matches!(brand, b"avif" | b"avis"));
+    match major {
+        b"avif" | b"avis" => Some(Format::Avif),
+        b"heic" | b"heix" | b"heim" | b"heis" | b"hevc" | b"hevx" | b"hevm" | b"hevs" => {
+            Some(Format::Heic)
+        }
+        b"mif1" | b"msf1" => Some(if avif { Format::Avif } else { Format::Heic }),
+        _ => None,
     }
 }
 
@@ -52,6 +79,8 @@ impl fmt::Display for Format {
             Self::Gif => "GIF",
             Self::Bmp => "BMP",
             Self::Tiff => "TIFF",
+            Self::Heic => "HEIC",
+            Self::Avif => "AVIF",
         })
     }
 }

@@ -5,15 +5,20 @@
 //! read what Pillow reads. Sizes are checked before memory is allocated, and a decoder's panic costs
 //! one photo, not the process.
 
+mod av1;
 mod bmp;
 mod bytes;
 mod exif;
 mod gif;
+mod heif;
+#[cfg(feature = "heic")]
+mod hevc;
 mod indexed;
 mod jpeg;
 mod png;
 mod tiff;
 mod webp;
+mod yuv;
 
 use std::any::Any;
 use std::cell::Cell;
@@ -175,6 +180,9 @@ impl Decoder {
             Format::Gif => gif::decode_into(bytes, options, scratch, pixels)?,
             Format::Bmp => bmp::decode_into(bytes, options, scratch, pixels)?,
             Format::Tiff => tiff::decode_into(bytes, options, scratch, pixels)?,
+            Format::Heic | Format::Avif => {
+                heif::decode_into(format, bytes, options, scratch, pixels)?
+            }
         };
         let mut notes = match warning {
             Some(warning) if options.strict => {

@@ -3,6 +3,7 @@
 mod contract;
 mod decode;
 mod featurizer;
+mod heif;
 mod jpeg;
 mod odd;
 mod paths;
