@@ -105,9 +105,9 @@ class Summary:
         if not faulty:
             return None
         return (
-            f"some features were computed by Pomona {', '.join(faulty)}, which decoded JPEGs "
-            "without tables of their own (frames of Motion JPEG) with the tables of other photos: "
-            "if you have such photos, compute all features again with --no-resume (resume=False)"
+            f"some features were computed by Pomona {', '.join(faulty)}, which decoded some photos "
+            f"wrongly: {FAULTY_VERSIONS[faulty[0]]}. If you have such photos, compute all features "
+            "again with --no-resume (resume=False)"
         )
 
     def __str__(self) -> str:
