@@ -247,12 +247,12 @@ def test_allow_trailing_warns_and_does_nothing(
     )
 
 
-@pytest.mark.parametrize("verb", ["featurize", "run", "predict", "similar", "bench"])
+@pytest.mark.parametrize("verb", ["run", "predict", "similar", "bench", "model quantize"])
 def test_every_verb_that_decodes_photos_has_the_same_options(
     verb: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def decode_options(name: str) -> str:
-        assert main([name, "--help"]) == 0
+        assert main([*name.split(), "--help"]) == 0
         sections = capsys.readouterr().out.split("\n\n")
         return next(each for each in sections if each.startswith("decode options:")).rstrip()
 
@@ -605,6 +605,7 @@ def test_a_run_on_spark_ends_with_a_summary() -> None:
         retried=14,
         recovered=12,
         caution="some features were made by Pomona 0.1.0",
+        left_out={".txt": 3},
         vanished=1,
         reading={"way": "binaryFile", "reason": "only Spark reads hdfs://"},
         featurized=60,
@@ -624,6 +625,7 @@ def test_a_run_on_spark_ends_with_a_summary() -> None:
         "1,200 photos have an EXIF orientation that was not applied; --apply-exif applies it",
         "14 photos with an error in an earlier run retried: 12 now have features",
         "some features were made by Pomona 0.1.0",
+        "left out: 3 .txt",
         "1 photo vanished before being read",
         "Spark read the photos one by one: only Spark reads hdfs://",
         "6,560 photos, 2 errors; 60 featurized now, 178.2 images/s",

@@ -33,6 +33,7 @@ from pomona.models.int8.rounding import round_filters
 from pomona.models.int8.writer import write_int8
 from pomona.models.multiply_adds import MULTIPLY_ADDS
 from pomona.processor import int8_instructions, processor
+from specimens import damaged
 
 SIZE = 32
 CHANNELS = 32
@@ -305,6 +306,19 @@ def test_a_broken_photo_is_named_and_left_out(float32: Path, folder: Path, tmp_p
     assert set(made.failed) == {str(broken), str(gone)}
     assert "No such file" in made.failed[str(gone)]
     assert made.fidelity.photos + made.calibration_photos >= 16
+
+
+def test_photos_are_decoded_with_the_options(float32: Path, folder: Path, tmp_path: Path) -> None:
+    damaged_photo = folder / "damaged.jpg"
+    damaged_photo.write_bytes(damaged())
+    made = models.quantize(float32, folder, tmp_path / "one.onnx")
+    assert made.failed == {}
+    assert "(" not in models.info(made.path)["calibration"].partition(";")[0]
+    made = models.quantize(float32, folder, tmp_path / "two.onnx", strict=True)
+    assert set(made.failed) == {str(damaged_photo)}
+    assert "photos (strict=True); " in models.info(made.path)["calibration"]
+    with pytest.raises(TypeError, match=r"quantize\(\) .* 'exif'"):
+        models.quantize(float32, folder, tmp_path / "three.onnx", exif=True)
 
 
 def test_few_photos_are_all_compared_and_that_is_said(

@@ -311,12 +311,14 @@ def test_warnings_and_orientations_that_were_not_applied_are_counted(
         paths,
         ["a"] * 12,
         outputs.features_of(1, 12),
-        warnings=1,
+        warnings={paths[3]: "parts are missing <b>"},
         turned=1200,
         decode=DecodeOptions(decode="fast").keywords(),
     )
     page = write(output)
-    warning, orientation = data_of(page)["notes"]
+    data = data_of(page)
+    assert data["warned"] == [[paths[3], "a", "parts are missing <b>"]]
+    warning, orientation = data["notes"]
     assert warning.startswith("1 photo has a warning, ")
     assert "--strict" in warning
     assert orientation.startswith("1,200 photos have an EXIF orientation that was not applied")
@@ -326,6 +328,8 @@ def test_warnings_and_orientations_that_were_not_applied_are_counted(
         warning,
         orientation,
     ]
+    cells = browser.find_elements(By.CSS_SELECTOR, "#warned-list td")
+    assert [each.text for each in cells] == [paths[3], "parts are missing <b>"]
     names, values = (
         [each.text for each in browser.find_elements(By.CSS_SELECTOR, f"#facts {tag}")]
         for tag in ("dt", "dd")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from pomona.cli import main
+from specimens import damaged, turned
 
 # PySpark 3.1 pickles vectors by a method that numpy has renamed.
 pytestmark = pytest.mark.filterwarnings("ignore:tostring:DeprecationWarning")
@@ -62,6 +64,42 @@ def test_run_writes_the_results_and_ends_with_a_summary(
     assert lines[2] == left_out
     assert lines[3] == "Spark read the photos one by one: requested by by_paths=False (--no-paths)"
     assert "; 33 featurized now, " in lines[4]
+
+
+def test_run_takes_the_decode_options(
+    spark: SparkSession,
+    photos_folder: Path,
+    tiny_model: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    images = tmp_path / "photos"
+    shutil.copytree(photos_folder, images)
+    (images / "damaged.jpg").write_bytes(damaged())
+    (images / "turned.jpg").write_bytes(turned("JPEG", 6))
+    output = tmp_path / "results"
+    command = ["run", "--images", str(images), "--output", str(output)]
+    command += ["--model", str(tiny_model), "--components", "3"]
+
+    assert main(command) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "1 photo has a warning:"
+    assert "damaged.jpg: parts of the picture are damaged or missing" in lines[1]
+    assert lines[2].startswith("1 photo has an EXIF orientation that was not applied")
+
+    options = ["--apply-exif", "--strict", "--max-pixels", "99999", "--decode", "fast"]
+    assert main([*command, *options]) == 1
+    assert "apply_exif" in capsys.readouterr().err
+    assert main([*command, *options, "--no-resume"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "1 photo failed:"
+    assert lines[2].startswith("34 photos, 1 error")
+    assert json.loads((output / "summary.json").read_text())["decode"] == {
+        "apply_exif": True,
+        "strict": True,
+        "max_pixels": 99_999,
+        "decode": "fast",
+    }
 
 
 def test_a_session_that_was_there_is_left_running(

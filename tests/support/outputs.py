@@ -42,9 +42,13 @@ def write_output(
     components: int = COMPONENTS,
     model: dict[str, str] | None = None,
     files: int = 2,
+    warnings: dict[str, str] | None = None,
     **summary_extra: object,
 ) -> Path:
-    """Write features, pca and summary; photos in `errors` have no features. Return `folder`."""
+    """Write features, pca and summary; photos in `errors` have no features. Return `folder`.
+
+    Without `warnings`, the features have the columns of a version before 0.2.0.
+    """
     errors = errors or {}
     reasons = [errors.get(path) for path in paths]
     whole = np.array([reason is None for reason in reasons])
@@ -69,6 +73,10 @@ def write_output(
             ("error", pa.string()),
         ]
     )
+    if warnings is not None:
+        rows = [{**row, "warning": warnings.get(row["path"])} for row in rows]
+        schema = schema.append(pa.field("warning", pa.string()))
+        summary_extra["warnings"] = len(warnings)
     state = folder / "features" / STATE_FOLDER
     state.mkdir(parents=True)
     names = [f"part-{number:05}-x.snappy.parquet" for number in range(files)]

@@ -69,6 +69,8 @@ def _listed(heading: str, number: int, first: Sequence[tuple[str, str]], column:
     """List the first of a number of photos, and what a column has about each."""
     if not number:
         return []
+    if not first:
+        return [f"{heading}; all are in the column `{column}`"]
     lines = [f"{heading}:"]
     lines += [f"  {one_line(path)}: {one_line(reason)}" for path, reason in first]
     if number > len(first):

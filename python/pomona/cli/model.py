@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from pomona._images import one_line
 from pomona.bench import measure
-from pomona.cli._arguments import DEFAULT_MODEL, height_and_width, numbers, positive
+from pomona.cli._arguments import (
+    DEFAULT_MODEL,
+    add_decode_options,
+    height_and_width,
+    numbers,
+    positive,
+)
 from pomona.cli._errors import USAGE, CommandError
 from pomona.cli._terminal import complain, count, show, size
 from pomona.models.store import BUILT_IN_NAMES, DEFAULT_PHOTOS, NAME_SUFFIX
@@ -126,6 +132,7 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
     )
     quantize.add_argument("--overwrite", action="store_true", help="replace the file if it exists")
     quantize.add_argument("--json", action="store_true", help="print JSON")
+    add_decode_options(quantize)
     quantize.set_defaults(
         command=_model_quantize, unfinished="the model may exist, but was not measured"
     )
@@ -190,6 +197,7 @@ def _model_quantize(args: argparse.Namespace) -> int:
             photos=args.photos,
             threads=args.threads,
             overwrite=args.overwrite,
+            **args.decode_options,
         )
     except FileExistsError as error:
         raise CommandError(f"{error.filename} exists already; --overwrite replaces it") from error

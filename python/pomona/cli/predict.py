@@ -8,7 +8,7 @@ from pomona._images import one_line
 from pomona.cli._arguments import add_decode_options
 from pomona.cli._errors import CommandError
 from pomona.cli._spark import spark_session
-from pomona.cli._terminal import count, describe_errors, show
+from pomona.cli._terminal import count, describe_errors, describe_turned, describe_warnings, show
 
 if TYPE_CHECKING:
     import argparse
@@ -67,6 +67,8 @@ def _predict(args: argparse.Namespace) -> int:
 def describe(predictions: Predictions) -> str:
     """Format the predictions for a terminal."""
     lines = describe_errors(predictions.errors, predictions.first_errors)
+    lines += describe_warnings(predictions.warnings, ())
+    lines += describe_turned(predictions.turned)
     lines.append(
         f"{count(predictions.photos, 'photo')}, {count(predictions.errors, 'error')}: "
         f"{predictions.seconds:.1f} s"

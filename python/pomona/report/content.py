@@ -23,9 +23,10 @@ if TYPE_CHECKING:
 #: Photos of a class on the contact sheet.
 SHEET_PHOTOS = 8
 
-#: Maximum numbers of unreadable photos, photos shown with their neighbours, neighbours per photo,
-#: near-duplicates, outliers and possible label errors.
+#: Maximum numbers of unreadable photos, photos with a warning, photos shown with their neighbours,
+#: neighbours per photo, near-duplicates, outliers and possible label errors.
 BROKEN_LISTED = 200
+WARNED_LISTED = 200
 NEIGHBOURHOODS = 8
 NEIGHBOURS = 6
 PAIRS_LISTED = 24
@@ -114,6 +115,7 @@ def collect(results: Results, *, size: int, seed: int, progress: Callable[[str],
             "flat": None if flat is None else _columns(flat),
             "solid": None if solid is None else _columns(solid),
         },
+        "warned": results.warned(WARNED_LISTED) if summary.get("warnings") else [],
         "notes": _notes(summary.get("warnings"), summary.get("turned")),
         "broken": results.broken(BROKEN_LISTED) if summary["errors"] else [],
         "sheets": _sheets(sample.labels),
@@ -189,7 +191,7 @@ def _notes(warnings: int | None, turned: int | None) -> list[str]:
         photos = "1 photo has" if warnings == 1 else f"{warnings:,} photos have"
         notes.append(
             f"{photos} a warning, because a part is damaged or missing or because grey levels are "
-            "clipped. The column “warning” of the features has the reasons. With --strict "
+            "clipped. The column “warning” of the features has them all. With --strict "
             "(strict=True), such photos are errors."
         )
     if turned:

@@ -4,7 +4,7 @@
  * photos{path[], label[] (indices of classes), thumbnail[] (JPEGs in base64, or empty)}
  * missing: why thumbnails are empty and how to get them, or null
  * maps{pca, flat, solid}: one list per axis, or null
- * broken[[path, label, reason]], notes[sentence], sheets[[photo]], neighbours[{photo, near[[photo, distance]]}]
+ * broken[[path, label, reason]], warned[[path, label, warning]], notes[sentence], sheets[[photo]], neighbours[{photo, near[[photo, distance]]}]
  * duplicates{pairs[[photo, photo, distance]], found, threshold}, outliers[[photo, distance]]
  * label_errors[[photo, nearest neighbour of the other class, votes]], classifiers[…]
  * A photo is an index of photos.
@@ -128,6 +128,11 @@
 
   function broken() {
     byId("notes").append(...data.notes.map((text) => element("p", { class: "lead", text })));
+    if (data.warned.length) {
+      byId("warned-list").append(table(["Photo", "Warning"], data.warned.map(([path, , warning]) => [path, warning])));
+    } else {
+      byId("warned-list").remove();
+    }
     const list = byId("broken-list");
     if (!summary.errors) {
       byId("broken-lead").textContent = "None: all photos could be read.";

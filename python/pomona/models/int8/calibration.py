@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import onnx
     from numpy.typing import NDArray
 
+    from pomona._decode import DecodeOptions
     from pomona.models.int8.network import Network
 
 #: Photos in memory at once, for each thread.
@@ -36,6 +37,7 @@ CHUNK = 4
 def calibrate(
     network: Network,
     photos: Sequence[str],
+    decode: DecodeOptions,
     *,
     threads: int,
     failed: dict[str, str],
@@ -54,7 +56,7 @@ def calibrate(
     with tempfile.TemporaryDirectory(prefix="pomona-") as folder:
         path = Path(folder, "calibration.onnx")
         write_model(model, path, contract_metadata("calibration", "calibration", "none"))
-        featurizer = Featurizer(path, threads=threads)
+        featurizer = Featurizer(path, threads=threads, **decode.keywords())
         step = CHUNK * threads
         for start in range(0, len(photos), step):
             names = photos[start : start + step]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pomona._decode import describe_changes, gather_options
 from pomona._errors import ModelError
 from pomona._images import find_images, label_of
 from pomona._native import Featurizer
@@ -27,7 +28,9 @@ if TYPE_CHECKING:
     from typing import Mapping, Sequence
 
     from numpy.typing import NDArray
+    from typing_extensions import Unpack
 
+    from pomona._decode import DecodeKeywords
     from pomona._typing import PathLike
 
 #: Fewer photos than the first number are refused; fewer than the second cause a warning. On two
@@ -70,6 +73,7 @@ def quantize(
     photos: int = store.DEFAULT_PHOTOS,
     threads: int | None = None,
     overwrite: bool = False,
+    **decode_options: Unpack[DecodeKeywords],
 ) -> Quantized:
     """Make the int8 version of a model.
 
@@ -91,6 +95,9 @@ def quantize(
         By default one for each core that this process may use. The model does not depend on it.
     overwrite : bool, default False
         Whether an existing file is replaced.
+    **decode_options
+        How photos are decoded: the fields of `pomona.DecodeOptions`. Use those with which the
+        model will be used.
 
     Returns
     -------
@@ -105,7 +112,10 @@ def quantize(
         If the folder holds too few photos that can be read.
     FileExistsError
         If the output exists and `overwrite` is false.
+    TypeError, ValueError
+        If a decode option does not exist or has an invalid value.
     """
+    decode = gather_options("quantize", decode_options)
     source = Path(store.resolve(model))
     facts = info(source)
     float32 = load_onnx(source)
@@ -122,14 +132,15 @@ def quantize(
     failed: dict[str, str] = {}
     with Progress("Calibrating", total=len(chosen)) as progress:
         statistics, count = calibrate(
-            network, chosen, threads=threads, failed=failed, progress=progress.update
+            network, chosen, decode, threads=threads, failed=failed, progress=progress.update
         )
     if count < LEAST_PHOTOS:
         raise ValueError(_too_few(images, count, failed))
+    changes = describe_changes(decode)
     metadata = {
         **contract.contract_metadata(name, facts["source"], facts["license"]),
         contract.PRECISION: contract.INT8,
-        contract.CALIBRATION: f"{count} photos; {_METHOD}",
+        contract.CALIBRATION: f"{count} photos{changes and f' ({changes})'}; {_METHOD}",
         contract.QUANTIZED_FROM: f"{facts['name']} sha256:{facts['sha256']}",
         contract.PARAMETERS: str(facts["parameters"]),
     }
@@ -137,12 +148,13 @@ def quantize(
     if operations:
         metadata[MULTIPLY_ADDS] = str(operations)
     contract.write_model(write_int8(network, statistics), target, metadata)
+    models = [Featurizer(path, threads=threads, **decode.keywords()) for path in (source, target)]
     return Quantized(
         path=str(target),
         float32=str(source),
         calibration_photos=count,
         failed=failed,
-        fidelity=_fidelity(source, target, chosen, others, threads, failed),
+        fidelity=_fidelity(models, chosen, others, failed),
     )
 
 
@@ -186,11 +198,9 @@ def _too_few(images: PathLike, count: int, failed: Mapping[str, str]) -> str:
 
 
 def _fidelity(
-    source: Path,
-    target: Path,
+    models: Sequence[Featurizer],
     chosen: Sequence[str],
     others: Sequence[str],
-    threads: int,
     failed: dict[str, str],
 ) -> Fidelity:
     """Compare both models, on photos that calibration did not use if there are enough."""
@@ -199,21 +209,20 @@ def _fidelity(
     reference: list[NDArray[np.float32]] = []
     features: list[NDArray[np.float32]] = []
     labels: list[str] = []
-    models = [Featurizer(path, threads=threads) for path in (source, target)]
-    step = CHUNK * threads
+    step = CHUNK * models[0].threads
     with Progress("Comparing", total=len(photos)) as progress:
         for start in range(0, len(photos), step):
             names = photos[start : start + step]
             contents, rows = featurize_files(models[0], names, failed)
             good = [content for content in contents if content is not None]
             reference.append(rows)
-            features.append(models[1].featurize(good))
+            features.append(models[1].try_featurize(good).features)
             labels += [
                 label_of(name) for name, content in zip(names, contents) if content is not None
             ]
             progress.update(len(names))
     if not labels:  # none of the other photos can be read
-        return _fidelity(source, target, chosen, (), threads, failed)
+        return _fidelity(models, chosen, (), failed)
     return compare(
         np.concatenate(reference), np.concatenate(features), labels, seen_in_calibration=seen
     )
