@@ -503,17 +503,17 @@ fn unfilter<const N: usize>(filter: u8, previous: &[u8], row: &mut [u8]) -> Resu
 }
 
 /// The neighbour that is nearest to `left + above - above_left`.
+///
+/// The nearest one is found by comparisons with a threshold instead of by distances, which compilers
+/// turn into code without branches: the smaller of `left` and `above` at and above it, the larger at
+/// and below it, and `above_left` in between.
 fn paeth(left: u8, above: u8, above_left: u8) -> u8 {
     let [a, b, c] = [left, above, above_left].map(i16::from);
-    let (to_left, to_above) = ((b - c).abs(), (a - c).abs());
-    let to_above_left = (a + b - 2 * c).abs();
-    if to_left <= to_above && to_left <= to_above_left {
-        left
-    } else if to_above <= to_above_left {
-        above
-    } else {
-        above_left
-    }
+    let threshold = 3 * c - (a + b);
+    let (low, high) = (a.min(b), a.max(b));
+    let nearest = if high <= threshold { low } else { c };
+    let nearest = if threshold <= low { high } else { nearest };
+    nearest as u8
 }
 
 /// Converts rows to RGB8 as Pillow's `convert("RGB")`: grey is repeated in all three channels, alpha
@@ -589,5 +589,26 @@ fn broken(detail: &str) -> ImageError {
     ImageError::Decode {
         format: Format::Png,
         source: detail.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paeth_is_the_neighbour_at_the_smallest_distance() {
+        let levels = [0, 1, 2, 3, 60, 61, 100, 127, 128, 200, 253, 254, 255];
+        for left in levels {
+            for above in levels {
+                for above_left in levels {
+                    let estimate = i16::from(left) + i16::from(above) - i16::from(above_left);
+                    let nearest = [left, above, above_left]
+                        .into_iter()
+                        .min_by_key(|&near| (estimate - i16::from(near)).abs());
+                    assert_eq!(Some(paeth(left, above, above_left)), nearest);
+                }
+            }
+        }
     }
 }

@@ -98,12 +98,7 @@ pub(super) fn decode_into(
 
 fn container<'a>(bytes: &'a [u8], options: &DecodeOptions) -> Result<Container<'a>, ImageError> {
     let riff = u32_le(bytes, 4).ok_or_else(cut)? as usize;
-    let end = CHUNK_HEADER + riff;
-    // Some encoders count the padding of the last chunk and do not write it.
-    if end > bytes.len() + 1 || (end > bytes.len() && riff % 2 == 1) {
-        return Err(cut());
-    }
-    let bytes = &bytes[..end.min(bytes.len())];
+    let bytes = bytes.get(..CHUNK_HEADER + riff).ok_or_else(cut)?;
     let mut at = RIFF_HEADER;
     let first = chunk_at(bytes, &mut at)?;
     if first.kind != *b"VP8X" {
