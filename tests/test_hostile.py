@@ -128,7 +128,10 @@ class TestBytesThatAreNoImage:
         ("data", "reason"),
         [
             (b"", "empty: 0 bytes"),
-            (b"\xff", r"not a JPEG, PNG, WebP, GIF, BMP or TIFF image: 1 bytes that start with "),
+            (
+                b"\xff",
+                r"not a JPEG, PNG, WebP, GIF, BMP, TIFF, HEIC or AVIF image: 1 bytes that start with ",
+            ),
             (b"apple;banana\n" * 9, "117 bytes of text that start with "),
             (b"<!DOCTYPE html><title>403</title>", "it is an HTML page"),
             (b"\0" * 100, "it is only zero bytes"),
