@@ -130,7 +130,7 @@ class TestBytesThatAreNoImage:
             (b"", "empty: 0 bytes"),
             (
                 b"\xff",
-                r"not a JPEG, PNG, WebP, GIF, BMP, TIFF, HEIC or AVIF image: 1 bytes that start with ",
+                r"not a JPEG, PNG, WebP, GIF, BMP, TIFF, HEIC or AVIF image: 1 bytes that start ",
             ),
             (b"apple;banana\n" * 9, "117 bytes of text that start with "),
             (b"<!DOCTYPE html><title>403</title>", "it is an HTML page"),
