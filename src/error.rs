@@ -67,7 +67,7 @@ pub enum ImageError {
     },
 
     /// The first bytes are those of no supported format.
-    #[error("not a JPEG, PNG, WebP, GIF, BMP or TIFF image: {detail}")]
+    #[error("not a JPEG, PNG, WebP, GIF, BMP, TIFF, HEIC or AVIF image: {detail}")]
     UnknownFormat {
         /// The name of the format if it is known, and otherwise the number of bytes and the first
         /// of them.

@@ -154,7 +154,9 @@ class TestBrokenImages:
         kinds = [error.kind for error in errors[: len(self.BATCH)] if error]
         assert kinds == ["image", "missing", "image", "image"]
         assert reasons[2] == "empty: 0 bytes"
-        assert reasons[3].startswith("not a JPEG, PNG, WebP, GIF, BMP or TIFF image: 4 bytes")
+        assert reasons[3].startswith(
+            "not a JPEG, PNG, WebP, GIF, BMP, TIFF, HEIC or AVIF image: 4 bytes"
+        )
 
     def test_nothing_but_broken_images_is_a_matrix_of_nan(self, featurizer: Featurizer) -> None:
         assert np.isnan(featurizer.featurize([None, b"", BROKEN], on_error="nan")).all()

@@ -264,7 +264,7 @@ fn a_format_that_is_not_read_is_named() {
     ];
     for (bytes, expected) in cases {
         let error = decoder().decode(bytes, None).expect_err(expected);
-        let start = "not a JPEG, PNG, WebP, GIF, BMP or TIFF image: ";
+        let start = "not a JPEG, PNG, WebP, GIF, BMP, TIFF, HEIC or AVIF image: ";
         let text = error.to_string();
         let detail = text.strip_prefix(start).unwrap_or(&text);
         assert!(detail.starts_with(expected), "{bytes:?}: {text}");
