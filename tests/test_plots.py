@@ -19,6 +19,7 @@ from matplotlib.text import Text
 from PIL import Image
 
 from pomona import load_image, plots
+from specimens import turned
 
 MANY = [
     f"{fruit} {number}" for fruit in ("Apple Red Delicious", "Pear", "Kiwi") for number in range(47)
@@ -137,6 +138,17 @@ def test_class_balance_is_legible(classes: int) -> None:
 def test_no_class_is_an_error() -> None:
     with pytest.raises(ValueError, match="no class to draw"):
         plots.class_balance({})
+
+
+def test_a_contact_sheet_is_decoded_with_the_options() -> None:
+    photo, label = turned("JPEG", 6), "Apple"
+    sheets = [
+        plots.contact_sheet([photo], [label], apply_exif=apply_exif).axes[0].images[0].get_array()
+        for apply_exif in (False, True)
+    ]
+    assert (np.asarray(sheets[0]) != np.asarray(sheets[1])).any()
+    with pytest.raises(TypeError, match=r"contact_sheet\(\) .* 'exif'"):
+        plots.contact_sheet([photo], [label], exif=True)
 
 
 def test_a_contact_sheet_shows_every_photo_as_it_is_under_its_label(photos: list[Path]) -> None:

@@ -16,7 +16,6 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Callable, Sequence
 
-from pomona._decode import gather_options
 from pomona._images import find_images
 from pomona.models.store import BUILT_IN_NAMES, names
 from pomona.processor import int8_instructions, processor
@@ -135,6 +134,7 @@ def measure(
         If a decode option does not exist or has an invalid value.
     """
     from pomona import _native
+    from pomona._decode import gather_options
 
     decode = gather_options("measure", decode_options).keywords()
     folder = os.fspath(images if images is not None else BUILT_IN_PHOTOS)

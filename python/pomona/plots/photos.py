@@ -6,12 +6,16 @@ from typing import TYPE_CHECKING, Iterable, Sequence
 
 import numpy as np
 
+from pomona._decode import gather_options
 from pomona.plots import _page as page
 from pomona.results.thumbnails import thumbnail
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
+    from typing_extensions import Unpack
+
+    from pomona._decode import DecodeKeywords
 
 #: Approximate width of a sheet.
 _SHEET_WIDTH = 11.2
@@ -20,7 +24,11 @@ _GREY = 0xD9
 
 
 def contact_sheet(
-    photos: Iterable[bytes], labels: Iterable[str | None], *, figure: Figure | None = None
+    photos: Iterable[bytes],
+    labels: Iterable[str | None],
+    *,
+    figure: Figure | None = None,
+    **decode_options: Unpack[DecodeKeywords],
 ) -> Figure:
     """Draw photos class by class, as decoded for the model.
 
@@ -32,6 +40,8 @@ def contact_sheet(
         One label per photo. Classes are drawn in order of first appearance.
     figure
         A figure to draw into instead of a new one.
+    **decode_options
+        How photos are decoded: the fields of `pomona.DecodeOptions`.
 
     Returns
     -------
@@ -42,14 +52,17 @@ def contact_sheet(
     ------
     ValueError
         There are no photos, or not one label per photo.
+    TypeError, ValueError
+        A decode option does not exist or has an invalid value.
     """
+    decode = gather_options("contact_sheet", decode_options)
     images, names = list(photos), [page.name_of(label) for label in labels]
     page.check_lengths("photos", len(images), len(names))
     classes: dict[str, list[tuple[bytes, str]]] = {}
     for image, name in zip(images, names):
         classes.setdefault(name, []).append((image, ""))
     title = page.photos_of(len(images), len(classes))
-    return photo_strips(list(classes.items()), title, figure=figure)
+    return photo_strips(list(classes.items()), title, figure=figure, **decode.keywords())
 
 
 def photo_strips(
@@ -57,6 +70,7 @@ def photo_strips(
     title: str,
     *,
     figure: Figure | None = None,
+    **decode_options: Unpack[DecodeKeywords],
 ) -> Figure:
     """Draw strips of photos, each under a heading, as many side by side as fit on a page.
 
@@ -68,6 +82,8 @@ def photo_strips(
         The title of the figure.
     figure
         A figure to draw into instead of a new one.
+    **decode_options
+        How photos are decoded: the fields of `pomona.DecodeOptions`.
 
     Returns
     -------
@@ -78,7 +94,10 @@ def photo_strips(
     ------
     ValueError
         A strip has no photos, or there are no strips.
+    TypeError, ValueError
+        A decode option does not exist or has an invalid value.
     """
+    decode = gather_options("photo_strips", decode_options)
     if not strips or not all(photos for _, photos in strips):
         raise ValueError("no photos to draw")
     side, gap, margin = 100 / page.DPI, 0.06, 0.15
@@ -107,8 +126,9 @@ def photo_strips(
             down, across = divmod(place, abreast)
             left, top = x + across * (side + gap), y + down * (side + gap + caption)
             middle = left + side / 2
+            pixels = thumbnail(image, round(side * page.DPI), enlarge=True, decode=decode)
             if not _paste(
-                sheet, image, round(left * page.DPI), round(top * page.DPI), round(side * page.DPI)
+                sheet, pixels, round(left * page.DPI), round(top * page.DPI), round(side * page.DPI)
             ):
                 axes.text(
                     middle, top + side / 2, "cannot\nbe read", ha="center", va="center", fontsize=7
@@ -150,9 +170,10 @@ def _wrapped(name: str, length: int) -> str:
     return f"{page.shorten(name[:place].rstrip(), length)}\n{page.shorten(name[place:], length)}"
 
 
-def _paste(sheet: NDArray[np.uint8], image: bytes, left: int, top: int, side: int) -> bool:
-    """Centre a photo in a square of the sheet; grey the square and return False on failure."""
-    pixels = thumbnail(image, side, enlarge=True)
+def _paste(
+    sheet: NDArray[np.uint8], pixels: NDArray[np.uint8] | str, left: int, top: int, side: int
+) -> bool:
+    """Centre a photo in a square; if there is none, grey the square and return False."""
     if isinstance(pixels, str):
         sheet[top : top + side, left : left + side] = _GREY
         return False
