@@ -203,6 +203,9 @@ impl Planes {
         };
         if color.matrix == IDENTITY {
             // As in libheif and libavif, only without subsampling, and whatever the range.
+            if cb.halves(&self.luma) != (false, false) {
+                return false;
+            }
             let unit = self.depth - 8;
             for (y, row) in rows {
                 let samples = self.luma.row(y).iter().zip(cb.row(y)).zip(cr.row(y));
@@ -210,7 +213,7 @@ impl Planes {
                     *pixel = [red, green, blue].map(|sample| (sample >> unit) as u8);
                 }
             }
-            return cb.halves(&self.luma) == (false, false);
+            return true;
         }
         let Some(factors) = Factors::new(color, self.depth, reference) else {
             return false;
@@ -301,9 +304,13 @@ impl Plane {
         };
         let (near, far) = (self.row(near), self.row(far));
         let blend = |x: usize| 3 * u32::from(near[x]) + u32::from(far[x]);
+        // libyuv takes the last sample as it is.
+        let last = widened.len() - 1;
         for (x, sample) in widened.iter_mut().enumerate() {
-            let (at, other) = if halves.0 {
+            let (at, other) = if halves.0 && x < last {
                 (x / 2, neighbour(x, self.width))
+            } else if halves.0 {
+                (x / 2, x / 2)
             } else {
                 (x, x)
             };

@@ -120,8 +120,9 @@ fn the_announced_size_is_checked_first() {
 
 #[test]
 fn the_limit_counts_pixels_and_includes_itself() {
-    // Tiles have pixels beyond the image.
-    for (name, bytes, _) in photos().filter(|(name, ..)| !name.starts_with("turned")) {
+    // The encoder of the other HEIC photos pads them to 64 x 64 pixels, which counts.
+    let exact = |name: &str| name.starts_with("grid") || name.ends_with(".avif");
+    for (name, bytes, _) in photos().filter(|&(name, ..)| exact(name)) {
         let (Size { width, height }, _) = expected(name);
         for (max_pixels, accepted) in [(width * height, true), (width * height - 1, false)] {
             let mut decoder = Decoder::new(DecodeOptions {
