@@ -135,11 +135,11 @@ test: test-rust $(FOR_PYTHON) $(foreach venv,$(MATRIX),$(call for_spark,$(venv))
 test-rust: .venv/build/.installed | system vendor ## Run the tests of the Rust core
 	cargo test --locked --release
 
-test-python: $(FOR_PYTHON) | browser ## Run the Python tests, and every command and example of the documentation
+test-python: $(FOR_PYTHON) target/corpus/.unpacked | browser ## Run the Python tests, and every command and example of the documentation
 	export POMONA_KERAS2_PYTHON="$(KERAS2:%=$(CURDIR)/.venv/%/bin/python)"
 	.venv/dev/bin/pytest --ignore tests/spark
 
-corpus: target/corpus/.unpacked ## Download Pillow's own test images, with which the tests compare if they are there
+corpus: target/corpus/.unpacked ## Download Pillow's own test images, which the Python tests read
 
 # The source distribution of the version that the tests compare with.
 target/corpus/.unpacked: tests/requirements/dev.txt | .venv/dev/.installed
