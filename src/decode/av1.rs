@@ -9,7 +9,7 @@ use super::yuv::{Color, Plane, Planes};
 const MAX_FRAMES: usize = 8;
 
 /// The decoder is freed after a picture of more pixels: it keeps memory in proportion to them.
-const MAX_KEPT: u64 = 16 << 20;
+const MAX_KEPT: usize = 16 << 20;
 
 /// A decoder that is kept from image to image: glibc gives little of the memory of a closed one to
 /// the next.
@@ -36,7 +36,7 @@ impl Decoder {
         if frames > MAX_FRAMES {
             return Err(format!("{frames} frames in one image"));
         }
-        // If it panics, it is not used again.
+        // After an error or a panic it is not used again: no other image meets its state.
         let mut kept = match self.kept.take() {
             Some(kept) if kept.max_pixels == max_pixels => kept,
             _ => Kept::new(max_pixels)?,
@@ -46,9 +46,10 @@ impl Decoder {
             Err(Error::Again) => Err("no picture".to_owned()),
             Err(error) => Err(error.to_string()),
         };
-        kept.decoder.flush();
-        let pixels = |planes: &Planes| (planes.luma.width * planes.luma.height) as u64;
-        if planes.as_ref().map_or(0, pixels) <= MAX_KEPT {
+        let small = |planes: &Planes| planes.luma.width * planes.luma.height <= MAX_KEPT;
+        if planes.as_ref().is_ok_and(small) {
+            // Forgets the image, its headers included.
+            kept.decoder.flush();
             self.kept = Some(kept);
         }
         planes

@@ -23,6 +23,13 @@ pub static SPECIMENS: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
     photos
 });
 
+static HEIF: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    let names = ["grey.avif", "grid.avif", "grey.heic", "grid.heic"];
+    let paths = names.map(|name| root.join("tests/data/heif").join(name));
+    paths.map(|path| fs::read(path).expect("reads")).to_vec()
+});
+
 fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data/odd")
 }
@@ -136,9 +143,22 @@ fn cut() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
+/// HEIC and AVIF photos; in some, bytes are others.
+fn heif() -> impl Strategy<Value = Vec<u8>> {
+    let damages = prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..3);
+    (select(&HEIF[..]), damages).prop_map(|(mut photo, damages)| {
+        for (at, value) in damages {
+            let at = at.index(photo.len());
+            photo[at] = value;
+        }
+        photo
+    })
+}
+
 /// Any photo, whole or not.
 pub fn photo() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
+        2 => heif(),
         3 => whole(),
         3 => jpeg_with_damaged_header(),
         3 => select(&SPECIMENS[..]),
