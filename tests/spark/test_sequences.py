@@ -19,7 +19,7 @@ from pomona.spark.features import write_features
 # PySpark 3.1's vectors call numpy by an old name.
 pytestmark = pytest.mark.filterwarnings("ignore:tostring:DeprecationWarning")
 
-PHOTOS, ODD = 1000, 100
+PHOTOS, ODD = 1000, 150
 SEED = 20
 
 
@@ -57,15 +57,17 @@ def orchard(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Orcha
         expected[path.name] = outcomes[kind]
     refused = [name for name, outcome in expected.items() if outcome.error]
     assert 30 < len(refused) < ODD
+    assert any(outcome.warning for outcome in expected.values())
+    assert any(outcome.orientation for outcome in expected.values())
     return Orchard(folder, expected)
 
 
 def check(orchard: Orchard, rows: list[Row]) -> None:
     assert len(rows) == PHOTOS
     for row in rows:
-        features, error, kind = orchard.expected_of(row.path)
-        assert (row.features, row.error, row.error_kind) == (features, error, kind), row.path
-        assert row.error_version == (pomona.__version__ if error else None)
+        outcome = orchard.expected_of(row.path)
+        assert Outcome(*(row[name] for name in Outcome._fields)) == outcome, row.path
+        assert row.error_version == (pomona.__version__ if outcome.error else None)
 
 
 @pytest.mark.parametrize("content", [True, False], ids=["by content", "by paths"])
@@ -114,7 +116,7 @@ def test_predicted_labels_are_those_without_the_odd_photos(
     of_all, of_good = labels(orchard.folder), labels(good)
     assert len(of_all) == PHOTOS
     for name, row in of_all.items():
-        _, error, kind = orchard.expected[name]
-        assert (row.error, row.error_kind) == (error, kind)
-        if error is None:
+        _, *outcome = orchard.expected[name]
+        assert [row[each] for each in Outcome._fields[1:]] == outcome
+        if row.error is None:
             assert row.scores == of_good[name].scores

@@ -26,9 +26,10 @@ import pomona
 model, folder = sys.argv[1:]
 for path in sorted(Path(folder).iterdir()):
     if os.fork() == 0:
-        (row,), (error,) = pomona.Featurizer(model).try_featurize([path.read_bytes()])
+        batch = pomona.Featurizer(model).try_featurize([path.read_bytes()])
+        (row,), (error,) = batch
         found = [row.tolist(), None, None] if error is None else [None, error.reason, error.kind]
-        print(json.dumps([path.name, *found]), flush=True)
+        print(json.dumps([path.name, *found, *batch.warnings, *batch.orientations]), flush=True)
         os._exit(0)
     if os.wait()[1] != 0:
         sys.exit(f"{path}: the process ended with an error")
@@ -36,11 +37,13 @@ for path in sorted(Path(folder).iterdir()):
 
 
 class Outcome(NamedTuple):
-    """Features, or the reason and kind of an error."""
+    """Features, or the reason and kind of an error; and the notes on the photo."""
 
     features: list[float] | None
     error: str | None
     error_kind: str | None
+    warning: str | None
+    orientation: int | None
 
 
 def alone(model: Path, photos: dict[str, bytes], folder: Path) -> dict[str, Outcome]:
