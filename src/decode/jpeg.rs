@@ -5,7 +5,7 @@ use std::iter;
 use std::ops::RangeInclusive;
 
 use image::metadata::Orientation;
-use memchr::memchr;
+use memchr::{memchr, memmem};
 use turbojpeg::{Colorspace, Image, PixelFormat, ScalingFactor};
 
 use super::{DecodeMode, DecodeOptions, Format, Picture, allocate, exif};
@@ -31,13 +31,14 @@ const START_OF_FRAME: [u8; 13] = [
     0xC6,
     0xC7,
     0xC9,
-    0xCA,
+    ARITHMETIC_PROGRESSIVE,
     0xCB,
     0xCD,
     0xCE,
     0xCF,
 ];
 const PROGRESSIVE: u8 = 0xC2;
+const ARITHMETIC_PROGRESSIVE: u8 = 0xCA;
 const END_OF_IMAGE: u8 = 0xD9;
 const START_OF_SCAN: u8 = 0xDA;
 const APP0: u8 = 0xE0;
@@ -121,21 +122,22 @@ fn segments(bytes: &[u8]) -> impl Iterator<Item = Segment<'_>> {
 }
 
 /// What a frame header says.
-struct Frame {
+struct Frame<'a> {
     marker: u8,
     width: u16,
     height: u16,
-    components: u8,
+    /// Identifier, sampling and table of each component.
+    components: &'a [[u8; 3]],
 }
 
-fn frame(bytes: &[u8]) -> Option<Frame> {
+fn frame(bytes: &[u8]) -> Option<Frame<'_>> {
     let header = segments(bytes).find(|segment| START_OF_FRAME.contains(&segment.marker))?;
     match header.payload {
-        &[_precision, h1, h0, w1, w0, components, ..] => Some(Frame {
+        [_precision, h1, h0, w1, w0, _count, components @ ..] => Some(Frame {
             marker: header.marker,
-            width: u16::from_be_bytes([w1, w0]),
-            height: u16::from_be_bytes([h1, h0]),
-            components,
+            width: u16::from_be_bytes([*w1, *w0]),
+            height: u16::from_be_bytes([*h1, *h0]),
+            components: components.as_chunks().0,
         }),
         _ => None,
     }
@@ -155,19 +157,30 @@ pub(super) fn decode_into(
 ) -> Result<Picture, ImageError> {
     let target = target.filter(|_| options.mode == DecodeMode::Fast);
     let mut decode = |bytes: &[u8]| decode_once(bytes, options, target, inks, pixels);
+    let complete = has_every_scan(bytes);
     let (size, warning) = match decode(bytes)? {
         (Some(size), None) => (size, None),
         _ => {
             let ended = has_end(bytes);
+            let filled = match without_zeros(bytes).filter(|_| !ended) {
+                Some(cut) => {
+                    let (_, warning) = decode(&bare(cut, ended))?;
+                    warning.is_some_and(|warning| is_about_pixels(&warning))
+                }
+                None => false,
+            };
             let (size, warning) = decode(&bare(bytes, ended))?;
             let size = size.ok_or_else(|| truncated("it ends before its picture"))?;
-            let warning = warning.filter(|warning| !warning.ends_with(BEFORE_THE_END));
-            if !ended && (warning.is_some() || !has_every_scan(bytes)) {
+            let warning = warning.filter(|warning| is_about_pixels(warning));
+            if !ended && (warning.is_some() || !complete) {
                 return Err(truncated("it ends before the end of its picture"));
             }
-            (size, warning)
+            let zeros = filled.then(|| "zeros take the place of the last ones".to_owned());
+            (size, warning.or(zeros))
         }
     };
+    let scans = (!complete).then(|| "scans are missing".to_owned());
+    let warning = warning.or(scans);
     Ok(Picture {
         size,
         orientation: orientation(bytes),
@@ -178,8 +191,16 @@ pub(super) fn decode_into(
     })
 }
 
-/// What libjpeg says of bytes between the last scan and the end marker, which belong to neither.
-const BEFORE_THE_END: &str = "extraneous bytes before marker 0xd9";
+/// Whether a warning about a [`bare`] JPEG means that pixels are made up. Two do not: bytes between
+/// the last scan and the end marker belong to neither, and the file ends too early only in a segment
+/// after the scans, for in a scan libjpeg warns of the end of the data first.
+fn is_about_pixels(warning: &str) -> bool {
+    const BEFORE_THE_END: &str = "extraneous bytes before marker 0xd9";
+    const IN_A_SEGMENT: &str = "Premature end of JPEG file";
+    ![BEFORE_THE_END, IN_A_SEGMENT]
+        .iter()
+        .any(|harmless| warning.ends_with(harmless))
+}
 
 /// Decodes with one decompressor, and returns the size and libjpeg's first warning. After a warning
 /// in the header there is no size.
@@ -328,7 +349,7 @@ fn bare(bytes: &[u8], ended: bool) -> Vec<u8> {
     const YCC: u8 = 1;
     const YCCK: u8 = 2;
     let assumed = match frame(bytes) {
-        Some(Frame { components: 4, .. }) => YCCK,
+        Some(Frame { components, .. }) if components.len() == INKS => YCCK,
         _ => YCC,
     };
     let mut bare = Vec::with_capacity(bytes.len() + END.len());
@@ -381,36 +402,57 @@ fn bare(bytes: &[u8], ended: bool) -> Vec<u8> {
     bare
 }
 
+/// Whether an end marker follows the header of the first scan. Damage in a scan may look like a
+/// segment that contains the end marker, so any place counts.
 fn has_end(bytes: &[u8]) -> bool {
-    segments(bytes).any(|segment| segment.marker == END_OF_IMAGE)
+    let mut segments = segments(bytes);
+    let scan = segments.find(|segment| segment.marker == START_OF_SCAN);
+    scan.is_some_and(|scan| memmem::find(&bytes[scan.end..], &END).is_some())
 }
 
-/// Whether the scans of a progressive JPEG give all bits of all coefficients. Of a sequential JPEG,
-/// libjpeg's warnings are enough to know.
+/// The bytes without the zeros at their end, if there are more than a scan's data is likely to end
+/// with. An interrupted copy of a photo may be filled with zeros to the full length of the photo,
+/// and libjpeg decodes zeros too.
+fn without_zeros(bytes: &[u8]) -> Option<&[u8]> {
+    const LIKELY: usize = 16;
+    let zeros = bytes.iter().rev().take_while(|&&byte| byte == 0).count();
+    (zeros > LIKELY).then(|| &bytes[..bytes.len() - zeros + LIKELY])
+}
+
+/// Whether the scans give every component, and of a progressive JPEG all bits of all coefficients.
 fn has_every_scan(bytes: &[u8]) -> bool {
     const COEFFICIENTS: usize = 64;
     let Some(Frame {
-        marker: PROGRESSIVE,
-        components,
-        ..
+        marker, components, ..
     }) = frame(bytes)
     else {
         return true;
     };
-    let mut lacking_bits = BTreeMap::new();
-    for scan in segments(bytes).filter_map(|segment| segment.scan()) {
-        let coefficients = scan.first_coefficient.into()..=scan.last_coefficient.into();
-        for [component, _tables] in scan.components {
-            let bits = lacking_bits
-                .entry(component)
-                .or_insert([u8::MAX; COEFFICIENTS]);
-            if let Some(bits) = bits.get_mut::<RangeInclusive<usize>>(coefficients.clone()) {
-                bits.fill(scan.lacking_bits);
+    let progressive = matches!(marker, PROGRESSIVE | ARITHMETIC_PROGRESSIVE);
+    let mut lacking_bits: BTreeMap<_, _> = components
+        .iter()
+        .map(|&[component, ..]| (component, [u8::MAX; COEFFICIENTS]))
+        .collect();
+    // The scans of a sequential JPEG are mostly one, and the iteration ends before its data.
+    segments(bytes)
+        .filter_map(|segment| segment.scan())
+        .any(|scan| {
+            let (coefficients, lacking) = if progressive {
+                let last = scan.last_coefficient.into();
+                (scan.first_coefficient.into()..=last, scan.lacking_bits)
+            } else {
+                (0..=COEFFICIENTS - 1, 0)
+            };
+            for [component, _tables] in scan.components {
+                let bits = lacking_bits.get_mut(component);
+                let bits = bits
+                    .and_then(|bits| bits.get_mut::<RangeInclusive<usize>>(coefficients.clone()));
+                if let Some(bits) = bits {
+                    bits.fill(lacking);
+                }
             }
-        }
-    }
-    let mut bits = lacking_bits.values().flatten();
-    lacking_bits.len() == usize::from(components) && bits.all(|&bits| bits == 0)
+            lacking_bits.values().flatten().all(|&bits| bits == 0)
+        })
 }
 
 fn orientation(bytes: &[u8]) -> Orientation {
