@@ -1,50 +1,95 @@
 //! AV1, decoded by rav1d on the calling thread.
 
 use re_rav1d::pixel::{MatrixCoefficients, YUVRange};
-use re_rav1d::{Decoder, Error, Picture, PixelLayout, PlanarImageComponent as Component, Settings};
+use re_rav1d::{Error, Picture, PixelLayout, PlanarImageComponent as Component, Settings};
 
 use super::yuv::{Color, Plane, Planes};
 
 /// Pictures in one image item: more than its layers can be.
 const MAX_FRAMES: usize = 8;
 
-/// Decodes the first picture that is shown, if it has at most `max_pixels` pixels. The picture's own
-/// colour counts if the container gives none.
-pub(super) fn decode(
-    data: Vec<u8>,
+/// The decoder is freed after a picture of more pixels: it keeps memory in proportion to them.
+const MAX_KEPT: u64 = 16 << 20;
+
+/// A decoder that is kept from image to image: glibc gives little of the memory of a closed one to
+/// the next.
+#[derive(Default)]
+pub(super) struct Decoder {
+    kept: Option<Kept>,
+}
+
+struct Kept {
+    decoder: re_rav1d::Decoder,
     max_pixels: u64,
-    color: Option<Color>,
-) -> Result<Planes, String> {
-    let frames = frames(&data).ok_or("a damaged OBU header")?;
-    if frames > MAX_FRAMES {
-        return Err(format!("{frames} frames in one image"));
-    }
-    let mut settings = Settings::new();
-    settings.set_n_threads(1);
-    settings.set_max_frame_delay(1);
-    settings.set_all_layers(false);
-    settings.set_frame_size_limit(u32::try_from(max_pixels).unwrap_or(u32::MAX));
-    let fail = |error: Error| error.to_string();
-    let mut decoder = Decoder::with_settings(&settings).map_err(fail)?;
-    match decoder.send_data(data, None, None, None) {
-        Ok(()) | Err(Error::Again) => {}
-        Err(error) => return Err(error.to_string()),
-    }
-    let picture = match decoder.get_picture() {
-        // The data that the decoder had no room for.
-        Err(Error::Again) => {
-            match decoder.send_pending_data() {
-                Ok(()) | Err(Error::Again) => {}
-                Err(error) => return Err(error.to_string()),
-            }
-            decoder.get_picture()
+}
+
+impl Decoder {
+    /// Decodes the first picture that is shown, if it has at most `max_pixels` pixels. The picture's
+    /// own colour counts if the container gives none.
+    pub fn decode(
+        &mut self,
+        data: Vec<u8>,
+        max_pixels: u64,
+        color: Option<Color>,
+    ) -> Result<Planes, String> {
+        let frames = frames(&data).ok_or("a damaged OBU header")?;
+        if frames > MAX_FRAMES {
+            return Err(format!("{frames} frames in one image"));
         }
-        picture => picture,
-    };
-    let picture = match picture {
-        Err(Error::Again) => return Err("no picture".to_owned()),
-        picture => picture.map_err(fail)?,
-    };
+        // If it panics, it is not used again.
+        let mut kept = match self.kept.take() {
+            Some(kept) if kept.max_pixels == max_pixels => kept,
+            _ => Kept::new(max_pixels)?,
+        };
+        let planes = match kept.picture(data) {
+            Ok(picture) => Ok(planes(&picture, color)),
+            Err(Error::Again) => Err("no picture".to_owned()),
+            Err(error) => Err(error.to_string()),
+        };
+        kept.decoder.flush();
+        let pixels = |planes: &Planes| (planes.luma.width * planes.luma.height) as u64;
+        if planes.as_ref().map_or(0, pixels) <= MAX_KEPT {
+            self.kept = Some(kept);
+        }
+        planes
+    }
+}
+
+impl Kept {
+    fn new(max_pixels: u64) -> Result<Self, String> {
+        let mut settings = Settings::new();
+        settings.set_n_threads(1);
+        settings.set_max_frame_delay(1);
+        settings.set_all_layers(false);
+        settings.set_frame_size_limit(u32::try_from(max_pixels).unwrap_or(u32::MAX));
+        let decoder = re_rav1d::Decoder::with_settings(&settings);
+        Ok(Self {
+            decoder: decoder.map_err(|error| error.to_string())?,
+            max_pixels,
+        })
+    }
+
+    fn picture(&mut self, data: Vec<u8>) -> Result<Picture, Error> {
+        match self.decoder.send_data(data, None, None, None) {
+            Ok(()) | Err(Error::Again) => {}
+            Err(error) => return Err(error),
+        }
+        match self.decoder.get_picture() {
+            // The data that the decoder had no room for.
+            Err(Error::Again) => {
+                match self.decoder.send_pending_data() {
+                    Ok(()) | Err(Error::Again) => {}
+                    Err(error) => return Err(error),
+                }
+                self.decoder.get_picture()
+            }
+            picture => picture,
+        }
+    }
+}
+
+/// A copy of a picture.
+fn planes(picture: &Picture, color: Option<Color>) -> Planes {
     let depth = picture.bit_depth() as u32;
     let (width, height) = (picture.width() as usize, picture.height() as usize);
     let copy = |component, width, height| {
@@ -71,14 +116,14 @@ pub(super) fn decode(
         PixelLayout::I422 => Some((width.div_ceil(2), height)),
         PixelLayout::I444 => Some((width, height)),
     };
-    Ok(Planes {
+    Planes {
         luma: copy(Component::Y, width, height),
         chroma: chroma.map(|(width, height)| {
             [Component::U, Component::V].map(|component| copy(component, width, height))
         }),
         depth,
-        color: color.unwrap_or_else(|| announced(&picture)),
-    })
+        color: color.unwrap_or_else(|| announced(picture)),
+    }
 }
 
 fn announced(picture: &Picture) -> Color {

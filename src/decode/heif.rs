@@ -10,7 +10,7 @@ use heifer_isobmff::boxes::{ColorInfo, Property};
 use heifer_isobmff::{BoxIter, Error, HeifFile, ItemId};
 use image::metadata::Orientation;
 
-use super::yuv::{Color, Planes, Reference};
+use super::yuv::{Color, Plane, Planes, Reference};
 use super::{DecodeOptions, Format, Picture, allocate, av1, turn_into};
 use crate::ImageError;
 use crate::resize::{CHANNELS, Size};
@@ -23,6 +23,8 @@ const MAX_META: usize = 4 << 20;
 const MAX_SHARED: usize = 16 << 20;
 /// Cropping, turning and mirroring of one image.
 const MAX_TRANSFORMS: usize = 8;
+/// Memory for a pixel of a coded picture, in any of its forms: 9 bytes were measured for 4:2:0.
+const BYTES_PER_PIXEL: u64 = 12;
 /// A coded picture is a multiple of its blocks, and may be larger than the image by less than this.
 const MAX_BLOCK: u64 = 64;
 
@@ -31,11 +33,12 @@ pub(super) fn decode_into(
     format: Format,
     bytes: &[u8],
     options: &DecodeOptions,
+    av1: &mut av1::Decoder,
     scratch: &mut Vec<u8>,
     pixels: &mut Vec<u8>,
 ) -> Result<Picture, ImageError> {
     let file = File::parse(format, bytes, options)?;
-    let (mut size, planes) = file.primary()?;
+    let (mut size, planes) = file.primary(av1)?;
     allocate(pixels, size.bytes(), size)?;
     let reference = match format {
         Format::Avif => Reference::Libavif,
@@ -48,14 +51,7 @@ pub(super) fn decode_into(
         Transform::Crop { .. } => None,
     });
     let orientation = turns.fold(Orientation::NoTransforms, then);
-    // libheif turns the planes, and widens those of chroma first if that would move them between
-    // pixels. Encoders crop, and then turn, images of an odd number of pixels.
-    let cropped = transforms.iter().find_map(|transform| match transform {
-        Transform::Crop(aperture) => Some(aperture.within(size)?.2),
-        Transform::Turn(_) => None,
-    });
-    let Size { width, height } = cropped.unwrap_or(size);
-    let smooth = orientation != Orientation::NoTransforms && (width | height) % 2 == 1;
+    let smooth = moves_chroma(&transforms, size);
     if !planes.write_rgb(color, reference, smooth, size, pixels) {
         let detail = format!("colour matrix {}", color.matrix);
         return Err(ImageError::Unsupported { format, detail });
@@ -146,10 +142,10 @@ impl<'a> File<'a> {
     }
 
     /// The size and the planes of the primary image.
-    fn primary(&self) -> Result<(Size, Planes), ImageError> {
+    fn primary(&self, av1: &mut av1::Decoder) -> Result<(Size, Planes), ImageError> {
         let id = self.heif.primary_id;
         if &self.kind(id)? != b"grid" {
-            return self.coded(id);
+            return self.coded(id, av1);
         }
         let grid = self.heif.grid(id).map_err(|error| self.failure(error))?;
         let size = (self.options).size(self.format, grid.output_width, grid.output_height)?;
@@ -182,7 +178,7 @@ impl<'a> File<'a> {
             unread = unread
                 .checked_sub(length)
                 .ok_or_else(|| self.fail("tiles that share their data".to_owned()))?;
-            let (_, mut planes) = self.coded(id)?;
+            let (_, mut planes) = self.coded(id, av1)?;
             planes.color = self.color(id)?.unwrap_or(planes.color);
             if at == 0 {
                 canvas = planes.canvas(size);
@@ -199,13 +195,28 @@ impl<'a> File<'a> {
     }
 
     /// The size and the planes of a coded image.
-    fn coded(&self, id: ItemId) -> Result<(Size, Planes), ImageError> {
+    fn coded(&self, id: ItemId, av1: &mut av1::Decoder) -> Result<(Size, Planes), ImageError> {
         let size = self.announced(id)?;
         let (width, height) = (size.width as u64, size.height as u64);
+        // The decoders would abort the process.
+        let needed = usize::try_from(width * height * BYTES_PER_PIXEL).unwrap_or(usize::MAX);
+        if Vec::<u8>::new().try_reserve_exact(needed).is_err() {
+            return Err(ImageError::OutOfMemory {
+                width: width as u32,
+                height: height as u32,
+            });
+        }
         let planes = match &self.kind(id)? {
             b"av01" => {
                 let data = self.data(id)?.into_owned();
-                av1::decode(data, width * height, self.color(id)?)
+                let planes = av1.decode(data, self.options.max_pixels, self.color(id)?);
+                // libavif would scale it.
+                planes.and_then(|planes| match planes.luma {
+                    Plane { width, height, .. } if (width, height) != (size.width, size.height) => {
+                        Err(format!("a picture of {width} x {height} pixels"))
+                    }
+                    _ => Ok(planes),
+                })
             }
             b"hvc1" | b"hev1" => {
                 let blocks = |length: u64| length.next_multiple_of(MAX_BLOCK);
@@ -350,6 +361,39 @@ fn child<'a>(boxes: &'a [u8], kind: &[u8; 4]) -> Option<&'a [u8]> {
     let mut complete = BoxIter::new(boxes).map_while(Result::ok);
     let found = complete.find(|found| found.header.box_type.0 == *kind)?;
     Some(found.content)
+}
+
+/// Whether one of the transformations turns an odd number of pixels round. libheif turns the planes,
+/// and widens those of chroma first if their samples would then lie between pixels.
+fn moves_chroma(transforms: &[Transform], mut size: Size) -> bool {
+    transforms.iter().any(|transform| match transform {
+        Transform::Crop(aperture) => {
+            size = aperture
+                .within(size)
+                .map_or(size, |(_, _, cropped)| cropped);
+            false
+        }
+        Transform::Turn(turn) => {
+            let Size { width, height } = size;
+            let reversed = match turn {
+                Orientation::FlipHorizontal => width,
+                Orientation::FlipVertical => height,
+                Orientation::Rotate180 => width | height,
+                quarter => {
+                    size = Size {
+                        width: height,
+                        height: width,
+                    };
+                    if *quarter == Orientation::Rotate90 {
+                        height
+                    } else {
+                        width
+                    }
+                }
+            };
+            !reversed.is_multiple_of(2)
+        }
+    })
 }
 
 /// The orientation that is one after another.

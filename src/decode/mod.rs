@@ -120,6 +120,7 @@ pub struct Decoder {
     pixels: Vec<u8>,
     /// Pixels in another form than RGB8, or before they are turned.
     scratch: Vec<u8>,
+    av1: av1::Decoder,
 }
 
 impl Decoder {
@@ -168,6 +169,7 @@ impl Decoder {
             options,
             pixels,
             scratch,
+            av1,
         } = self;
         let Picture {
             size,
@@ -181,7 +183,7 @@ impl Decoder {
             Format::Bmp => bmp::decode_into(bytes, options, scratch, pixels)?,
             Format::Tiff => tiff::decode_into(bytes, options, scratch, pixels)?,
             Format::Heic | Format::Avif => {
-                heif::decode_into(format, bytes, options, scratch, pixels)?
+                heif::decode_into(format, bytes, options, av1, scratch, pixels)?
             }
         };
         let mut notes = match warning {

@@ -52,17 +52,17 @@ const UNSPECIFIED: u16 = 2;
 /// Fractional bits of the factors.
 const FRACTION: u32 = 16;
 const ONE: f64 = (1 << FRACTION) as f64;
-const HALF: i64 = 1 << (FRACTION - 1);
+const HALF: i32 = 1 << (FRACTION - 1);
 
 /// The factors from samples, less their offsets, to RGB8.
 struct Factors {
-    luma_offset: i64,
-    chroma_offset: i64,
-    luma: i64,
-    cr_to_red: i64,
-    cb_to_green: i64,
-    cr_to_green: i64,
-    cb_to_blue: i64,
+    luma_offset: i32,
+    chroma_offset: i32,
+    luma: i32,
+    cr_to_red: i32,
+    cb_to_green: i32,
+    cr_to_green: i32,
+    cb_to_blue: i32,
 }
 
 impl Factors {
@@ -78,7 +78,7 @@ impl Factors {
         };
         let green = 1.0 - red - blue;
         let (luma, chroma) = color.scales(depth, reference);
-        let fixed = |factor: f64| (factor * ONE).round() as i64;
+        let fixed = |factor: f64| (factor * ONE).round() as i32;
         let (from_cr, from_cb) = (2.0 * (1.0 - red) * chroma, 2.0 * (1.0 - blue) * chroma);
         Some(Self {
             luma_offset: color.luma_offset(depth),
@@ -92,9 +92,9 @@ impl Factors {
     }
 
     fn rgb(&self, luma: u16, cb: u16, cr: u16) -> [u8; CHANNELS] {
-        let luma = (i64::from(luma) - self.luma_offset) * self.luma + HALF;
-        let cb = i64::from(cb) - self.chroma_offset;
-        let cr = i64::from(cr) - self.chroma_offset;
+        let luma = (i32::from(luma) - self.luma_offset) * self.luma + HALF;
+        let cb = i32::from(cb) - self.chroma_offset;
+        let cr = i32::from(cr) - self.chroma_offset;
         [
             clipped(luma + cr * self.cr_to_red),
             clipped(luma - cb * self.cb_to_green - cr * self.cr_to_green),
@@ -103,12 +103,12 @@ impl Factors {
     }
 }
 
-fn clipped(value: i64) -> u8 {
+fn clipped(value: i32) -> u8 {
     (value >> FRACTION).clamp(0, u8::MAX.into()) as u8
 }
 
 impl Color {
-    fn luma_offset(self, depth: u32) -> i64 {
+    fn luma_offset(self, depth: u32) -> i32 {
         if self.full_range {
             0
         } else {
@@ -193,10 +193,10 @@ impl Planes {
         let rows = pixels.chunks_exact_mut(size.width).enumerate();
         let Some([cb, cr]) = &self.chroma else {
             let (scale, _) = color.scales(self.depth, reference);
-            let (scale, offset) = ((scale * ONE).round() as i64, color.luma_offset(self.depth));
+            let (scale, offset) = ((scale * ONE).round() as i32, color.luma_offset(self.depth));
             for (y, row) in rows {
                 for (pixel, &luma) in row.iter_mut().zip(self.luma.row(y)) {
-                    *pixel = [clipped((i64::from(luma) - offset) * scale + HALF); CHANNELS];
+                    *pixel = [clipped((i32::from(luma) - offset) * scale + HALF); CHANNELS];
                 }
             }
             return true;
