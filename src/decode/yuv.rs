@@ -1,5 +1,7 @@
 //! Luma and chroma planes to RGB8, as libheif and libavif convert them.
 
+use std::iter;
+
 use crate::resize::{CHANNELS, Size};
 
 /// The planes of a picture, 8 to 16 bits a sample.
@@ -153,23 +155,27 @@ impl Planes {
         if (self.depth, self.color) != (tile.depth, tile.color) {
             return false;
         }
-        let mut planes = vec![(&mut self.luma, &tile.luma, left, top)];
-        match (&mut self.chroma, &tile.chroma) {
+        let mut planes = vec![(&tile.luma, left, top)];
+        match (&self.chroma, &tile.chroma) {
             (Some(to), Some(from)) => {
-                for (to, from) in to.iter_mut().zip(from) {
+                for (to, from) in to.iter().zip(from) {
                     let (half_width, half_height) = from.halves(&tile.luma);
                     let uneven = |half: bool, at: usize| half && !at.is_multiple_of(2);
-                    if uneven(half_width, left) || uneven(half_height, top) {
+                    if to.halves(&self.luma) != (half_width, half_height)
+                        || uneven(half_width, left)
+                        || uneven(half_height, top)
+                    {
                         return false;
                     }
                     let left = left >> u32::from(half_width);
-                    planes.push((to, from, left, top >> u32::from(half_height)));
+                    planes.push((from, left, top >> u32::from(half_height)));
                 }
             }
             (None, None) => {}
             _ => return false,
         }
-        for (to, from, left, top) in planes {
+        let targets = iter::once(&mut self.luma).chain(self.chroma.iter_mut().flatten());
+        for (to, (from, left, top)) in targets.zip(planes) {
             to.paste(from, left, top);
         }
         true
