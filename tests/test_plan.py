@@ -307,6 +307,21 @@ def test_the_throughput_is_measured_here_unless_given(
     assert "that of tiny on a core of this machine" in text
 
 
+def test_the_throughput_is_measured_with_a_sample_of_the_photos(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(bench, "measure", partial(bench.measure, seconds=0.01))
+    sample = bench.BUILT_IN_PHOTOS
+    assert run("--photos", 1000, "--model", tiny_model, "--sample", sample) == 0
+    text = capsys.readouterr().out
+    assert f"measured with the photos in {sample}." in text
+    assert "HEIC" not in text
+    assert run("--photos", 1000, "--model", tiny_model) == 0
+    assert f"HEIC about {plan.DECODE_TIMES['HEIC']} times" in capsys.readouterr().out
+    assert run("--photos", 1000, "--throughput", 55, "--sample", sample) == 1
+    assert "--sample has no effect with --throughput" in capsys.readouterr().err
+
+
 def test_without_a_model_the_output_says_how_to_go_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -358,7 +373,8 @@ def test_json_has_these_keys_and_no_others(capsys: pytest.CaptureFixture[str]) -
     assert run("--photos", 1000, "--throughput", 100, "--json") == 0
     found = json.loads(capsys.readouterr().out)
     assert list(found) == [
-        "photos", "region", "release", "throughput", "concurrency", "estimate", "prices",
+        "photos", "region", "release", "throughput",
+        "sample", "concurrency", "estimate", "prices",
         "settings", "configurations", "deadline_minutes", "in_time",
     ]  # fmt: skip
     assert list(found["estimate"]) == [

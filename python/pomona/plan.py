@@ -27,6 +27,10 @@ READ_SECONDS = (0.066, 0.106)
 #: Photos that a task of `pomona run` reads concurrently. Spark's `binaryFile` reads one at a time.
 CONCURRENCY = 32
 
+#: Decoding time of a photo relative to a JPEG with as many pixels. From photos of 12 megapixels on
+#: one core (docs/formats.md): 0.58 s for HEIC, 0.28 s for AVIF, 0.058 s for JPEG.
+DECODE_TIMES = {"HEIC": 10, "AVIF": 5}
+
 #: From the request to the first step, billed. An assumption: EMR takes 5 to 15 minutes.
 PROVISIONING_SECONDS = 600.0
 #: To start YARN's containers and the Python workers, and to list the photos. An assumption.

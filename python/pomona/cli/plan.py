@@ -67,6 +67,12 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
     )
     rate.add_argument("--model", metavar="MODEL", help="the model to measure on this machine")
     verb.add_argument(
+        "--sample",
+        metavar="FOLDER",
+        help="photos like those of the job, to measure with on this machine (default: rendered "
+        "JPEGs of 100 x 100 pixels); large photos, HEIC and AVIF take longer to decode",
+    )
+    verb.add_argument(
         "--deadline",
         type=above_zero,
         metavar="MINUTES",
@@ -138,12 +144,14 @@ def _estimates(
 
 def _throughput(args: argparse.Namespace) -> _Throughput:
     if args.throughput:
+        if args.sample:
+            raise CommandError("--sample has no effect with --throughput: give one of them")
         return _Throughput(args.throughput, None)
     from pomona import bench
 
     try:
         models = [args.model] if args.model else bench.default_models()[:1]
-        (result,) = bench.measure(models, threads=[1]).results
+        (result,) = bench.measure(models, threads=[1], images=args.sample).results
     except ModelError as error:
         raise CommandError(
             f"{error} Or give the photos per second of a core with --throughput."
@@ -161,6 +169,7 @@ def _as_json(
         "region": args.region,
         "release": args.release,
         "throughput": asdict(throughput),
+        "sample": args.sample,
         "concurrency": args.concurrency,
         "estimate": asdict(chosen),
         "prices": {"ec2": asdict(ec2), "emr": asdict(emr), "spot_share": plan.spot_share()},
@@ -230,6 +239,16 @@ def _times(args: argparse.Namespace, throughput: _Throughput, chosen: Estimate) 
     )
     if throughput.measured_with is None:
         return table
+    if args.sample:
+        photos = [f"It was measured with the photos in {one_line(args.sample)}."]
+    else:
+        heic, avif = plan.DECODE_TIMES["HEIC"], plan.DECODE_TIMES["AVIF"]
+        photos = [
+            "It was measured with JPEGs of 100 x 100 pixels. Larger photos take longer to decode: "
+            f"HEIC about {heic} times and AVIF",
+            f"about {avif} times as long as a JPEG of the same size. Give a folder of photos like "
+            "yours with --sample.",
+        ]
     return [
         *table,
         "",
@@ -238,6 +257,7 @@ def _times(args: argparse.Namespace, throughput: _Throughput, chosen: Estimate) 
         "the m5 nodes of the reference run took 2.9 min to featurize, and this estimate says 2.0. "
         "For a better one, run",
         "`pomona bench --threads 1` on a node and give the result with --throughput.",
+        *photos,
     ]
 
 
