@@ -118,6 +118,17 @@ def test_a_grid_of_tiles_is_one_image(kind: str) -> None:
         pomona.load_image(photo, max_pixels=122 * 100 - 1)
 
 
+def test_a_heic_grid_without_its_last_tiles_is_read_with_a_warning() -> None:
+    tiles = [saved(scene(TILE, TILE), "HEIF")] * 4
+    photo = grid(tiles, 2, 2, width=128, height=128)
+    for missing in (1, 2, 3):
+        cut = photo[: len(photo) - len(photo) // 5 * missing]
+        with pytest.warns(pomona.ImageWarning, match=r"\d of 4 tiles of the image are missing"):
+            assert_read_alike(cut)
+        with pytest.raises(ImageError, match="cut short"):
+            pomona.load_image(cut, strict=True)
+
+
 @pytest.mark.parametrize("orientation", ORIENTATIONS)
 @pytest.mark.parametrize("size", [(160, 120), (161, 119)])
 def test_heic_is_turned_and_avif_if_asked_for(size: tuple[int, int], orientation: int) -> None:

@@ -37,8 +37,9 @@ pub(super) fn decode_into(
     scratch: &mut Vec<u8>,
     pixels: &mut Vec<u8>,
 ) -> Result<Picture, ImageError> {
-    let file = File::parse(format, bytes, options)?;
-    let (mut size, planes) = file.primary(av1)?;
+    let bytes = boxes(bytes);
+    let file = File::parse(format, &bytes, options)?;
+    let (mut size, planes, warning) = file.primary(av1)?;
     allocate(pixels, size.bytes(), size)?;
     let reference = match format {
         Format::Avif => Reference::Libavif,
@@ -61,7 +62,7 @@ pub(super) fn decode_into(
         return Ok(Picture {
             size,
             orientation,
-            warning: None,
+            warning,
         });
     }
     for transform in transforms {
@@ -88,7 +89,7 @@ pub(super) fn decode_into(
     Ok(Picture {
         size,
         orientation: Orientation::NoTransforms,
-        warning: None,
+        warning,
     })
 }
 
@@ -119,7 +120,6 @@ impl<'a> File<'a> {
         options: &'a DecodeOptions,
     ) -> Result<Self, ImageError> {
         let failure = |error| failure(format, error);
-        let bytes = boxes(bytes);
         let meta = child(bytes, b"meta").and_then(|meta| meta.get(4..));
         let meta = meta.ok_or_else(|| ImageError::Truncated {
             format,
@@ -141,11 +141,15 @@ impl<'a> File<'a> {
         })
     }
 
-    /// The size and the planes of the primary image.
-    fn primary(&self, av1: &mut av1::Decoder) -> Result<(Size, Planes), ImageError> {
+    /// The size and the planes of the primary image, and a warning.
+    fn primary(
+        &self,
+        av1: &mut av1::Decoder,
+    ) -> Result<(Size, Planes, Option<String>), ImageError> {
         let id = self.heif.primary_id;
         if &self.kind(id)? != b"grid" {
-            return self.coded(id, av1);
+            let (size, planes) = self.coded(id, av1)?;
+            return Ok((size, planes, None));
         }
         let grid = self.heif.grid(id).map_err(|error| self.failure(error))?;
         let size = (self.options).size(self.format, grid.output_width, grid.output_height)?;
@@ -173,8 +177,16 @@ impl<'a> File<'a> {
         }
         let mut canvas = Planes::default();
         let mut unread = self.bytes.len() + MAX_SHARED;
+        let mut missing = 0;
         for (at, &id) in tiles.iter().enumerate() {
-            let length = self.data(id)?.len();
+            let length = match self.data(id) {
+                // As libheif, which leaves the tile out.
+                Err(ImageError::Truncated { .. }) if at > 0 && self.format == Format::Heic => {
+                    missing += 1;
+                    continue;
+                }
+                data => data?.len(),
+            };
             unread = unread
                 .checked_sub(length)
                 .ok_or_else(|| self.fail("tiles that share their data".to_owned()))?;
@@ -191,7 +203,11 @@ impl<'a> File<'a> {
                 return Err(self.fail("tiles of different kinds".to_owned()));
             }
         }
-        Ok((size, canvas))
+        let warning = (missing > 0).then(|| {
+            let tiles = tiles.len();
+            format!("the file is cut short: {missing} of {tiles} tiles of the image are missing")
+        });
+        Ok((size, canvas, warning))
     }
 
     /// The size and the planes of a coded image.
@@ -348,12 +364,21 @@ impl Aperture {
     }
 }
 
-/// The part of the bytes that consists of complete boxes: other bytes may follow the image's.
-fn boxes(bytes: &[u8]) -> &[u8] {
+/// The part of the bytes that consists of complete boxes: other bytes may follow the image's. A media
+/// data box that is cut short counts, up to the end of the file.
+fn boxes(bytes: &[u8]) -> Cow<'_, [u8]> {
     let complete = BoxIter::new(bytes).map_while(Result::ok);
     let end = complete
-        .map(|found| found.offset + found.header.header_size as usize + found.content.len());
-    &bytes[..end.last().unwrap_or(0)]
+        .map(|part| part.offset + part.header.header_size as usize + part.content.len())
+        .last()
+        .unwrap_or(0);
+    if bytes.get(end + 4..end + 8) != Some(b"mdat") {
+        return Cow::Borrowed(&bytes[..end]);
+    }
+    let mut bytes = bytes.to_vec();
+    // The size of a box that extends to the end.
+    bytes[end..end + 4].fill(0);
+    Cow::Owned(bytes)
 }
 
 /// The content of the first box of a type.
