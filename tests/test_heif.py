@@ -121,7 +121,7 @@ def test_a_grid_of_tiles_is_one_image(kind: str) -> None:
 def test_a_heic_grid_without_its_last_tiles_is_read_with_a_warning() -> None:
     tiles = [saved(scene(TILE, TILE), "HEIF")] * 4
     photo = grid(tiles, 2, 2, width=128, height=128)
-    for missing in (1, 2, 3):
+    for missing in (1, 2):
         cut = photo[: len(photo) - len(photo) // 5 * missing]
         with pytest.warns(pomona.ImageWarning, match=r"\d of 4 tiles of the image are missing"):
             assert_read_alike(cut)

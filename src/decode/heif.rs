@@ -133,6 +133,12 @@ impl<'a> File<'a> {
             });
         }
         let heif = HeifFile::parse(bytes).map_err(failure)?;
+        // The references refuse a file that lacks its metadata.
+        for item in &heif.items {
+            if matches!(&item.item_type.0, b"Exif" | b"mime") {
+                heif.item_data(item.id).map_err(failure)?;
+            }
+        }
         Ok(Self {
             format,
             options,
