@@ -79,11 +79,11 @@ pub(super) fn decode_into(
 }
 
 fn header(bytes: &[u8], options: &DecodeOptions) -> Result<Header, ImageError> {
-    let cut = || truncated("it ends within its header");
+    let cut = || Format::Bmp.truncated("it ends within its header");
     let offset = u32_le(bytes, 10).ok_or_else(cut)? as usize;
     let length = u32_le(bytes, FILE_HEADER).ok_or_else(cut)? as usize;
     if !HEADERS.contains(&length) {
-        return Err(unsupported(format!("a header of {length} bytes")));
+        return Err(Format::Bmp.unsupported(format!("a header of {length} bytes")));
     }
     let mut at = FILE_HEADER + length;
     let info = bytes.get(FILE_HEADER..at).ok_or_else(cut)?;
@@ -109,8 +109,8 @@ fn header(bytes: &[u8], options: &DecodeOptions) -> Result<Header, ImageError> {
     let size = options.size(Format::Bmp, width, height)?;
 
     let layout = match (bits, compression) {
-        (_, JPEG) => return Err(unsupported("JPEG compression".to_owned())),
-        (_, PNG) => return Err(unsupported("PNG compression".to_owned())),
+        (_, JPEG) => return Err(Format::Bmp.unsupported("JPEG compression")),
+        (_, PNG) => return Err(Format::Bmp.unsupported("PNG compression")),
         (1 | 4 | 8, RAW | RLE8 | RLE4) => None,
         (16, RAW) => Some(Layout::Packed { green_bits: 5 }),
         (24, RAW) => Some(Layout::Bytes {
@@ -123,14 +123,15 @@ fn header(bytes: &[u8], options: &DecodeOptions) -> Result<Header, ImageError> {
         }),
         (16 | 24 | 32, BITFIELDS) => {
             let masks = masks(bytes, length, &mut at).ok_or_else(cut)?;
-            let layout = layout_of(bits, masks)
-                .ok_or_else(|| unsupported(format!("{bits} bits with masks {masks:X?}")))?;
+            let layout = layout_of(bits, masks).ok_or_else(|| {
+                Format::Bmp.unsupported(format!("{bits} bits with masks {masks:X?}"))
+            })?;
             Some(layout)
         }
         _ => {
-            return Err(unsupported(format!(
-                "{bits} bits with compression {compression}"
-            )));
+            return Err(
+                Format::Bmp.unsupported(format!("{bits} bits with compression {compression}"))
+            );
         }
     };
     let Some(layout) = layout else {
@@ -140,7 +141,7 @@ fn header(bytes: &[u8], options: &DecodeOptions) -> Result<Header, ImageError> {
             colors => colors as usize,
         };
         if colors > MAX_COLORS {
-            return Err(unsupported(format!("a palette of {colors} colours")));
+            return Err(Format::Bmp.unsupported(format!("a palette of {colors} colours")));
         }
         let length = width * colors;
         let table = &bytes[at..bytes.len().min(at + length)];
@@ -194,7 +195,7 @@ fn indexed(bits: usize, table: &[u8], width: usize, colors: usize) -> Result<Lay
     let mut palette = Box::new([BLACK; 256]);
     let entries = table.chunks_exact(width);
     if entries.len() > palette.len() {
-        return Err(unsupported(format!("a palette of {colors} colours")));
+        return Err(Format::Bmp.unsupported(format!("a palette of {colors} colours")));
     }
     for (color, entry) in palette.iter_mut().zip(entries) {
         *color = [entry[2], entry[1], entry[0]];
@@ -288,18 +289,12 @@ fn rows_into(bytes: &[u8], header: &Header, pixels: &mut Vec<u8>) -> Result<(), 
     let stride = (width * usize::from(header.bits)).div_ceil(32) * 4;
     let row = (width * header.layout.bits()).div_ceil(8);
     if row > stride {
-        return Err(unsupported(format!(
-            "a grey palette with {} bits",
-            header.bits
-        )));
+        return Err(Format::Bmp.unsupported(format!("a grey palette with {} bits", header.bits)));
     }
     let needed = (height - 1) * stride + row;
     let data = bytes.get(header.offset..).unwrap_or_default();
     if data.len() < needed {
-        return Err(truncated(&format!(
-            "{} of {needed} bytes of pixels",
-            data.len()
-        )));
+        return Err(Format::Bmp.truncated(format!("{} of {needed} bytes of pixels", data.len())));
     }
     allocate(pixels, header.size.bytes(), header.size)?;
     for (y, target) in pixels.chunks_exact_mut(width * CHANNELS).enumerate() {
@@ -320,16 +315,16 @@ fn runs_into(
 ) -> Result<(), ImageError> {
     let palette = match &header.layout {
         Layout::Indexed { bits, palette } if *bits != 1 || header.bits == 1 => palette,
-        _ => return Err(unsupported("runs of two grey levels".to_owned())),
+        _ => return Err(Format::Bmp.unsupported("runs of two grey levels")),
     };
     let size = header.size;
     let total = size.width * size.height;
     allocate(indices, total, size)?;
     let written = runs(bytes, header, indices);
     if written < total {
-        return Err(truncated(&format!(
-            "its runs end after {written} of {total} pixels"
-        )));
+        return Err(
+            Format::Bmp.truncated(format!("its runs end after {written} of {total} pixels"))
+        );
     }
     allocate(pixels, size.bytes(), size)?;
     let row = size.width;
@@ -412,18 +407,4 @@ fn runs(bytes: &[u8], header: &Header, indices: &mut [u8]) -> usize {
         }
     }
     written.min(indices.len())
-}
-
-fn truncated(detail: &str) -> ImageError {
-    ImageError::Truncated {
-        format: Format::Bmp,
-        detail: detail.to_owned(),
-    }
-}
-
-fn unsupported(detail: String) -> ImageError {
-    ImageError::Unsupported {
-        format: Format::Bmp,
-        detail,
-    }
 }

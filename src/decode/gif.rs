@@ -39,7 +39,8 @@ pub(super) fn decode_into(
     indices: &mut Vec<u8>,
     pixels: &mut Vec<u8>,
 ) -> Result<Picture, ImageError> {
-    let frame = first_frame(bytes).ok_or_else(|| truncated("it ends before its first frame"))?;
+    let frame = first_frame(bytes)
+        .ok_or_else(|| Format::Gif.truncated("it ends before its first frame"))?;
     let screen = |at| u16_le(bytes, at).unwrap_or_default().into();
     let width = usize::max(screen(6), frame.left + frame.width);
     let height = usize::max(screen(8), frame.top + frame.height);
@@ -223,7 +224,7 @@ struct Codes<'a> {
 impl<'a> Codes<'a> {
     fn new(bits: u8, data: &'a [u8]) -> Result<Self, ImageError> {
         if bits > MAX_BITS {
-            return Err(broken("codes of too many bits"));
+            return Err(Format::Gif.damaged("codes of too many bits"));
         }
         let bits = u32::from(bits);
         let clear = 1 << bits;
@@ -281,14 +282,14 @@ impl<'a> Codes<'a> {
         let mut at = CODES;
         let Some(last) = self.last.replace(code) else {
             if code > self.clear {
-                return Err(broken("an unknown code after a clear code"));
+                return Err(Format::Gif.damaged("an unknown code after a clear code"));
             }
             self.first = code as u8;
             self.string[at - 1] = self.first;
             return Ok(&self.string[at - 1..]);
         };
         if code > self.next {
-            return Err(broken("an unknown code"));
+            return Err(Format::Gif.damaged("an unknown code"));
         }
         let mut prefix = code;
         if code == self.next {
@@ -298,7 +299,7 @@ impl<'a> Codes<'a> {
         }
         while prefix >= self.clear {
             if prefix >= CODES {
-                return Err(broken("a code of too many bits"));
+                return Err(Format::Gif.damaged("a code of too many bits"));
             }
             at -= 1;
             self.string[at] = self.suffixes[prefix];
@@ -320,19 +321,5 @@ impl<'a> Codes<'a> {
 }
 
 fn cut() -> ImageError {
-    truncated("its first frame ends before its last pixel")
-}
-
-fn truncated(detail: &str) -> ImageError {
-    ImageError::Truncated {
-        format: Format::Gif,
-        detail: detail.to_owned(),
-    }
-}
-
-fn broken(detail: &str) -> ImageError {
-    ImageError::Decode {
-        format: Format::Gif,
-        source: detail.into(),
-    }
+    Format::Gif.truncated("its first frame ends before its last pixel")
 }

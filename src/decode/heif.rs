@@ -55,7 +55,7 @@ pub(super) fn decode_into(
     let smooth = moves_chroma(&transforms, size);
     if !planes.write_rgb(color, reference, smooth, size, pixels) {
         let detail = format!("colour matrix {}", color.matrix);
-        return Err(ImageError::Unsupported { format, detail });
+        return Err(format.unsupported(detail));
     }
     drop(planes);
     if format == Format::Avif {
@@ -75,7 +75,7 @@ pub(super) fn decode_into(
             Transform::Crop(aperture) => {
                 let (left, top, cropped) = aperture
                     .within(size)
-                    .ok_or_else(|| file.fail("a clean aperture outside of the image".to_owned()))?;
+                    .ok_or_else(|| file.format.damaged("a clean aperture outside of the image"))?;
                 allocate(pixels, cropped.bytes(), cropped)?;
                 let rows = scratch.chunks_exact(size.width * CHANNELS).skip(top);
                 for (to, from) in pixels.chunks_exact_mut(cropped.width * CHANNELS).zip(rows) {
@@ -121,16 +121,10 @@ impl<'a> File<'a> {
     ) -> Result<Self, ImageError> {
         let failure = |error| failure(format, error);
         let meta = child(bytes, b"meta").and_then(|meta| meta.get(4..));
-        let meta = meta.ok_or_else(|| ImageError::Truncated {
-            format,
-            detail: "no meta box".to_owned(),
-        })?;
+        let meta = meta.ok_or_else(|| format.truncated("no meta box"))?;
         let items = child(meta, b"iinf").map_or(0, <[u8]>::len);
         if meta.len() > MAX_META || items > MAX_ITEM_LIST {
-            return Err(ImageError::Unsupported {
-                format,
-                detail: "too many items".to_owned(),
-            });
+            return Err(format.unsupported("too many items"));
         }
         let heif = HeifFile::parse(bytes).map_err(failure)?;
         // The references refuse a file that lacks its metadata.
@@ -162,7 +156,7 @@ impl<'a> File<'a> {
         let tiles = self.heif.referenced_items(id, b"dimg");
         let (rows, columns) = (usize::from(grid.rows), usize::from(grid.columns));
         let [first, ..] = tiles else {
-            return Err(self.fail("a grid without tiles".to_owned()));
+            return Err(self.format.damaged("a grid without tiles"));
         };
         let tile = self.announced(*first)?;
         let covered =
@@ -179,7 +173,7 @@ impl<'a> File<'a> {
                 size.width,
                 size.height
             );
-            return Err(self.fail(detail));
+            return Err(self.format.damaged(detail));
         }
         let mut canvas = Planes::default();
         let mut unread = self.bytes.len() + MAX_SHARED;
@@ -195,7 +189,7 @@ impl<'a> File<'a> {
             };
             unread = unread
                 .checked_sub(length)
-                .ok_or_else(|| self.fail("tiles that share their data".to_owned()))?;
+                .ok_or_else(|| self.format.damaged("tiles that share their data"))?;
             let (_, mut planes) = self.coded(id, av1)?;
             planes.color = self.color(id)?.unwrap_or(planes.color);
             if at == 0 {
@@ -206,7 +200,7 @@ impl<'a> File<'a> {
                 at % columns * tile.width,
                 at / columns * tile.height,
             ) {
-                return Err(self.fail("tiles of different kinds".to_owned()));
+                return Err(self.format.damaged("tiles of different kinds"));
             }
         }
         let warning = (missing > 0).then(|| {
@@ -245,17 +239,15 @@ impl<'a> File<'a> {
                 self.hevc(id, blocks(width) * blocks(height))?
             }
             other => {
-                return Err(ImageError::Unsupported {
-                    format: self.format,
-                    detail: format!("an image of type {}", other.escape_ascii()),
-                });
+                let detail = format!("an image of type {}", other.escape_ascii());
+                return Err(self.format.unsupported(detail));
             }
         };
-        let planes = planes.map_err(|detail| self.fail(detail))?;
+        let planes = planes.map_err(|detail| self.format.damaged(detail))?;
         if planes.luma.width < size.width || planes.luma.height < size.height {
             let (width, height) = (planes.luma.width, planes.luma.height);
             let detail = format!("a picture of only {width} x {height} pixels");
-            return Err(self.fail(detail));
+            return Err(self.format.damaged(detail));
         }
         Ok((size, planes))
     }
@@ -269,10 +261,7 @@ impl<'a> File<'a> {
 
     #[cfg(not(feature = "heic"))]
     fn hevc(&self, _: ItemId, _: u64) -> Result<Result<Planes, String>, ImageError> {
-        Err(ImageError::Unsupported {
-            format: self.format,
-            detail: "this build has no HEIC decoder".to_owned(),
-        })
+        Err(self.format.unsupported("this build has no HEIC decoder"))
     }
 
     /// The size that a coded image announces, if it is within the limits.
@@ -280,7 +269,7 @@ impl<'a> File<'a> {
         let size = self.heif.image_size(id);
         let (width, height) = size
             .map_err(|error| self.failure(error))?
-            .ok_or_else(|| self.fail("an image without a size".to_owned()))?;
+            .ok_or_else(|| self.format.damaged("an image without a size"))?;
         self.options.size(self.format, width, height)
     }
 
@@ -339,20 +328,13 @@ impl<'a> File<'a> {
         let transforms = self.properties(self.heif.primary_id)?.filter_map(transform);
         let transforms: Vec<_> = transforms.take(MAX_TRANSFORMS + 1).collect();
         if transforms.len() > MAX_TRANSFORMS {
-            return Err(self.fail("too many transformations".to_owned()));
+            return Err(self.format.damaged("too many transformations"));
         }
         Ok(transforms)
     }
 
     fn failure(&self, error: Error) -> ImageError {
         failure(self.format, error)
-    }
-
-    fn fail(&self, detail: String) -> ImageError {
-        ImageError::Decode {
-            format: self.format,
-            source: detail.into(),
-        }
     }
 }
 
@@ -458,17 +440,8 @@ fn then(first: Orientation, second: Orientation) -> Orientation {
 
 fn failure(format: Format, error: Error) -> ImageError {
     match error {
-        Error::UnexpectedEof => ImageError::Truncated {
-            format,
-            detail: error.to_string(),
-        },
-        Error::Unimplemented(_) => ImageError::Unsupported {
-            format,
-            detail: error.to_string(),
-        },
-        error => ImageError::Decode {
-            format,
-            source: error.into(),
-        },
+        Error::UnexpectedEof => format.truncated(error.to_string()),
+        Error::Unimplemented(_) => format.unsupported(error.to_string()),
+        error => format.damaged(error),
     }
 }

@@ -20,8 +20,8 @@ const MIN_SCANS: usize = 32;
 /// the call can't be interrupted.
 const MAX_SCANNED_PIXELS: usize = 3_000_000_000;
 
-const START: [u8; 2] = [0xFF, 0xD8];
-const END: [u8; 2] = [0xFF, END_OF_IMAGE];
+pub(super) const START: [u8; 2] = [0xFF, 0xD8];
+pub(super) const END: [u8; 2] = [0xFF, END_OF_IMAGE];
 const START_OF_FRAME: [u8; 13] = [
     0xC0,
     0xC1,
@@ -40,11 +40,11 @@ const START_OF_FRAME: [u8; 13] = [
 const PROGRESSIVE: u8 = 0xC2;
 const ARITHMETIC_PROGRESSIVE: u8 = 0xCA;
 const END_OF_IMAGE: u8 = 0xD9;
-const START_OF_SCAN: u8 = 0xDA;
-const APP0: u8 = 0xE0;
+pub(super) const START_OF_SCAN: u8 = 0xDA;
+pub(super) const APP0: u8 = 0xE0;
 const APP1: u8 = 0xE1;
 const APP14: u8 = 0xEE;
-const APP15: u8 = 0xEF;
+pub(super) const APP15: u8 = 0xEF;
 const COMMENT: u8 = 0xFE;
 const EXIF: &[u8] = b"Exif\0\0";
 const XMP: &[u8] = b"http://ns.adobe.com/xap/1.0/\0";
@@ -170,10 +170,10 @@ pub(super) fn decode_into(
                 None => false,
             };
             let (size, warning) = decode(&bare(bytes, ended))?;
-            let size = size.ok_or_else(|| truncated("it ends before its picture"))?;
+            let size = size.ok_or_else(|| Format::Jpeg.truncated("it ends before its picture"))?;
             let warning = warning.filter(|warning| is_about_pixels(warning));
             if !ended && (warning.is_some() || !complete) {
-                return Err(truncated("it ends before the end of its picture"));
+                return Err(Format::Jpeg.truncated("it ends before the end of its picture"));
             }
             let zeros = filled.then(|| "zeros take the place of the last ones".to_owned());
             (size, warning.or(zeros))
@@ -184,11 +184,14 @@ pub(super) fn decode_into(
     Ok(Picture {
         size,
         orientation: orientation(bytes),
-        warning: warning.map(|warning| {
-            let detail = warning.trim_start_matches("Corrupt JPEG data: ");
-            format!("parts of the picture are damaged or missing ({detail})")
-        }),
+        warning: warning.map(|warning| damage(&warning)),
     })
+}
+
+/// What a warning of libjpeg about the picture means to the user.
+pub(super) fn damage(warning: &str) -> String {
+    let detail = warning.trim_start_matches("Corrupt JPEG data: ");
+    format!("parts of the picture are damaged or missing ({detail})")
 }
 
 /// Whether a warning about a [`bare`] JPEG means that pixels are made up. Two do not: bytes between
@@ -310,33 +313,21 @@ pub(super) fn warning(error: turbojpeg::Error) -> Result<String, ImageError> {
             Ok(message)
         }
         // The size of a JPEG that has no frame.
-        turbojpeg::Error::IntegerOverflow(_) => Err(truncated("it ends before its picture")),
+        turbojpeg::Error::IntegerOverflow(_) => {
+            Err(Format::Jpeg.truncated("it ends before its picture"))
+        }
         error => Err(failure(error)),
     }
 }
 
 /// The decoder's message without the prefix of its Rust wrapper.
 pub(super) fn failure(error: turbojpeg::Error) -> ImageError {
-    let source = match error {
+    match error {
         turbojpeg::Error::TurboJpegError(message) if message.contains(JPEG_LS_FRAME) => {
-            return ImageError::Unsupported {
-                format: Format::Jpeg,
-                detail: "JPEG-LS, another format with the same first bytes".to_owned(),
-            };
+            Format::Jpeg.unsupported("JPEG-LS, another format with the same first bytes")
         }
-        turbojpeg::Error::TurboJpegError(message) => message.into(),
-        other => other.into(),
-    };
-    ImageError::Decode {
-        format: Format::Jpeg,
-        source,
-    }
-}
-
-fn truncated(detail: &str) -> ImageError {
-    ImageError::Truncated {
-        format: Format::Jpeg,
-        detail: detail.to_owned(),
+        turbojpeg::Error::TurboJpegError(message) => Format::Jpeg.damaged(message),
+        other => Format::Jpeg.damaged(other),
     }
 }
 
@@ -346,6 +337,10 @@ fn truncated(detail: &str) -> ImageError {
 /// Two application segments say how colours are stored. Where libjpeg does not know their values,
 /// the copy has those that libjpeg assumes then.
 fn bare(bytes: &[u8], ended: bool) -> Vec<u8> {
+    const JFIF: &[u8] = b"JFIF\0";
+    const MAJOR_REVISION: usize = 5;
+    const ADOBE: &[u8] = b"Adobe";
+    const TRANSFORM: usize = 11;
     const YCC: u8 = 1;
     const YCCK: u8 = 2;
     let assumed = match frame(bytes) {
@@ -363,29 +358,14 @@ fn bare(bytes: &[u8], ended: bool) -> Vec<u8> {
         } = segment;
         copied = end;
         let mut payload = payload.to_vec();
-        match (marker, &mut payload[..]) {
-            (APP0, [b'J', b'F', b'I', b'F', 0, major, ..]) => *major = 1,
-            (
-                APP14,
-                [
-                    b'A',
-                    b'd',
-                    b'o',
-                    b'b',
-                    b'e',
-                    _,
-                    _,
-                    _,
-                    _,
-                    _,
-                    _,
-                    transform,
-                    ..,
-                ],
-            ) => {
-                *transform = if *transform == 0 { 0 } else { assumed };
+        match marker {
+            APP0 if payload.starts_with(JFIF) && payload.len() > MAJOR_REVISION => {
+                payload[MAJOR_REVISION] = 1;
             }
-            (APP0..=APP15 | COMMENT, _) => continue,
+            APP14 if payload.starts_with(ADOBE) && payload.len() > TRANSFORM => {
+                payload[TRANSFORM] = if payload[TRANSFORM] == 0 { 0 } else { assumed };
+            }
+            APP0..=APP15 | COMMENT => continue,
             _ => {}
         }
         bare.extend([0xFF, marker]);
@@ -473,12 +453,17 @@ fn print_into(inks: &[u8], pixels: &mut [u8]) {
     let (inks, _) = inks.as_chunks::<INKS>();
     let (pixels, _) = pixels.as_chunks_mut::<CHANNELS>();
     for (pixel, &[c, m, y, k]) in pixels.iter_mut().zip(inks) {
-        *pixel = [c, m, y].map(|ink| k - scale(u8::MAX - ink, k));
+        *pixel = printed([c, m, y].map(|ink| u8::MAX - ink), k);
     }
 }
 
+/// The colour of three inks on paper to which black ink has left so much light.
+pub(super) fn printed(inks: [u8; CHANNELS], light: u8) -> [u8; CHANNELS] {
+    inks.map(|ink| light - scale(ink, light))
+}
+
 /// `a * b / 255`, rounded, in integers.
-pub(super) fn scale(a: u8, b: u8) -> u8 {
+fn scale(a: u8, b: u8) -> u8 {
     let product = u32::from(a) * u32::from(b) + 128;
     (((product >> 8) + product) >> 8) as u8
 }

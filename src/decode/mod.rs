@@ -22,6 +22,7 @@ mod yuv;
 
 use std::any::Any;
 use std::cell::Cell;
+use std::error::Error;
 use std::fmt;
 use std::mem;
 use std::panic::{self, AssertUnwindSafe};
@@ -241,6 +242,37 @@ impl DecodeOptions {
             height: height as usize,
         })
     }
+}
+
+impl Format {
+    /// The error of an image that ends before its data does.
+    fn truncated(self, detail: impl Into<String>) -> ImageError {
+        ImageError::Truncated {
+            format: self,
+            detail: detail.into(),
+        }
+    }
+
+    /// The error of an image that a decoder refuses.
+    fn damaged(self, reason: impl Into<Box<dyn Error + Send + Sync>>) -> ImageError {
+        ImageError::Decode {
+            format: self,
+            source: reason.into(),
+        }
+    }
+
+    /// The error of a valid image of a kind that is not read.
+    fn unsupported(self, detail: impl Into<String>) -> ImageError {
+        ImageError::Unsupported {
+            format: self,
+            detail: detail.into(),
+        }
+    }
+}
+
+/// The warning of an image whose grey levels do not fit into 8 bits.
+fn clipped(grey: &str) -> String {
+    format!("{grey} levels above 255 are clipped to 255, as in Pillow")
 }
 
 /// Makes a buffer one of `length` zeros, in the memory that it already has if that suffices.

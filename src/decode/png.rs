@@ -7,7 +7,7 @@ use image::metadata::Orientation;
 
 use super::bytes::{array, u32_be};
 use super::indexed::{Palette, from_rgb, index_at};
-use super::{DecodeOptions, Format, Picture, allocate, exif};
+use super::{DecodeOptions, Format, Picture, allocate, clipped, exif};
 use crate::ImageError;
 use crate::resize::{CHANNELS, Size};
 
@@ -73,7 +73,9 @@ pub(super) fn decode_into(
 ) -> Result<Picture, ImageError> {
     let mut metadata = Metadata::default();
     let first = read_metadata(bytes, &mut metadata)?;
-    let header = metadata.header.ok_or_else(|| broken("no header"))?;
+    let header = metadata
+        .header
+        .ok_or_else(|| Format::Png.damaged("no header"))?;
     let size = options.size(Format::Png, header.width, header.height)?;
     let frame = frame(size, metadata.frame)?;
     let passes = passes(&header, frame);
@@ -82,7 +84,7 @@ pub(super) fn decode_into(
     allocate(rows, length + 1, size)?;
     let (written, last) = decompress(bytes, first, rows)?;
     if written < length && !ends_with_a_row(&passes, written) {
-        return Err(truncated("its pixels end early"));
+        return Err(Format::Png.truncated("its pixels end early"));
     }
     read_metadata_after(bytes, &last, &mut metadata)?;
 
@@ -104,16 +106,14 @@ pub(super) fn decode_into(
         rows = rest;
     }
     let warning = if written < length {
-        Some("its data end early, and a part of the picture is missing")
-    } else if converter.clipped {
-        Some("16-bit grey levels above 255 are clipped to 255, as in Pillow")
+        Some("its data end early, and a part of the picture is missing".to_owned())
     } else {
-        None
+        converter.clipped.then(|| clipped("16-bit grey"))
     };
     Ok(Picture {
         size,
         orientation: metadata.orientation(),
-        warning: warning.map(str::to_owned),
+        warning,
     })
 }
 
@@ -126,20 +126,20 @@ fn read_metadata<'a>(
     let mut at = SIGNATURE;
     loop {
         let chunk = chunk_at(bytes, at)
-            .ok_or_else(|| truncated("it ends before its pixels"))?
-            .ok_or_else(|| broken("not a chunk"))?;
+            .ok_or_else(|| Format::Png.truncated("it ends before its pixels"))?
+            .ok_or_else(|| Format::Png.damaged("not a chunk"))?;
         let kind = chunk.kind.escape_ascii();
         match &chunk.kind {
             b"IDAT" | b"fdAT" => return Ok(chunk),
-            b"IEND" => return Err(broken("no pixels")),
+            b"IEND" => return Err(Format::Png.damaged("no pixels")),
             _ if chunk.cut => {
-                return Err(truncated(&format!("it ends within its {kind} chunk")));
+                return Err(Format::Png.truncated(format!("it ends within its {kind} chunk")));
             }
             _ => {}
         }
         let checksum = crc32fast::hash(&bytes[at + LENGTH..chunk.end]);
         if u32_be(bytes, chunk.end) != Some(checksum) {
-            return Err(broken(&format!("wrong checksum of its {kind} chunk")));
+            return Err(Format::Png.damaged(format!("wrong checksum of its {kind} chunk")));
         }
         metadata.read(&chunk)?;
         at = chunk.end + CHECKSUM;
@@ -159,7 +159,7 @@ fn read_metadata_after<'a>(
         }
         if chunk.cut {
             let kind = chunk.kind.escape_ascii();
-            return Err(truncated(&format!("it ends within its {kind} chunk")));
+            return Err(Format::Png.truncated(format!("it ends within its {kind} chunk")));
         }
         metadata.read_about(&chunk);
         at = chunk.end + CHECKSUM;
@@ -193,7 +193,7 @@ impl<'a> Metadata<'a> {
             b"PLTE" => self.palette = data,
             b"fcTL" => {
                 let Some([0, width, height, left, top]) = numbers(data) else {
-                    return Err(broken("the first frame of its animation"));
+                    return Err(Format::Png.damaged("the first frame of its animation"));
                 };
                 self.frame = Some([width, height, left, top]);
             }
@@ -284,7 +284,7 @@ fn header(data: &[u8]) -> Result<Header, ImageError> {
         ],
     ) = data.first_chunk()
     else {
-        return Err(broken("a header that is too short"));
+        return Err(Format::Png.damaged("a header that is too short"));
     };
     let color = match (depth, color) {
         (1 | 2 | 4 | 8 | 16, 0) => Color::Grey,
@@ -292,10 +292,10 @@ fn header(data: &[u8]) -> Result<Header, ImageError> {
         (1 | 2 | 4 | 8, 3) => Color::Indexed,
         (8 | 16, 4) => Color::GreyAlpha,
         (8 | 16, 6) => Color::RgbAlpha,
-        _ => return Err(broken(&format!("colour type {color} with {depth} bits"))),
+        _ => return Err(Format::Png.damaged(format!("colour type {color} with {depth} bits"))),
     };
     if filter != 0 {
-        return Err(broken(&format!("filter method {filter}")));
+        return Err(Format::Png.damaged(format!("filter method {filter}")));
     }
     Ok(Header {
         width: u32::from_be_bytes([w3, w2, w1, w0]),
@@ -329,7 +329,7 @@ fn frame(size: Size, place: Option<[u32; 4]>) -> Result<Frame, ImageError> {
     };
     let [width, height, left, top] = place.map(|number| number as usize);
     if width == 0 || height == 0 || left + width > size.width || top + height > size.height {
-        return Err(broken("a frame outside of the picture"));
+        return Err(Format::Png.damaged("a frame outside of the picture"));
     }
     Ok(Frame {
         left,
@@ -410,20 +410,17 @@ fn decompress<'a>(
         while !data.is_empty() && written < rows.len() && !decompressor.is_done() {
             let (read, output) = decompressor
                 .read(data, rows, written, false)
-                .map_err(|error| broken(&format!("{error:?}")))?;
+                .map_err(|error| Format::Png.damaged(format!("{error:?}")))?;
             data = &data[read..];
             written += output;
         }
         // The last byte of `rows` belongs to no row.
-        if written + 1 >= rows.len() {
-            return Ok((written, chunk));
-        }
-        if decompressor.is_done() {
+        if written + 1 >= rows.len() || decompressor.is_done() {
             return Ok((written, chunk));
         }
         chunk = match chunk_at(bytes, chunk.end + CHECKSUM) {
             Some(Some(next)) if matches!(&next.kind, b"IDAT" | b"fdAT") => next,
-            _ => return Err(truncated("its pixels end early")),
+            _ => return Err(Format::Png.truncated("its pixels end early")),
         };
     }
 }
@@ -497,7 +494,7 @@ fn unfilter<const N: usize>(filter: u8, previous: &[u8], row: &mut [u8]) -> Resu
                 (left, above_left) = (*pixel, *above);
             }
         }
-        _ => return Err(broken(&format!("filter {filter}"))),
+        _ => return Err(Format::Png.damaged(format!("filter {filter}"))),
     }
     Ok(())
 }
@@ -575,20 +572,6 @@ impl Converter {
                 pixels.for_each(|(to, from)| *to = [from[0], from[2], from[4]]);
             }
         }
-    }
-}
-
-fn truncated(detail: &str) -> ImageError {
-    ImageError::Truncated {
-        format: Format::Png,
-        detail: detail.to_owned(),
-    }
-}
-
-fn broken(detail: &str) -> ImageError {
-    ImageError::Decode {
-        format: Format::Png,
-        source: detail.into(),
     }
 }
 

@@ -70,11 +70,11 @@ pub(super) fn decode_into(
     } = container(bytes, options)?;
     let file = simple(&frame.bitstream);
     let mut decoder = WebPDecoder::new(Cursor::new(&file)).map_err(failure)?;
-    let length = decoder.output_buffer_size().unwrap_or(usize::MAX);
     if frame.size() == size && !decoder.has_alpha() {
         allocate(pixels, size.bytes(), size)?;
         decoder.read_image(pixels).map_err(failure)?;
     } else {
+        let length = decoder.output_buffer_size().unwrap_or(usize::MAX);
         allocate(scratch, length, size)?;
         decoder.read_image(scratch).map_err(failure)?;
         allocate(pixels, size.bytes(), size)?;
@@ -117,12 +117,12 @@ fn container<'a>(bytes: &'a [u8], options: &DecodeOptions) -> Result<Container<'
     let &[flags, _, _, _, w0, w1, w2, h0, h1, h2] = first
         .data
         .first_chunk()
-        .ok_or_else(|| broken("its header is too short"))?;
+        .ok_or_else(|| Format::WebP.damaged("its header is too short"))?;
     let width = 1 + u32::from_le_bytes([w0, w1, w2, 0]);
     let height = 1 + u32::from_le_bytes([h0, h1, h2, 0]);
     let size = options.size(Format::WebP, width, height)?;
     if flags & !KNOWN != 0 {
-        return Err(broken("unknown flags"));
+        return Err(Format::WebP.damaged("unknown flags"));
     }
     let (mut animated, mut place) = (false, None);
     let (mut first_frame, mut exif, mut xmp) = (None, None, None);
@@ -135,19 +135,19 @@ fn container<'a>(bytes: &'a [u8], options: &DecodeOptions) -> Result<Container<'
                 let &[x0, x1, x2, y0, y1, y2, ..] = chunk
                     .data
                     .first_chunk::<FRAME_HEADER>()
-                    .ok_or_else(|| broken("a frame is too short"))?;
+                    .ok_or_else(|| Format::WebP.damaged("a frame is too short"))?;
                 let double = |number| 2 * u32::from_le_bytes(number) as usize;
                 place = Some((double([x0, x1, x2, 0]), double([y0, y1, y2, 0])));
                 // The chunks of the frame are read like those outside.
                 at = start + FRAME_HEADER;
             }
-            b"ANMF" => return Err(broken("a frame before the animation")),
+            b"ANMF" => return Err(Format::WebP.damaged("a frame before the animation")),
             b"VP8 " | b"VP8L" if first_frame.is_none() => {
                 let animation = flags & ANIMATION != 0;
                 let (left, top) = match place {
                     Some(place) if animation => place,
                     None if !animation => (0, 0),
-                    _ => return Err(broken("a frame outside of the animation")),
+                    _ => return Err(Format::WebP.damaged("a frame outside of the animation")),
                 };
                 let frame = Frame {
                     left,
@@ -161,7 +161,7 @@ fn container<'a>(bytes: &'a [u8], options: &DecodeOptions) -> Result<Container<'
                     frame.size() == size
                 };
                 if !fits {
-                    return Err(broken("its frame does not fit its canvas"));
+                    return Err(Format::WebP.damaged("its frame does not fit its canvas"));
                 }
                 first_frame = Some(frame);
             }
@@ -172,7 +172,7 @@ fn container<'a>(bytes: &'a [u8], options: &DecodeOptions) -> Result<Container<'
     }
     Ok(Container {
         size,
-        frame: first_frame.ok_or_else(|| broken("no frame"))?,
+        frame: first_frame.ok_or_else(|| Format::WebP.damaged("no frame"))?,
         exif,
         xmp,
     })
@@ -194,9 +194,9 @@ fn frame(bitstream: Chunk<'_>) -> Result<Frame<'_>, ImageError> {
     let size = match &bitstream.kind {
         b"VP8 " => lossy_size(data),
         b"VP8L" => lossless_size(data),
-        _ => return Err(broken("no frame")),
+        _ => return Err(Format::WebP.damaged("no frame")),
     };
-    let (width, height) = size.ok_or_else(|| broken("the header of its frame"))?;
+    let (width, height) = size.ok_or_else(|| Format::WebP.damaged("the header of its frame"))?;
     Ok(Frame {
         bitstream,
         left: 0,
@@ -245,22 +245,9 @@ fn simple(bitstream: &Chunk<'_>) -> Vec<u8> {
 }
 
 fn cut() -> ImageError {
-    ImageError::Truncated {
-        format: Format::WebP,
-        detail: "shorter than its headers say".to_owned(),
-    }
-}
-
-fn broken(detail: &str) -> ImageError {
-    ImageError::Decode {
-        format: Format::WebP,
-        source: detail.into(),
-    }
+    Format::WebP.truncated("shorter than its headers say")
 }
 
 fn failure(error: image_webp::DecodingError) -> ImageError {
-    ImageError::Decode {
-        format: Format::WebP,
-        source: error.into(),
-    }
+    Format::WebP.damaged(error)
 }

@@ -185,8 +185,8 @@ impl Planes {
     /// supported.
     ///
     /// The luma plane is at least `size` large, and the chroma planes as large as the luma plane or
-    /// half as wide or high, rounded up. With `smooth`, chroma samples of 4:2:0 are widened linearly even if the reference takes the
-    /// nearest.
+    /// half as wide or high, rounded up. With `smooth`, chroma samples of 4:2:0 are widened linearly
+    /// even if the reference takes the nearest.
     pub fn write_rgb(
         &self,
         color: Color,

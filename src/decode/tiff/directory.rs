@@ -168,8 +168,5 @@ impl<'a> Directory<'a> {
 }
 
 pub(super) fn cut() -> ImageError {
-    ImageError::Truncated {
-        format: Format::Tiff,
-        detail: "it ends before its directory does".to_owned(),
-    }
+    Format::Tiff.truncated("it ends before its directory does")
 }

@@ -2,7 +2,6 @@
 
 use turbojpeg::{Decompressor, Image, PixelFormat};
 
-use super::{damaged, unsupported};
 use crate::ImageError;
 use crate::decode::{Format, jpeg as photo};
 use crate::resize::Size;
@@ -20,9 +19,6 @@ pub(super) enum Components {
     Four,
 }
 
-const START: [u8; 2] = [0xFF, 0xD8];
-const END: [u8; 2] = [0xFF, 0xD9];
-
 /// A complete JPEG of the tables that all streams of a file share and of one of them.
 ///
 /// An Adobe marker in front, the only one, makes libjpeg take the components for what the tags of
@@ -30,12 +26,12 @@ const END: [u8; 2] = [0xFF, 0xD9];
 fn complete(tables: &[u8], stream: &[u8], components: Components) -> Vec<u8> {
     const ADOBE: [u8; 15] = *b"\xFF\xEE\0\x0EAdobe\0\x64\0\0\0\0";
     let mut jpeg = Vec::with_capacity(tables.len() + stream.len() + 32);
-    jpeg.extend(START);
+    jpeg.extend(photo::START);
     jpeg.extend(ADOBE);
     jpeg.push(u8::from(components == Components::YCbCr));
-    let tables = tables.strip_prefix(&START).unwrap_or(tables);
-    let tables = tables.strip_suffix(&END).unwrap_or(tables);
-    for part in [tables, stream.strip_prefix(&START).unwrap_or(stream)] {
+    let tables = tables.strip_prefix(&photo::START).unwrap_or(tables);
+    let tables = tables.strip_suffix(&photo::END).unwrap_or(tables);
+    for part in [tables, stream.strip_prefix(&photo::START).unwrap_or(stream)] {
         copy(part, &mut jpeg);
     }
     jpeg
@@ -43,15 +39,14 @@ fn complete(tables: &[u8], stream: &[u8], components: Components) -> Vec<u8> {
 
 /// Copies marker segments without those of applications, and everything from the first scan on.
 fn copy(mut bytes: &[u8], jpeg: &mut Vec<u8>) {
-    const SCAN: u8 = 0xDA;
     while let &[0xFF, marker, high, low, ..] = bytes
-        && marker != SCAN
+        && marker != photo::START_OF_SCAN
     {
         let length = 2 + usize::from(u16::from_be_bytes([high, low]));
         let Some((segment, rest)) = bytes.split_at_checked(length) else {
             break;
         };
-        if !matches!(marker, 0xE0..=0xEF) {
+        if !matches!(marker, photo::APP0..=photo::APP15) {
             jpeg.extend_from_slice(segment);
         }
         bytes = rest;
@@ -75,9 +70,7 @@ pub(super) fn decode_into(
     let mut turbo = Decompressor::new().map_err(fail)?;
     let header = turbo.read_header(&jpeg).map_err(fail)?;
     if header.width > size.width || header.height > size.height {
-        return Err(damaged(
-            "a JPEG stream that is larger than its strip or tile",
-        ));
+        return Err(Format::Tiff.damaged("a JPEG stream that is larger than its strip or tile"));
     }
     let output = match components {
         Components::One => PixelFormat::GRAY,
@@ -91,7 +84,7 @@ pub(super) fn decode_into(
         _ => 3,
     };
     if found != expected {
-        return Err(unsupported(&format!(
+        return Err(Format::Tiff.unsupported(format!(
             "a JPEG stream of {found} components for {expected} samples"
         )));
     }

@@ -20,7 +20,7 @@ use self::codec::{Codec, Predictor, restore};
 use self::directory::{Directory, Order, Values};
 use self::jpeg::Components;
 use self::pixel::{Converter, Integer, Pixel, Samples};
-use super::{DecodeOptions, Format, Picture, allocate, turn_into};
+use super::{DecodeOptions, Format, Picture, allocate, clipped, jpeg as photo, turn_into};
 use crate::ImageError;
 use crate::resize::{CHANNELS, Size};
 
@@ -94,23 +94,9 @@ impl Compression {
             50000 => "Zstandard",
             50001 => "WebP",
             50002 | 52546 => "JPEG XL",
-            other => return Err(unsupported(&format!("compression {other}"))),
+            other => return Err(Format::Tiff.unsupported(format!("compression {other}"))),
         };
-        Err(unsupported(&format!("{name} compression")))
-    }
-}
-
-fn unsupported(detail: &str) -> ImageError {
-    ImageError::Unsupported {
-        format: Format::Tiff,
-        detail: detail.to_owned(),
-    }
-}
-
-fn damaged(reason: &str) -> ImageError {
-    ImageError::Decode {
-        format: Format::Tiff,
-        source: reason.into(),
+        Err(Format::Tiff.unsupported(format!("{name} compression")))
     }
 }
 
@@ -191,8 +177,10 @@ impl<'a> Image<'a> {
     ) -> Result<Self, ImageError> {
         let dimension = |name| {
             let value = directory.value(name);
-            let value = value.ok_or_else(|| damaged("it has no width or no height"))?;
-            u32::try_from(value).map_err(|_| damaged("its width or height is not a number"))
+            let value =
+                value.ok_or_else(|| Format::Tiff.damaged("it has no width or no height"))?;
+            u32::try_from(value)
+                .map_err(|_| Format::Tiff.damaged("its width or height is not a number"))
         };
         let size = options.size(
             Format::Tiff,
@@ -220,13 +208,13 @@ impl<'a> Image<'a> {
             (strips, Some(tiles)) if strips.is_none() || compression != Compression::None => {
                 let width = side(tag::TILE_WIDTH);
                 let (Some(width), Some(height)) = (width, side(tag::TILE_HEIGHT)) else {
-                    return Err(damaged("it has tiles without a size"));
+                    return Err(Format::Tiff.damaged("it has tiles without a size"));
                 };
                 (true, tiles, tag::TILE_BYTE_COUNTS, Size { width, height })
             }
             (Some(strips), _) => {
                 let height = match directory.value(tag::ROWS_PER_STRIP) {
-                    Some(0) => return Err(damaged("it has strips of zero rows")),
+                    Some(0) => return Err(Format::Tiff.damaged("it has strips of zero rows")),
                     Some(rows) => size.height.min(rows.try_into().unwrap_or(usize::MAX)),
                     None => size.height,
                 };
@@ -238,7 +226,7 @@ impl<'a> Image<'a> {
                     Size { width, height },
                 )
             }
-            _ => return Err(damaged("it has neither strips nor tiles")),
+            _ => return Err(Format::Tiff.damaged("it has neither strips nor tiles")),
         };
         let padded = |length: usize, side: usize| length.checked_next_multiple_of(side);
         let area = padded(size.width, chunk.width)
@@ -248,7 +236,7 @@ impl<'a> Image<'a> {
             .saturating_mul(4)
             .saturating_add(MAX_PADDING);
         if is_tiled && area.is_none_or(|area| area > limit) {
-            return Err(unsupported(&format!(
+            return Err(Format::Tiff.unsupported(format!(
                 "tiles of {} x {} pixels for an image of {} x {}",
                 chunk.width, chunk.height, size.width, size.height
             )));
@@ -260,8 +248,9 @@ impl<'a> Image<'a> {
         let palette = match pixel {
             Pixel::Palette { .. } | Pixel::PaletteExtra => {
                 let map = directory.values(tag::COLOR_MAP);
-                let map = map.ok_or_else(|| damaged("it has a palette without colours"))?;
-                Some(Box::new(pixel::palette(map)))
+                let map =
+                    map.ok_or_else(|| Format::Tiff.damaged("it has a palette without colours"))?;
+                Some(pixel::palette(map))
             }
             _ => None,
         };
@@ -297,8 +286,7 @@ impl<'a> Image<'a> {
             _ => "16-bit grey",
         };
         let is_clipped = self.converter.is_clipped;
-        let clipped = format!("{grey} levels above 255 are clipped to 255, as in Pillow");
-        self.damage.or_else(|| is_clipped.then_some(clipped))
+        self.damage.or_else(|| is_clipped.then(|| clipped(grey)))
     }
 
     fn decode_into(&mut self, scratch: &mut Vec<u8>, pixels: &mut [u8]) -> Result<(), ImageError> {
@@ -317,7 +305,9 @@ impl<'a> Image<'a> {
         let gathered = &mut scratch[..];
         match self.compression {
             Compression::None => self.copy(planes, gathered, pixels)?,
-            Compression::OldJpeg => return Err(unsupported("old-style JPEG compression")),
+            Compression::OldJpeg => {
+                return Err(Format::Tiff.unsupported("old-style JPEG compression"));
+            }
             _ if planes == 1 && self.converter.pixel == Pixel::YCbCr => match self.compression {
                 Compression::Jpeg => {
                     self.converter.pixel = Pixel::Color {
@@ -389,7 +379,7 @@ impl<'a> Image<'a> {
         // Of separate planes, Pillow reads one byte for each sample whatever its depth, and the bits
         // in the usual order.
         let mut is_reversed = self.samples.is_reversed;
-        let refused = || unsupported("these samples in uncompressed planes");
+        let refused = || Format::Tiff.unsupported("these samples in uncompressed planes");
         if self.is_planar {
             is_reversed = false;
             self.converter.pixel = match self.converter.pixel {
@@ -418,7 +408,7 @@ impl<'a> Image<'a> {
                 _ => return Err(refused()),
             };
         } else if self.converter.pixel == Pixel::YCbCr {
-            return Err(unsupported("uncompressed YCbCr"));
+            return Err(Format::Tiff.unsupported("uncompressed YCbCr"));
         }
         let pixel = self.converter.pixel;
         let bits = if planes > 1 { 8 } else { pixel.bits() };
@@ -451,13 +441,13 @@ impl<'a> Image<'a> {
             let is_cut = part.left + self.chunk.width > self.size.width;
             let step = if is_cut && stride > 0 { stride } else { length };
             if step < length {
-                return Err(damaged("its tiles are smaller than their samples"));
+                return Err(Format::Tiff.damaged("its tiles are smaller than their samples"));
             }
             for row in 0..part.height {
                 let start = usize::try_from(offset).unwrap_or(usize::MAX);
                 let start = start.saturating_add(row.saturating_mul(step));
                 let source = self.file.get(start..start.saturating_add(length));
-                let source = source.ok_or_else(|| truncated(part.index))?;
+                let source = source.ok_or_else(|| incomplete(part.index))?;
                 if is_reversed || swapped {
                     line.clear();
                     line.extend_from_slice(source);
@@ -506,13 +496,13 @@ impl<'a> Image<'a> {
 
     /// The compressed bytes of a strip or tile.
     fn compressed(&self, index: usize) -> Result<&'a [u8], ImageError> {
-        let missing = || truncated(index);
+        let missing = || incomplete(index);
         let start = self.offsets.get(index).ok_or_else(missing)?;
         let start = usize::try_from(start).map_err(|_| missing())?;
         let rest = self.file.get(start..).ok_or_else(missing)?;
         let counts = self
             .counts
-            .ok_or_else(|| damaged("it has no byte counts"))?;
+            .ok_or_else(|| Format::Tiff.damaged("it has no byte counts"))?;
         let length = match counts.get(index).ok_or_else(missing)? {
             // libtiff estimates it.
             0 if self.offsets.len() == 1 => rest.len() as u64,
@@ -539,7 +529,7 @@ impl<'a> Image<'a> {
         };
         let length = (self.chunk.width.saturating_mul(samples * bits)).div_ceil(8);
         if length > MAX_ROW {
-            return Err(unsupported(&format!("rows of {length} bytes")));
+            return Err(Format::Tiff.unsupported(format!("rows of {length} bytes")));
         }
         if let Pixel::Color {
             samples: 4,
@@ -553,10 +543,10 @@ impl<'a> Image<'a> {
         }
         let is_fax = matches!(self.compression, Compression::Fax(_));
         if is_fax && (samples, bits) != (1, 1) {
-            return Err(unsupported("fax compression of more than 1 bit"));
+            return Err(Format::Tiff.unsupported("fax compression of more than 1 bit"));
         }
         if self.compression == Compression::Jpeg && bits != 8 {
-            return Err(unsupported(&format!("JPEG compression of {bits} bits")));
+            return Err(Format::Tiff.unsupported(format!("JPEG compression of {bits} bits")));
         }
         let predictor = self.predictor(bits)?;
         let order = self.samples.order;
@@ -570,7 +560,7 @@ impl<'a> Image<'a> {
                 line.fill(0);
                 if !codec.row(&mut line) {
                     if self.compression != Compression::Fax(Scheme::Group4) {
-                        return Err(truncated(part.index));
+                        return Err(incomplete(part.index));
                     }
                     self.damage =
                         Some("rows at the end of a strip are missing and white".to_owned());
@@ -594,9 +584,9 @@ impl<'a> Image<'a> {
             1 => Ok(Predictor::None),
             2 if matches!(bits, 8 | 16 | 32) => Ok(Predictor::Horizontal),
             3 if matches!(self.converter.pixel, Pixel::Float { .. }) => Ok(Predictor::Float),
-            2 => Err(unsupported(&format!("a predictor for {bits} bits"))),
-            3 => Err(unsupported("a predictor of floats for integers")),
-            other => Err(unsupported(&format!("predictor {other}"))),
+            2 => Err(Format::Tiff.unsupported(format!("a predictor for {bits} bits"))),
+            3 => Err(Format::Tiff.unsupported("a predictor of floats for integers")),
+            other => Err(Format::Tiff.unsupported(format!("predictor {other}"))),
         }
     }
 
@@ -617,9 +607,9 @@ impl<'a> Image<'a> {
                 3 => Components::Three,
                 4 => Components::Four,
                 _ => {
-                    return Err(unsupported(&format!(
-                        "JPEG compression of {samples} samples"
-                    )));
+                    return Err(
+                        Format::Tiff.unsupported(format!("JPEG compression of {samples} samples"))
+                    );
                 }
             };
             let size = Size {
@@ -635,10 +625,7 @@ impl<'a> Image<'a> {
             let pixels = self.size.width * self.size.height;
             let warning = jpeg::decode_into(tables, bytes, components, size, pixels, buffer)?;
             if let Some(warning) = warning {
-                let detail = warning.trim_start_matches("Corrupt JPEG data: ");
-                self.damage = Some(format!(
-                    "parts of the picture are damaged or missing ({detail})"
-                ));
+                self.damage = Some(photo::damage(&warning));
             }
             return Ok(Codec::Rows(buffer));
         }
@@ -668,16 +655,16 @@ impl<'a> Image<'a> {
             {
                 (across as usize, down as usize)
             }
-            _ => return Err(unsupported("this subsampling of YCbCr")),
+            _ => return Err(Format::Tiff.unsupported("this subsampling of YCbCr")),
         };
         if self.predictor(8)? != Predictor::None {
-            return Err(unsupported("a predictor for YCbCr"));
+            return Err(Format::Tiff.unsupported("a predictor for YCbCr"));
         }
         let conversion = ycbcr::Conversion::of(&self.directory);
         let block = across * down + 2;
         let length = self.chunk.width.div_ceil(across).saturating_mul(block);
         if length > MAX_ROW {
-            return Err(unsupported(&format!("rows of {length} bytes")));
+            return Err(Format::Tiff.unsupported(format!("rows of {length} bytes")));
         }
         let mut line = vec![0; length];
         for part in self.parts(1) {
@@ -686,7 +673,7 @@ impl<'a> Image<'a> {
             let mut codec = self.codec(bytes, part, 3, false, &mut buffer)?;
             for top in (0..part.height).step_by(down) {
                 if !codec.row(&mut line) {
-                    return Err(truncated(part.index));
+                    return Err(incomplete(part.index));
                 }
                 for row in top..part.height.min(top + down) {
                     let start = (part.top + row) * self.size.width + part.left;
@@ -707,9 +694,6 @@ impl<'a> Image<'a> {
     }
 }
 
-fn truncated(index: usize) -> ImageError {
-    ImageError::Truncated {
-        format: Format::Tiff,
-        detail: format!("strip or tile {index} is incomplete"),
-    }
+fn incomplete(index: usize) -> ImageError {
+    Format::Tiff.truncated(format!("strip or tile {index} is incomplete"))
 }

@@ -1,9 +1,11 @@
 //! The samples of a pixel, and their conversion to RGB8 as Pillow does it.
 
 use super::directory::{Directory, Order, Values};
-use super::{lab, tag, unsupported};
+use super::{lab, tag};
 use crate::ImageError;
-use crate::decode::jpeg::scale;
+use crate::decode::Format;
+use crate::decode::indexed::{Palette, grey_ramp};
+use crate::decode::jpeg::printed;
 use crate::resize::CHANNELS;
 
 /// The meaning of the samples of a pixel, one variant for each way to convert them to RGB8.
@@ -96,10 +98,10 @@ impl Samples {
         };
         let formats = list(tag::SAMPLE_FORMAT, &[UNSIGNED]);
         let [format, others @ ..] = &*formats else {
-            return Err(unsupported("no sample format"));
+            return Err(Format::Tiff.unsupported("no sample format"));
         };
         if others.iter().any(|other| other != format) {
-            return Err(unsupported("samples of different formats"));
+            return Err(Format::Tiff.unsupported("samples of different formats"));
         }
         let mut bits = list(tag::BITS_PER_SAMPLE, &[1]);
         let mut extra = list(tag::EXTRA_SAMPLES, &[]);
@@ -113,7 +115,7 @@ impl Samples {
             extra.clear();
         }
         if count > MAX_SAMPLES {
-            return Err(unsupported(&format!("{count} samples in a pixel")));
+            return Err(Format::Tiff.unsupported(format!("{count} samples in a pixel")));
         }
         if count < bits.len() {
             bits.truncate(count);
@@ -121,10 +123,9 @@ impl Samples {
             bits.resize(count, all);
         }
         if bits.len() != count {
-            return Err(unsupported(&format!(
-                "{count} samples of {} depths",
-                bits.len()
-            )));
+            return Err(
+                Format::Tiff.unsupported(format!("{count} samples of {} depths", bits.len()))
+            );
         }
         Ok(Self {
             photometric,
@@ -140,7 +141,7 @@ impl Samples {
     pub fn pixel(&self, is_raw: bool) -> Result<Pixel, ImageError> {
         let pixel = self
             .known()
-            .ok_or_else(|| unsupported(&self.description()))?;
+            .ok_or_else(|| Format::Tiff.unsupported(self.description()))?;
         // libtiff gives its samples in the machine's order. Pillow takes signed numbers and floats
         // for big-endian ones nevertheless.
         Ok(match pixel {
@@ -266,13 +267,10 @@ fn color(bits: u8, samples: usize, extra: &[u64]) -> Pixel {
     }
 }
 
-/// The colours of a palette.
-pub(super) type Palette = [[u8; CHANNELS]; 256];
-
 /// The upper bytes of a colour map, which has all values of red first, then green, then blue.
 /// Entries that it does not have are grey, as in Pillow.
-pub(super) fn palette(map: Values) -> Palette {
-    let mut palette = std::array::from_fn(|index| [index as u8; CHANNELS]);
+pub(super) fn palette(map: Values) -> Box<Palette> {
+    let mut palette = grey_ramp();
     let entries = map.len() / CHANNELS;
     for channel in 0..CHANNELS {
         let values = map.iter().skip(channel * entries).take(entries);
@@ -383,10 +381,10 @@ impl Converter {
                 }),
             },
             Pixel::Ink { bits: 8, samples } => every(samples.into(), source, target, |pixel| {
-                printed([pixel[0], pixel[1], pixel[2]], pixel[3])
+                printed([pixel[0], pixel[1], pixel[2]], u8::MAX - pixel[3])
             }),
             Pixel::Ink { .. } => map_into(source, target, |&[_, c, _, m, _, y, _, k]| {
-                printed([c, m, y], k)
+                printed([c, m, y], u8::MAX - k)
             }),
             Pixel::Lab => {
                 if let Some(transform) = &self.lab {
@@ -458,9 +456,4 @@ fn divided(color: [u8; CHANNELS], alpha: u8) -> [u8; CHANNELS] {
         0 => [0; CHANNELS],
         alpha => color.map(|value| (u32::from(value) * 255 / alpha).min(255) as u8),
     }
-}
-
-fn printed(inks: [u8; CHANNELS], black: u8) -> [u8; CHANNELS] {
-    let light = u8::MAX - black;
-    inks.map(|ink| light - scale(ink, light))
 }
