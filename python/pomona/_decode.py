@@ -99,6 +99,19 @@ def gather_options(function: str, keywords: DecodeKeywords) -> DecodeOptions:
     return DecodeOptions(**keywords)
 
 
+def changes_of_features(before: DecodeOptions, after: DecodeOptions) -> list[str]:
+    """Name the options that differ and change features; the others only refuse photos.
+
+    Examples
+    --------
+    >>> changes_of_features(DecodeOptions(), DecodeOptions(strict=True, decode="fast"))
+    ['decode']
+    """
+    return [
+        name for name in ("apply_exif", "decode") if getattr(before, name) != getattr(after, name)
+    ]
+
+
 def describe_changes(options: DecodeOptions) -> str:
     """Name the options that differ from the defaults.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -156,16 +157,14 @@ def _compute(
 
 def _decode_options(results: Results, given: DecodeKeywords) -> DecodeKeywords:
     """Return the options of the run, changed by those given; warn if that changes features."""
-    of_run = results.decode.keywords()
-    changed = [
-        name
-        for name in ("apply_exif", "decode")  # the others only refuse photos
-        if given.get(name, of_run[name]) != of_run[name]
-    ]
+    from pomona._decode import changes_of_features
+
+    options = replace(results.decode, **given)
+    changed = changes_of_features(results.decode, options)
     if changed:
         names = " and ".join(changed)
         complain(f"warning: the photo is decoded with another {names} than the run")
-    return {**of_run, **given}
+    return options.keywords()
 
 
 def _describe(answer: dict[str, Any]) -> str:

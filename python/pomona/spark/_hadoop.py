@@ -51,6 +51,19 @@ _REMEDIES = (
 )
 
 
+def hadoop_conf(spark: SparkSession) -> JavaObject:
+    """Copy the Hadoop settings of a session, for as many paths as needed."""
+    return spark._jsparkSession.sessionState().newHadoopConf()
+
+
+def path_and_files(
+    spark: SparkSession, path: str, conf: JavaObject
+) -> tuple[JavaObject, JavaObject]:
+    """Return a path as Hadoop's, and its file system."""
+    hadoop_path = spark._jvm.org.apache.hadoop.fs.Path(path)
+    return hadoop_path, hadoop_path.getFileSystem(conf)
+
+
 class Folder:
     """A folder that may not exist yet, accessed with a session's Hadoop settings and credentials.
 
@@ -63,9 +76,7 @@ class Folder:
         check_name(uri)
         self._spark = spark
         with _os_errors(f"cannot reach {uri}"):
-            path = spark._jvm.org.apache.hadoop.fs.Path(uri)
-            conf = spark._jsparkSession.sessionState().newHadoopConf()
-            self._files: JavaObject = path.getFileSystem(conf)
+            path, self._files = path_and_files(spark, uri, hadoop_conf(spark))
             self._path: JavaObject = self._files.makeQualified(path)
         #: The complete address: scheme, host or bucket, and path without double slashes.
         self.uri: str = self._path.toString()

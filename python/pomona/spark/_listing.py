@@ -13,7 +13,7 @@ from pyspark.sql.functions import explode, expr, from_json
 
 from pomona._images import Tally, is_hidden, is_image
 from pomona._native import list_folders
-from pomona.spark._hadoop import is_pattern
+from pomona.spark._hadoop import hadoop_conf, is_pattern, path_and_files
 
 if TYPE_CHECKING:
     from typing import Callable, Optional, Tuple
@@ -64,7 +64,8 @@ def find_files(
             return _walk(spark, paths, partial(list_folders, storage=storage.settings))
         except ValueError:
             pass
-    paths = [_qualified(spark, path) for path in paths]
+    conf = hadoop_conf(spark)
+    paths = [_qualified(spark, path, conf) for path in paths]
     return _walk(spark, paths, partial(_list_by_hadoop, spark))
 
 
@@ -148,8 +149,8 @@ def _matches(spark: SparkSession, pattern: str) -> list[ListedFile | str]:
     """Return the matches of a glob, from Hadoop."""
     statuses = None
     if is_pattern(pattern):
-        path, file_system = _on_hadoop(spark, pattern)
-        statuses = file_system.globStatus(path)
+        path, files = path_and_files(spark, pattern, hadoop_conf(spark))
+        statuses = files.globStatus(path)
     if not statuses:
         raise FileNotFoundError(f"Path does not exist: {pattern}")
     return _entries(spark._jvm.scala.Predef.genericWrapArray(statuses))
@@ -157,33 +158,27 @@ def _matches(spark: SparkSession, pattern: str) -> list[ListedFile | str]:
 
 def _list_by_hadoop(spark: SparkSession, folders: Sequence[str]) -> list[_Listing | None]:
     """List folders as `list_folders` does; None where there is no folder."""
-    return [_list_folder_by_hadoop(spark, folder) for folder in folders]
+    conf = hadoop_conf(spark)
+    return [_list_folder_by_hadoop(spark, folder, conf) for folder in folders]
 
 
-def _list_folder_by_hadoop(spark: SparkSession, folder: str) -> _Listing | None:
-    path, file_system = _on_hadoop(spark, folder)
+def _list_folder_by_hadoop(spark: SparkSession, folder: str, conf: JavaObject) -> _Listing | None:
+    path, files = path_and_files(spark, folder, conf)
     try:
-        statuses = file_system.listStatus(path)
+        statuses = files.listStatus(path)
     except Py4JJavaError as error:
         if error.java_exception.getClass().getSimpleName() == "FileNotFoundException":
             return None
         raise
     entries = _entries(spark._jvm.scala.Predef.genericWrapArray(statuses))
-    files = [entry for entry in entries if isinstance(entry, ListedFile)]
-    return files, [entry for entry in entries if isinstance(entry, str)]
+    listed = [entry for entry in entries if isinstance(entry, ListedFile)]
+    return listed, [entry for entry in entries if isinstance(entry, str)]
 
 
-def _qualified(spark: SparkSession, path: str) -> str:
+def _qualified(spark: SparkSession, path: str, conf: JavaObject) -> str:
     """Complete a path with the scheme and host of its file system."""
-    hadoop_path, file_system = _on_hadoop(spark, path)
-    return str(file_system.makeQualified(hadoop_path).toString())
-
-
-def _on_hadoop(spark: SparkSession, path: str) -> tuple[JavaObject, JavaObject]:
-    """Return a path for Hadoop, and its file system."""
-    hadoop_path = spark._jvm.org.apache.hadoop.fs.Path(path)
-    conf = spark._jsparkSession.sessionState().newHadoopConf()
-    return hadoop_path, hadoop_path.getFileSystem(conf)
+    hadoop_path, files = path_and_files(spark, path, conf)
+    return str(files.makeQualified(hadoop_path).toString())
 
 
 def _entries(statuses: JavaObject) -> list[ListedFile | str]:

@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Mapping
 
-from pomona.spark._hadoop import HADOOP_ERRORS, S3_SCHEMES, why
+from pomona.spark._hadoop import HADOOP_ERRORS, S3_SCHEMES, hadoop_conf, why
 
 if TYPE_CHECKING:
     from typing import Iterable
@@ -95,7 +95,7 @@ class Storage:
 
 def storage_of(spark: SparkSession) -> Storage:
     """Return how a session accesses S3."""
-    conf = spark._jsparkSession.sessionState().newHadoopConf()
+    conf = hadoop_conf(spark)
     names = [_PREFIX + name for name in (*_KNOWN, *_HADOOPS)] + list(_OTHERS)
     values = {name: conf.get(name) for name in names}
     values.update(dict(conf.getValByRegex("^" + re.escape(_OF_BUCKET))))
@@ -131,7 +131,7 @@ def storage_from(values: Mapping[str, str]) -> Storage:
 
 def why_not_by_paths(spark: SparkSession, uris: Iterable[str], storage: Storage) -> str | None:
     """Return why only Spark can read files at these addresses; None if the extension can."""
-    conf = spark._jsparkSession.sessionState().newHadoopConf()
+    conf = hadoop_conf(spark)
     for scheme in sorted({uri.partition(":")[0] for uri in uris} - {_LOCAL_SCHEME}):
         if scheme not in S3_SCHEMES:
             return f"only Spark reads {scheme}://"

@@ -14,7 +14,16 @@ from pyspark.sql.functions import broadcast, col, element_at, expr, lit, row_num
 from pyspark.sql.utils import AnalysisException
 
 from pomona._images import HIDDEN_BY_SPARK, IMAGE_EXTENSIONS, Tally, describe_left_out
-from pomona.spark._hadoop import HADOOP_ERRORS, S3_SCHEMES, check_name, is_pattern, literal, why
+from pomona.spark._hadoop import (
+    HADOOP_ERRORS,
+    S3_SCHEMES,
+    check_name,
+    hadoop_conf,
+    is_pattern,
+    literal,
+    path_and_files,
+    why,
+)
 from pomona.spark._listing import ListedFile, find_files, split_evenly, table_of
 from pomona.spark._s3 import storage_of, why_not_by_paths
 from pomona.spark._session import session_of
@@ -334,9 +343,8 @@ def _literal_if_it_exists(spark: SparkSession, path: str) -> str:
     """Make a glob that matches only this path, if a file or folder of this name exists."""
     if not is_pattern(path):
         return path
-    hadoop_path = spark._jvm.org.apache.hadoop.fs.Path(path)
-    file_system = hadoop_path.getFileSystem(spark._jsparkSession.sessionState().newHadoopConf())
-    return literal(path) if file_system.exists(hadoop_path) else path
+    hadoop_path, files = path_and_files(spark, path, hadoop_conf(spark))
+    return literal(path) if files.exists(hadoop_path) else path
 
 
 def _explain_no_photos(paths: list[str], tally: Tally) -> str:

@@ -12,7 +12,6 @@ from pyspark.sql.functions import broadcast, coalesce, col, concat, count, lit, 
 from pyspark.sql.utils import AnalysisException
 from pyspark.sql.window import Window
 
-from pomona._decode import DecodeOptions
 from pomona.results import ClassCount, Results, Vectors
 from pomona.results.thumbnails import thumbnail
 from pomona.results.vectors import BLOCK_ROWS, blocks_of

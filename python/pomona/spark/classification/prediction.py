@@ -43,7 +43,7 @@ from pyspark.sql.functions import (
 )
 from pyspark.sql.utils import IllegalArgumentException
 
-from pomona._decode import gather_options
+from pomona._decode import changes_of_features, gather_options
 from pomona._deprecated import renamed_arguments
 from pomona._errors import ERROR_COLUMNS, NOTE_COLUMNS
 from pomona.spark._hadoop import Folder
@@ -201,14 +201,13 @@ def _set_options(featurizer: ImageFeaturizer, given: DecodeKeywords) -> None:
     """Change how a classifier's photos are decoded, and warn where their features may differ."""
     trained = featurizer.decode_options()
     options = replace(trained, **given)
-    for name in ("apply_exif", "decode"):
+    for name in changes_of_features(trained, options):
         before, now = getattr(trained, name), getattr(options, name)
-        if before != now:
-            warnings.warn(
-                f"the classifier was trained with {name}={before!r}: with {name}={now!r}, photos "
-                "that this changes may be labelled less well",
-                stacklevel=4,
-            )
+        warnings.warn(
+            f"the classifier was trained with {name}={before!r}: with {name}={now!r}, photos "
+            "that this changes may be labelled less well",
+            stacklevel=4,
+        )
     featurizer.setParams(**decode_params(options))
 
 
