@@ -384,17 +384,59 @@ def test_fast_mode_decodes_small_photos_exactly(side: int) -> None:
     np.testing.assert_array_equal(fast, pomona.load_image(data, size=size))
 
 
-@pytest.mark.parametrize("progressive", [False, True])
-@pytest.mark.parametrize(("side", "scale"), [(300, 2), (700, 4), (1100, 8)])
-def test_fast_mode_is_the_draft_of_pillow(side: int, scale: int, progressive: bool) -> None:
-    data = jpeg(side=side, quality=90, progressive=progressive)
+def drafted(data: bytes, scale: int) -> np.ndarray:
+    """Decode a JPEG at a smaller scale by Pillow, and resize it."""
     draft = Image.open(io.BytesIO(data))
-    draft.draft("RGB", (side // scale, side // scale))
-    assert draft.width == -(-side // scale)
-    expected = saved(draft.convert("RGB"), "PNG")
-    size = (SIDE, SIDE)
-    fast = pomona.load_image(data, size=size, decode="fast")
-    np.testing.assert_array_equal(fast, pomona.load_image(expected, size=size))
+    width, height = draft.size
+    draft.draft("RGB", (width // scale, height // scale))
+    assert draft.size == (-(-width // scale), -(-height // scale))
+    return pomona.load_image(saved(draft.convert("RGB"), "PNG"), size=(SIDE, SIDE))
+
+
+def read_fast(data: bytes) -> np.ndarray:
+    return pomona.load_image(data, size=(SIDE, SIDE), decode="fast")
+
+
+@pytest.mark.parametrize(("side", "scale"), [(300, 2), (700, 4), (1100, 8)])
+def test_fast_mode_is_the_draft_of_pillow(side: int, scale: int) -> None:
+    data = jpeg(side=side, quality=90)
+    np.testing.assert_array_equal(read_fast(data), drafted(data, scale))
+
+
+@pytest.mark.parametrize(("side", "scale", "mean"), [(300, 2, 0), (700, 4, 0.5), (1100, 8, 0.5)])
+def test_fast_mode_is_close_to_the_draft_of_a_progressive_photo(
+    side: int, scale: int, mean: float
+) -> None:
+    data = jpeg(side=side, quality=90, progressive=True)
+    difference = np.abs(read_fast(data).astype(int) - drafted(data, scale))
+    assert difference.mean() <= mean
+    assert difference.max() <= 8 * mean
+
+
+def test_fast_mode_skips_the_scans_that_refine_a_progressive_photo() -> None:
+    data = jpeg(side=700, quality=90, progressive=True)
+    last = scans(data)[-1]
+    header = data[last : last + 10]
+    assert header == SCAN + b"\0\x08\x01\x01\0\x01\x3f\x10", "it refines the luminance"
+    broken = data[: last + 10] + b"\x55" * 300 + END
+    np.testing.assert_array_equal(read_fast(broken), read_fast(data))
+    with pytest.warns(ImageWarning, match=DAMAGED):
+        pomona.load_image(broken, size=(SIDE, SIDE))
+
+
+def test_fast_mode_refuses_a_truncated_progressive_photo() -> None:
+    data = jpeg(side=700, quality=90, progressive=True)
+    for cut in scans(data)[-1] + 10, len(data) - 300:
+        with pytest.raises(ImageError, match=TRUNCATED):
+            read_fast(data[:cut])
+
+
+def test_fast_mode_keeps_the_orientation_of_a_progressive_photo(tiny_model: Path) -> None:
+    data = after_start(
+        jpeg(side=700, quality=90, progressive=True), exif_segment(6, "<"), jpeg_segment(0xE1, SEFT)
+    )
+    batch = Featurizer(tiny_model, decode="fast").try_featurize([data + SEFT])
+    assert (batch.errors, batch.warnings, batch.orientations) == ([None], [None], [6])
 
 
 def test_damage_is_stated_in_fast_mode_too(tiny_model: Path) -> None:

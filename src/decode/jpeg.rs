@@ -52,6 +52,7 @@ const XMP: &[u8] = b"http://ns.adobe.com/xap/1.0/\0";
 struct Segment<'a> {
     marker: u8,
     payload: &'a [u8],
+    start: usize,
     end: usize,
 }
 
@@ -61,6 +62,8 @@ struct Scan<'a> {
     components: &'a [[u8; 2]],
     first_coefficient: u8,
     last_coefficient: u8,
+    /// Whether it adds a bit to coefficients that an earlier scan has given.
+    refines: bool,
     /// Lowest bits of the coefficients that later scans give.
     lacking_bits: u8,
 }
@@ -77,6 +80,7 @@ impl<'a> Segment<'a> {
             components: components.as_chunks().0,
             first_coefficient,
             last_coefficient,
+            refines: approximation >> 4 != 0,
             lacking_bits: approximation & 0x0F,
         })
     }
@@ -100,6 +104,7 @@ fn segments(bytes: &[u8]) -> impl Iterator<Item = Segment<'_>> {
                     return Some(Segment {
                         marker,
                         payload: &[],
+                        start: prefix,
                         end: prefix + 2,
                     });
                 }
@@ -112,6 +117,7 @@ fn segments(bytes: &[u8]) -> impl Iterator<Item = Segment<'_>> {
                     return Some(Segment {
                         marker,
                         payload,
+                        start: prefix,
                         end: at,
                     });
                 }
@@ -156,8 +162,11 @@ pub(super) fn decode_into(
     pixels: &mut Vec<u8>,
 ) -> Result<Picture, ImageError> {
     let target = target.filter(|_| options.mode == DecodeMode::Fast);
-    let mut decode = |bytes: &[u8]| decode_once(bytes, options, target, inks, pixels);
     let complete = has_every_scan(bytes);
+    let orientation = orientation(bytes);
+    let coarse = target.and_then(|target| without_refinements(bytes, target));
+    let bytes = coarse.as_deref().unwrap_or(bytes);
+    let mut decode = |bytes: &[u8]| decode_once(bytes, options, target, inks, pixels);
     let (size, warning) = match decode(bytes)? {
         (Some(size), None) => (size, None),
         _ => {
@@ -183,7 +192,7 @@ pub(super) fn decode_into(
     let warning = warning.or(scans);
     Ok(Picture {
         size,
-        orientation: orientation(bytes),
+        orientation,
         warning: warning.map(|warning| damage(&warning)),
     })
 }
@@ -286,6 +295,45 @@ fn scaling(full: Size, target: Size) -> ScalingFactor {
         .unwrap_or(ScalingFactor::ONE)
 }
 
+/// A copy of a progressive JPEG without the scans that only add the lowest bits of coefficients
+/// other than the mean of a block, if it is decoded at a quarter of its size or less. `None` where
+/// there are none.
+///
+/// These scans take about half of the decoding time, and at such a scale their bits change pixels
+/// by less than half a level in the mean. Damage in them remains unnoticed.
+fn without_refinements(bytes: &[u8], target: Size) -> Option<Vec<u8>> {
+    let Frame {
+        marker: PROGRESSIVE | ARITHMETIC_PROGRESSIVE,
+        width,
+        height,
+        ..
+    } = frame(bytes)?
+    else {
+        return None;
+    };
+    let full = Size {
+        width: width.into(),
+        height: height.into(),
+    };
+    let scaling = scaling(full, target);
+    if [ScalingFactor::ONE, ScalingFactor::ONE_HALF].contains(&scaling) || !has_end(bytes) {
+        return None;
+    }
+    let mut coarse = Vec::with_capacity(bytes.len());
+    let mut copied = 0;
+    let mut skipping = false;
+    for segment in segments(bytes) {
+        if !skipping {
+            coarse.extend(&bytes[copied..segment.start]);
+        }
+        copied = segment.start;
+        let refines = |scan: Scan| scan.refines && scan.first_coefficient > 0;
+        skipping = segment.scan().is_some_and(refines);
+    }
+    coarse.extend(&bytes[copied..]);
+    (coarse.len() < bytes.len()).then_some(coarse)
+}
+
 /// The warnings of libjpeg, after which it continues, as Pillow does.
 const WARNINGS: [&str; 11] = [
     "Unknown Adobe color transform code",
@@ -355,6 +403,7 @@ fn bare(bytes: &[u8], ended: bool) -> Vec<u8> {
             marker,
             payload,
             end,
+            ..
         } = segment;
         copied = end;
         let mut payload = payload.to_vec();

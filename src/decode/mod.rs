@@ -68,7 +68,7 @@ pub enum DecodeMode {
     #[default]
     Exact,
     /// JPEGs that are much larger than the target size are decoded at 1/2, 1/4 or 1/8 of their
-    /// size.
+    /// size, and progressive ones at 1/4 or 1/8 without the scans that refine details.
     Fast,
 }
 
