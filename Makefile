@@ -247,6 +247,7 @@ vendor: .venv/build/.installed
 # is set afterwards, because maturin would link against the glibc of the tag that it is given.
 $(WHEEL): $(WHEEL_SOURCES) .venv/build/.installed | system vendor
 	mkdir -p $(@D)
+	.venv/build/bin/python python/tools/crate_licenses.py
 	built=$$(mktemp -d target/wheel.XXXXXX)
 	trap 'rm -rf "$$built"' EXIT
 	PATH="$(CURDIR)/.venv/build/bin:$$PATH" maturin build --release --locked --zig \

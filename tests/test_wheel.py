@@ -120,6 +120,10 @@ def test_every_licence_of_what_is_inside_comes_along(wheel: Path):
         names = archive.namelist()
         assert b"Microsoft" in archive.read("pomona/lib/onnxruntime-LICENSE")
         assert b"Eigen" in archive.read("pomona/lib/onnxruntime-ThirdPartyNotices.txt")
+        crates = archive.read("pomona/lib/rust-crates-LICENSES.txt").decode()
+    for crate, holder in [("re_rav1d", "VideoLAN"), ("turbojpeg-sys", "Independent JPEG Group")]:
+        assert re.search(rf"^{crate} [\d.]+: ", crates, re.MULTILINE)
+        assert holder in crates
     assert [name for name in names if re.search(r"dist-info/licenses/LICENSE$", name)]
 
 
