@@ -60,10 +60,12 @@ def linked(metadata: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def title(crate: dict[str, Any]) -> str:
+    """Return the name and the version of a crate."""
     return f"{crate['name']} {crate['version']}"
 
 
 def texts(crate: dict[str, Any]) -> Iterator[str]:
+    """Generate the texts of a crate's licences and notices, without white space at line ends."""
     folder = Path(crate["manifest_path"]).parent
     for path in sorted(folder.rglob("*")):
         if path.is_file() and path.name.lower().startswith(NAMES) and path.suffix != ".rs":
