@@ -13,9 +13,11 @@ import pytest
 from PIL import Image, ImageOps
 
 import pomona
+from phone_photos import MP4, SEFT, ultra_hdr, xmp_segment
 from pomona import Featurizer, ImageError, ImageWarning
 from specimens import (
     ORIENTATION_TAG,
+    after_start,
     jpeg_frame,
     jpeg_segment,
     noise,
@@ -45,10 +47,6 @@ def before_scan(data: bytes, *segments: bytes) -> bytes:
     """Insert segments before the header of the first scan."""
     at = data.index(SCAN)
     return data[:at] + b"".join(segments) + data[at:]
-
-
-def after_start(data: bytes, *segments: bytes) -> bytes:
-    return data[:2] + b"".join(segments) + data[2:]
 
 
 def scans(data: bytes) -> list[int]:
@@ -105,11 +103,6 @@ def refusal(data: bytes) -> str:
 
 # What phones append.
 
-MP4 = b"\0\0\0\x18ftypmp42\0\0\0\0isommp42" + START + b"\xff\xe0\0\x04ab" + END + bytes(300)
-SEFT = (
-    b"\0\0\x01\x0a\x0e\0\0\0Image_UTC_Data1600000000000SEFH\x6b\0\0\0\x01\0\0\0"
-    b"\0\0\x01\x0a\x23\0\0\0\x23\0\0\0\x18\0\0\0SEFT"
-)
 TRAILERS = {
     "Samsung's SEFT": SEFT,
     "a motion photo's video": MP4,
@@ -142,28 +135,7 @@ def test_the_first_picture_of_an_mpo_is_the_photo() -> None:
 
 
 def test_a_gain_map_is_not_part_of_the_photo() -> None:
-    """Ultra HDR: the offset of the gain map, a smaller grey JPEG, is in an MPF segment."""
-    xmp = b"http://ns.adobe.com/xap/1.0/\0" + b'<rdf:Description hdrgm:Version="1.0"/>'
-    gain_map = after_start(jpeg("L", SIDE // 4), jpeg_segment(0xE1, xmp))
-    primary = after_start(WHOLE, jpeg_segment(0xE1, xmp))
-
-    def entry(attributes: int, size: int, offset: int) -> bytes:
-        return struct.pack(">IIIHH", attributes, size, offset, 0, 0)
-
-    def mpf(size: int, offset: int) -> bytes:
-        tags = [
-            (0xB000, 7, 4, b"0100"),
-            (0xB001, 4, 1, struct.pack(">I", 2)),
-            (0xB002, 7, 32, struct.pack(">I", 8 + 2 + 3 * 12 + 4)),
-        ]
-        directory = b"".join(struct.pack(">HHI", *tag[:3]) + tag[3] for tag in tags)
-        entries = entry(0x030000, size, 0) + entry(0, len(gain_map), offset)
-        ifd = struct.pack(">H", len(tags)) + directory + bytes(4) + entries
-        return jpeg_segment(0xE2, b"MPF\0MM\0*" + struct.pack(">I", 8) + ifd)
-
-    size = len(primary) + len(mpf(0, 0))
-    # Offsets count from the byte order mark of the MPF segment.
-    data = after_start(primary, mpf(size, size - (2 + 4 + 4))) + gain_map
+    data = ultra_hdr(WHOLE, gain_map=jpeg("L", SIDE // 4))
     assert Image.open(io.BytesIO(data))._getmp()[0xB001] == 2, "pictures"
     np.testing.assert_array_equal(read_silently(data), pillow(WHOLE))
 
@@ -318,10 +290,6 @@ def exif_segment(orientation: int, order: str, kind: str = "H") -> bytes:
     tag = struct.pack(order + "HHI", ORIENTATION_TAG, code, 1) + value
     tiff = {"<": b"II", ">": b"MM"}[order] + struct.pack(order + "HIH", 42, 8, 1) + tag + bytes(4)
     return jpeg_segment(0xE1, b"Exif\0\0" + tiff)
-
-
-def xmp_segment(text: str) -> bytes:
-    return jpeg_segment(0xE1, b"http://ns.adobe.com/xap/1.0/\0" + text.encode())
 
 
 def turned_photos(orientation: int) -> list[bytes]:

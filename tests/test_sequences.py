@@ -21,9 +21,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import pomona
-from odd_photos import POOL, Outcome, alone
+from odd_photos import POOL, alone
+from outcomes import Outcome, outcomes
 from pomona import Featurizer, ImageError, ModelError
-from pomona._batch import FeaturizedBatch
 from pomona._native import PathFeaturizer
 from specimens import picture, saved
 from stores import Store, serving
@@ -70,16 +70,6 @@ def storage() -> Iterator[dict[str, dict[str, str]]]:
     handler: type[BaseHTTPRequestHandler] = Serving
     with serving(handler) as settings:
         yield settings
-
-
-def outcomes(batch: FeaturizedBatch) -> list[Outcome]:
-    errors = [(error and error.reason, error and error.kind) for error in batch.errors]
-    return [
-        Outcome(None if reason else row.tolist(), reason, kind, warning, orientation)
-        for row, (reason, kind), warning, orientation in zip(
-            batch.features, errors, batch.warnings, batch.orientations
-        )
-    ]
 
 
 def test_the_pool_has_photos_of_every_kind(expected: dict[str, Outcome]) -> None:

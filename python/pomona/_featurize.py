@@ -33,7 +33,7 @@ def featurize(
     Parameters
     ----------
     batch_of_bytes : iterable of bytes
-        Encoded images: JPEG, PNG, WebP, GIF, BMP or TIFF.
+        Encoded images: JPEG, PNG, WebP, GIF, BMP, TIFF, HEIC or AVIF.
     model : str or path, default "mobilenet_v2"
         The name of a pulled model, or the path of a model file.
     threads : int, default 1

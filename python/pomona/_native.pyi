@@ -76,7 +76,7 @@ class Featurizer:
         Parameters
         ----------
         images : iterable of bytes, bytearray, memoryview or None
-            Encoded images: JPEG, PNG, WebP, GIF, BMP or TIFF.
+            Encoded images: JPEG, PNG, WebP, GIF, BMP, TIFF, HEIC or AVIF.
         on_error : {"raise", "nan"}, default "raise"
             Whether the first image that can't be decoded raises, or each of them has a row of NaN.
 
@@ -104,7 +104,7 @@ class Featurizer:
         Parameters
         ----------
         images : iterable of bytes, bytearray, memoryview or None
-            Encoded images: JPEG, PNG, WebP, GIF, BMP or TIFF.
+            Encoded images: JPEG, PNG, WebP, GIF, BMP, TIFF, HEIC or AVIF.
 
         Returns
         -------
@@ -287,7 +287,7 @@ def load_image(
     Parameters
     ----------
     image : bytes, bytearray or memoryview
-        An encoded image: JPEG, PNG, WebP, GIF, BMP or TIFF.
+        An encoded image: JPEG, PNG, WebP, GIF, BMP, TIFF, HEIC or AVIF.
     size : tuple of int, optional
         Height and width to resize to, in pixels, up to 65,535 each. By default the image keeps its
         size.

@@ -11,7 +11,8 @@ from pyspark.sql import Row, SparkSession
 
 import photos as rendered
 import pomona
-from odd_photos import POOL, Outcome, alone
+from odd_photos import POOL, alone
+from outcomes import Outcome
 from pomona import pipeline
 from pomona.spark import featurize_udf, predict, read_images, train
 from pomona.spark.features import write_features

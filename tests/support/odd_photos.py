@@ -10,8 +10,9 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Iterator, NamedTuple
+from typing import Iterator
 
+from outcomes import Outcome
 from specimens import SPECIMENS, picture, saved
 
 FOLDER = Path(__file__).parents[1] / "data/odd"
@@ -34,16 +35,6 @@ for path in sorted(Path(folder).iterdir()):
     if os.wait()[1] != 0:
         sys.exit(f"{path}: the process ended with an error")
 """
-
-
-class Outcome(NamedTuple):
-    """Features, or the reason and kind of an error; and the notes on the photo."""
-
-    features: list[float] | None
-    error: str | None
-    error_kind: str | None
-    warning: str | None
-    orientation: int | None
 
 
 def alone(model: Path, photos: dict[str, bytes], folder: Path) -> dict[str, Outcome]:

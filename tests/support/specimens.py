@@ -59,6 +59,11 @@ def jpeg_segment(marker: int, payload: bytes) -> bytes:
     return struct.pack(">BBH", 0xFF, marker, len(payload) + 2) + payload
 
 
+def after_start(data: bytes, *segments: bytes) -> bytes:
+    """Insert segments at the start of a JPEG."""
+    return data[:2] + b"".join(segments) + data[2:]
+
+
 def jpeg_frame(data: bytes) -> int:
     """Return the offset of a JPEG's frame header: precision, height, width, components."""
     at = 2
@@ -120,13 +125,13 @@ def jpegs() -> Iterator[tuple[str, bytes]]:
     yield "rgb by its component ids", jpeg_named(whole, b"RGB")
     yield "other component ids", jpeg_named(whole, b"\x05\x06\x07")
     yield "no marker at all", jpeg_without_jfif(whole)
-    yield "jfif and adobe", whole[:2] + adobe(0) + whole[2:]
+    yield "jfif and adobe", after_start(whole, adobe(0))
     yield "optimized", saved(rgb, "JPEG", optimize=True, quality=40)
     yield "worst quality", saved(rgb, "JPEG", quality=1)
     yield "best quality", saved(rgb, "JPEG", quality=100)
     yield "comment", saved(rgb, "JPEG", comment=b"\xff\xd9 is not the end of it")
-    yield "fill bytes", whole[:2] + b"\xff" * 9 + whole[2:]
-    yield "embedded thumbnail", whole[:2] + jpeg_segment(0xE1, b"Exif\0\0" + whole) + whole[2:]
+    yield "fill bytes", after_start(whole, b"\xff" * 9)
+    yield "embedded thumbnail", after_start(whole, jpeg_segment(0xE1, b"Exif\0\0" + whole))
     yield "icc profile", saved(rgb, "JPEG", icc_profile=bytes(range(256)) * 700)
 
 
