@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -310,6 +311,22 @@ def test_an_error_that_nobody_foresaw_is_one_line_too(
     assert main(["featurize", "x", "-o", "y"]) == 1
     assert capsys.readouterr().err == (
         "pomona: ZeroDivisionError: first line second line (--debug shows the traceback)\n"
+    )
+
+
+def test_a_warning_for_the_user_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def warn(*_: object, **__: object) -> None:
+        warnings.warn("trained with another option", stacklevel=2)
+        warnings.warn("an old name", DeprecationWarning, stacklevel=2)
+        raise FileNotFoundError("x does not exist")
+
+    monkeypatch.setattr("pomona.local.featurize_folder", warn)
+    with pytest.warns(DeprecationWarning, match="an old name"):
+        assert main(["featurize", "x", "-o", "y"]) == 1
+    assert capsys.readouterr().err == (
+        "pomona: warning: trained with another option\npomona: x does not exist\n"
     )
 
 

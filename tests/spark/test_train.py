@@ -455,7 +455,9 @@ def test_train_writes_metrics_and_a_model_and_predict_labels_new_photos(
     # Not twice into the same place, unless so asked.
     assert main(command) == 1
     assert "--overwrite replaces it" in capsys.readouterr().err
-    assert main([*command, "--overwrite"]) == 0
+    assert main([*command, "--overwrite", "--apply-exif"]) == 0
+    said = "pomona: warning: the classifier was trained with apply_exif=False: "
+    assert said in capsys.readouterr().err
     assert spark.read.parquet(str(labels)).count() == len(rows)
 
     # A job that fails leaves the labels that were there.

@@ -21,7 +21,7 @@ from pomona.cli._errors import (
     OutputClosedError,
     explain,
 )
-from pomona.cli._terminal import complain
+from pomona.cli._terminal import complain, warnings_as_lines
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -104,7 +104,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.print_help(sys.stderr)
         return USAGE
     try:
-        with _terminable():
+        with _terminable(), warnings_as_lines():
             return int(args.command(args))
     except KeyboardInterrupt:
         complain(f"interrupted: {args.unfinished.format(**vars(args))}")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import suppress
-from typing import Sequence
+import warnings
+from contextlib import contextmanager, suppress
+from typing import Any, Iterator, Sequence
 
 from pomona._images import one_line
 from pomona.cli._errors import OutputClosedError
@@ -31,6 +32,24 @@ def complain(message: str) -> None:
     """Print why the command failed."""
     with suppress(OSError, ValueError):
         print(f"pomona: {message}", file=sys.stderr, flush=True)  # noqa: T201
+
+
+@contextmanager
+def warnings_as_lines() -> Iterator[None]:
+    """Print the message of a `UserWarning` without the line of code that it refers to."""
+    with warnings.catch_warnings():
+        original = warnings.showwarning
+
+        def show_message(
+            message: Warning | str, category: type[Warning], *args: Any, **kwargs: Any
+        ) -> None:
+            if category is UserWarning:
+                complain(f"warning: {message}")
+            else:
+                original(message, category, *args, **kwargs)
+
+        warnings.showwarning = show_message
+        yield
 
 
 def count(number: int, thing: str) -> str:
