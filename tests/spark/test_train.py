@@ -387,6 +387,7 @@ def results(ran: Path, tmp_path: Path) -> Path:
     return tmp_path / "results"
 
 
+@pytest.mark.filterwarnings("default:the classifier was trained with")
 def test_train_writes_metrics_and_a_model_and_predict_labels_new_photos(
     spark: SparkSession,
     results: Path,
