@@ -13,8 +13,10 @@ from pathlib import Path
 
 import pytest
 
+import heif
 import pomona
 from against_pillow import compare
+from heif import HEIF_SPECIMENS
 from pomona import ImageError, ImageWarning
 from specimens import (
     SPECIMENS,
@@ -38,6 +40,7 @@ from specimens import (
 TIMEOUT = 300
 SUPPORT = Path(__file__).with_name("support")
 
+ALL_SPECIMENS = {**SPECIMENS, **HEIF_SPECIMENS}
 ONE_OF_EACH = {
     "JPEG": SPECIMENS["JPEG: 420"],
     "PNG": SPECIMENS["PNG: RGB"],
@@ -45,6 +48,8 @@ ONE_OF_EACH = {
     "GIF": SPECIMENS["GIF: P"],
     "BMP": SPECIMENS["BMP: RGB"],
     "TIFF": SPECIMENS["TIFF: RGB"],
+    "HEIC": HEIF_SPECIMENS["HEIC: whole blocks"],
+    "AVIF": HEIF_SPECIMENS["AVIF: 4:2:0"],
 }
 FORMATS = sorted(ONE_OF_EACH)
 
@@ -123,6 +128,16 @@ def tiff_sized(width: int, height: int) -> bytes:
     return tiff_file(tags, [bytes(16)])
 
 
+def heif_sized(data: bytes, width: int, height: int) -> bytes:
+    """Change the size that the container of a single image announces."""
+    return patched(data, data.index(b"ispe") + 8, ">II", width, height)
+
+
+def heif_grid(kind: str, width: int, height: int) -> bytes:
+    tile = heif.saved(heif.scene(heif.TILE, heif.TILE), kind)
+    return heif.grid([tile] * 4, 2, 2, width, height)
+
+
 class TestBytesThatAreNoImage:
     @pytest.mark.parametrize(
         ("data", "reason"),
@@ -155,17 +170,27 @@ class TestBytesThatAreNoImage:
             refusal(ONE_OF_EACH[name][:length])
 
 
-# Peak memory in MiB; of the process alone, which getrusage may not give.
-TALL = """
-import re, sys
+# In MiB. The peak of getrusage is at least that of the process that started this one.
+PEAK = """
+import re
+def peak():
+    status = open("/proc/self/status").read()
+    return int(re.search("VmHWM:\\s*([0-9]+)", status).group(1)) // 1024
+"""
+
+TALL = (
+    PEAK
+    + """
+import sys
 sys.path.insert(0, sys.argv[1])
 import pomona
 from specimens import png_file
 photo = png_file(1, 1 << 20, 8, 0, bytes(2 << 20))
 pixels = pomona.load_image(photo, size=(224, 224))
 assert pixels.shape == (224, 224, 3) and not pixels.any()
-print(int(re.search("VmHWM:\\s*([0-9]+)", open("/proc/self/status").read()).group(1)) // 1024)
+print(peak())
 """
+)
 
 
 def test_a_photo_one_pixel_wide_and_a_million_tall_does_not_take_all_memory() -> None:
@@ -194,16 +219,25 @@ class TestTruncation:
         for length in range(0, last, 7):
             refusal(whole[:length])
 
-    # The first of several frames or pages is complete in the first half.
-    @pytest.mark.parametrize(
-        "name",
-        sorted(SPECIMENS.keys() - {"TIFF: several pages", "GIF: animated", "PNG: animated"}),
+    # The first of several frames, pages or images is complete in the first half. Of a HEIC grid the
+    # last tiles may be missing.
+    COMPLETE_IN_HALF = frozenset(
+        {
+            "TIFF: several pages",
+            "GIF: animated",
+            "PNG: animated",
+            "HEIC: several",
+            "HEIC: grid",
+            "HEIC: grid of 4:4:4",
+        }
     )
+
+    @pytest.mark.parametrize("name", sorted(ALL_SPECIMENS.keys() - COMPLETE_IN_HALF))
     def test_the_first_half_of_any_kind_of_file_is_refused(self, name: str) -> None:
-        whole = SPECIMENS[name]
+        whole = ALL_SPECIMENS[name]
         refusal(whole[: len(whole) // 2])
 
-    @pytest.mark.parametrize("name", ["JPEG", "PNG", "WebP", "GIF"])
+    @pytest.mark.parametrize("name", ["JPEG", "PNG", "WebP", "GIF", "HEIC", "AVIF"])
     def test_a_photo_that_was_cut_off_is_called_truncated(self, name: str) -> None:
         whole = ONE_OF_EACH[name]
         for share in (0.3, 0.6, 0.9):
@@ -247,6 +281,12 @@ class TestSizes:
             (bmp_sized(9, 0), "BMP"),
             (tiff_sized(0, 9), "TIFF"),
             (tiff_sized(9, 0), "TIFF"),
+            (heif_sized(ONE_OF_EACH["HEIC"], 0, 9), "zero-sized HEIC: 0 x 9 pixels"),
+            (heif_sized(ONE_OF_EACH["HEIC"], 9, 0), "zero-sized HEIC: 9 x 0 pixels"),
+            (heif_sized(ONE_OF_EACH["AVIF"], 0, 9), "zero-sized AVIF: 0 x 9 pixels"),
+            (heif_sized(ONE_OF_EACH["AVIF"], 9, 0), "zero-sized AVIF: 9 x 0 pixels"),
+            (heif_grid("HEIF", 0, 9), "zero-sized HEIC: 0 x 9 pixels"),
+            (heif_grid("AVIF", 9, 0), "zero-sized AVIF: 9 x 0 pixels"),
         ],
     )
     def test_an_image_without_pixels_is_refused(self, data: bytes, reason: str) -> None:
@@ -280,6 +320,11 @@ BOMBS = {
     "GIF": gif_sized(65535, 65535),
     "BMP": bmp_sized(60000, 60000),
     "TIFF": tiff_sized(60000, 60000),
+    "HEIC": heif_sized(ONE_OF_EACH["HEIC"], 60000, 60000),
+    "AVIF": heif_sized(ONE_OF_EACH["AVIF"], 60000, 60000),
+    "HEIC at its widest": heif_sized(ONE_OF_EACH["HEIC"], 0xFFFFFFFF, 0xFFFFFFFF),
+    "HEIC grid": heif_grid("HEIF", 60000, 60000),
+    "AVIF grid": heif_grid("AVIF", 60000, 60000),
 }
 
 # Decompress to far more than they are, beside a small image.
@@ -294,12 +339,11 @@ SMALL = {
     "PNG with too many rows": png_file(61, 43, 8, 2, bytes(400 << 20)),
 }
 
-PEAK_OF_EACH = """
-import json, resource, sys
+PEAK_OF_EACH = (
+    PEAK
+    + """
+import json, sys
 import pomona
-
-def peak():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 
 files = json.load(sys.stdin)
 pomona.load_image(bytes.fromhex(files.pop("warm-up")))
@@ -315,6 +359,7 @@ for name, data in files.items():
     out[name] = peak() - before, reason
 print(json.dumps(out))
 """
+)
 
 
 def measured(files: dict[str, bytes]) -> dict[str, tuple[int, str | None]]:
@@ -452,6 +497,43 @@ class TestDamagedTiff:
         at = next(at for at in entries if struct.unpack_from("<H", data, at)[0] == tag)
         reason = reason_of(patched(data, at + 4, "<I", count))
         assert reason is None or "please report it" not in reason
+
+
+class TestDamagedHeif:
+    @pytest.mark.parametrize("name", ["HEIC", "AVIF"])
+    def test_a_picture_that_is_larger_than_announced_is_refused(self, name: str) -> None:
+        kind = "HEIF" if name == "HEIC" else "AVIF"
+        photo = heif.saved(heif.scene(256, 192), kind)
+        announced = heif_sized(photo, heif.TILE, heif.TILE)
+        assert refusal(announced).startswith(f"can't decode {name}: ")
+        assert refusal(announced, max_pixels=heif.TILE**2).startswith(f"can't decode {name}: ")
+
+    def test_an_avif_without_coded_data_is_refused_quietly(
+        self, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        # The number of extents, after the header of the box and what else the item has.
+        extents = ONE_OF_EACH["AVIF"].index(b"iloc") + 16
+        empty = patched(ONE_OF_EACH["AVIF"], extents, ">H", 0)
+        assert refusal(empty) == "can't decode AVIF: no picture"
+        assert capfd.readouterr() == ("", "")
+
+    @pytest.mark.parametrize("name", ["HEIC", "AVIF"])
+    def test_a_grid_that_consists_of_itself_is_refused(self, name: str) -> None:
+        photo = HEIF_SPECIMENS[f"{name}: grid"]
+        # The first of the grid's tiles, after its own number and the number of tiles.
+        assert refusal(patched(photo, photo.index(b"dimg") + 8, ">H", 1))
+
+    @pytest.mark.parametrize("name", ["HEIC", "AVIF"])
+    def test_a_damaged_photo_does_not_change_the_next(self, name: str, tiny_model: Path) -> None:
+        photo = ONE_OF_EACH[name]
+        featurizer = pomona.Featurizer(tiny_model)
+        expected = featurizer.featurize([photo])
+        start = photo.index(b"mdat") + 4
+        for at in range(start, len(photo), 11):
+            damaged = patched(photo, at, "B", photo[at] ^ 0x55)
+            features, errors = featurizer.try_featurize([photo, damaged, photo])
+            assert errors[0] is errors[2] is None
+            assert (features[[0, 2]] == expected).all()
 
 
 class TestManyDamagedFiles:

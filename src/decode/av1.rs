@@ -33,6 +33,10 @@ impl Decoder {
         color: Option<Color>,
     ) -> Result<Planes, String> {
         let frames = frames(&data).ok_or("a damaged OBU header")?;
+        // The decoder would report empty data on stderr.
+        if frames == 0 {
+            return Err("no picture".to_owned());
+        }
         if frames > MAX_FRAMES {
             return Err(format!("{frames} frames in one image"));
         }

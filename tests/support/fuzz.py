@@ -12,29 +12,42 @@ from __future__ import annotations
 import argparse
 import json
 import random
-import resource
+import re
 import struct
 import time
 import warnings
+from pathlib import Path
 from typing import Any
 
 import pomona
+from heif import HEIF_SPECIMENS
 from specimens import SPECIMENS, png_chunk
 
 # Limits the time of a case whose damaged header declares a huge image.
 MAX_PIXELS = 1 << 20
+ALL_SPECIMENS = {**SPECIMENS, **HEIF_SPECIMENS}
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+#: The types of the boxes in a HEIC or AVIF that decoders read.
+BOXES = re.compile(
+    b"ftyp|meta|pitm|iloc|iinf|infe|iref|dimg|auxl|cdsc|iprp|ipco|ipma|ispe|pixi|colr|hvcC|av1C|"
+    b"irot|imir|idat|mdat"
+)
 WORTHY = [0x00, 0x01, 0x7F, 0x80, 0xFE, 0xFF]
 
 
 def damaged(data: bytes, chance: random.Random) -> bytes:
     """Damage a file as a bad disk, a bad transfer or an attacker would."""
     damaged = bytearray(data)
+    # Damage to a header has more effect than damage to pixels.
+    parts = [range(64), range(len(data))]
+    if data[4:8] == b"ftyp":
+        header = data.index(b"mdat")
+        parts = [range(header), range(header, len(data))]
+        if chance.random() < 0.1:
+            change_extent(damaged, chance)
+    part = chance.choice(parts)
     for _ in range(chance.choice([1, 1, 2, 4, 16])):
-        at = chance.randrange(len(damaged))
-        # Damage to a header has more effect than damage to pixels.
-        if chance.random() < 0.5:
-            at %= 64
+        at = chance.choice(part) % len(damaged)
         what = chance.randrange(6)
         if what == 0:
             damaged[at] ^= 1 << chance.randrange(8)
@@ -58,6 +71,20 @@ def damaged(data: bytes, chance: random.Random) -> bytes:
     return bytes(damaged)
 
 
+def change_extent(heif: bytearray, chance: random.Random) -> None:
+    """Change the length of a box, or the offset or the length of an item's data."""
+    lengths = [box.start() - 4 for box in BOXES.finditer(heif)]
+    locations = heif.index(b"iloc") - 4
+    (size,) = struct.unpack_from(">I", heif, locations)
+    # After the header and the number of items; an item's numbers have two or four bytes.
+    extents = range(locations + 16, locations + size - 3, 2)
+    at = chance.choice(chance.choice([lengths, extents]))
+    (old,) = struct.unpack_from(">I", heif, at)
+    near = old + chance.randrange(-16, 17)
+    new = chance.choice([0, 1, 8, near, 2 * old, chance.randrange(len(heif)), 1 << 31, -1])
+    struct.pack_into(">I", heif, at, new % (1 << 32))
+
+
 def with_checksums(data: bytes) -> bytes:
     """Correct the checksums of a damaged PNG, so that they do not reveal the damage."""
     at = len(PNG_SIGNATURE)
@@ -69,15 +96,21 @@ def with_checksums(data: bytes) -> bytes:
     return b"".join(parts)
 
 
+def peak() -> int:
+    """Return the peak memory of this process in KiB. That of getrusage is at least the parent's."""
+    status = Path("/proc/self/status").read_text()
+    return int(re.search(r"VmHWM:\s*(\d+)", status).group(1))
+
+
 def run(kind: str, count: int, seed: int) -> dict[str, Any]:
     chance = random.Random(seed)  # noqa: S311 - not for cryptography
-    names = [name for name in SPECIMENS if name.startswith(f"{kind}:")]
+    names = [name for name in ALL_SPECIMENS if name.startswith(f"{kind}:")]
     decoded, refused, slowest, panics, half = 0, 0, 0.0, [], 0
     for number in range(count):
         if number == count // 2:
-            half = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            half = peak()
         name = chance.choice(names)
-        data = damaged(SPECIMENS[name], chance)
+        data = damaged(ALL_SPECIMENS[name], chance)
         options = {
             "apply_exif": chance.random() < 0.5,
             "strict": chance.random() < 0.2,
@@ -98,19 +131,20 @@ def run(kind: str, count: int, seed: int) -> dict[str, Any]:
             else:
                 assert 0 < height * width <= MAX_PIXELS
         slowest = max(slowest, time.perf_counter() - start)
-    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - half
     return {
         "decoded": decoded,
         "refused": refused,
         "slowest": round(slowest, 3),
-        "grown_mib": grown // 1024,
+        "grown_mib": (peak() - half) // 1024,
         "panics": panics,
     }
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Decode images that were damaged at random.")
-    parser.add_argument("kind", choices=["JPEG", "PNG", "WebP", "GIF", "BMP", "TIFF"])
+    parser.add_argument(
+        "kind", choices=["JPEG", "PNG", "WebP", "GIF", "BMP", "TIFF", "HEIC", "AVIF"]
+    )
     parser.add_argument("--count", type=int, default=3000)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
