@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 import pomona
 from heif import MATRICES, ORIENTATIONS, SUBSAMPLINGS, TILE, deep, grid, saved, scene, tiled
 from pomona import ImageError
-from specimens import exif
+from specimens import exif, picture
 
 pytestmark = pytest.mark.skipif(
     not Image.__version__.startswith("12."), reason="needs Pillow 12, the reference"
@@ -110,3 +110,14 @@ def test_decoding_starts_no_thread(kind: str) -> None:
     threads = len(list(Path("/proc/self/task").iterdir()))
     pomona.load_image(photo)
     assert len(list(Path("/proc/self/task").iterdir())) == threads
+
+
+@pytest.mark.parametrize("quality", QUALITIES)
+def test_premultiplied_colours_of_an_avif_are_divided_by_their_alpha(quality: int) -> None:
+    data = saved(picture("RGBA"), "AVIF", quality=quality, alpha_premultiplied=True)
+    reference = np.asarray(Image.open(io.BytesIO(data)))
+    difference = np.abs(pomona.load_image(data).astype(int) - reference[..., :3])
+    # A level of the colour or of alpha before the division is up to 255 / alpha levels after it.
+    alpha = np.maximum(reference[..., 3:], 1)
+    assert (difference <= TOLERANCE + 2 * 255 / alpha).all()
+    assert difference.mean() < 1

@@ -1,5 +1,7 @@
 //! AV1, decoded by rav1d on the calling thread.
 
+use std::cell::Cell;
+
 use re_rav1d::pixel::{MatrixCoefficients, YUVRange};
 use re_rav1d::{Error, Picture, PixelLayout, PlanarImageComponent as Component, Settings};
 
@@ -8,59 +10,54 @@ use super::yuv::{Color, Plane, Planes};
 /// Pictures in one image item: more than its layers can be.
 const MAX_FRAMES: usize = 8;
 
-/// The decoder is freed after a picture of more pixels: it keeps memory in proportion to them.
-const MAX_KEPT: usize = 16 << 20;
+/// A picture of more pixels gets a decoder of its own: a decoder keeps memory in proportion to the
+/// largest picture.
+const MAX_KEPT: u64 = 16 << 20;
 
-/// A decoder that is kept from image to image: glibc gives little of the memory of a closed one to
-/// the next.
-#[derive(Default)]
-pub(super) struct Decoder {
-    kept: Option<Kept>,
+thread_local! {
+    /// The decoder of a thread is kept from image to image: a closed one leaves its memory to glibc
+    /// in pieces that the next can't always use, and after many the process has grown.
+    static KEPT: Cell<Option<Decoder>> = const { Cell::new(None) };
 }
 
-struct Kept {
+struct Decoder {
     decoder: re_rav1d::Decoder,
     max_pixels: u64,
 }
 
-impl Decoder {
-    /// Decodes the first picture that is shown, if it has at most `max_pixels` pixels. The picture's
-    /// own colour counts if the container gives none.
-    pub fn decode(
-        &mut self,
-        data: Vec<u8>,
-        max_pixels: u64,
-        color: Option<Color>,
-    ) -> Result<Planes, String> {
-        let frames = frames(&data).ok_or("a damaged OBU header")?;
-        // The decoder would report empty data on stderr.
-        if frames == 0 {
-            return Err("no picture".to_owned());
-        }
-        if frames > MAX_FRAMES {
-            return Err(format!("{frames} frames in one image"));
-        }
-        // After an error or a panic it is not used again: no other image meets its state.
-        let mut kept = match self.kept.take() {
-            Some(kept) if kept.max_pixels == max_pixels => kept,
-            _ => Kept::new(max_pixels)?,
-        };
-        let planes = match kept.picture(data) {
-            Ok(picture) => Ok(planes(&picture, color)),
-            Err(Error::Again) => Err("no picture".to_owned()),
-            Err(error) => Err(error.to_string()),
-        };
-        let small = |planes: &Planes| planes.luma.width * planes.luma.height <= MAX_KEPT;
-        if planes.as_ref().is_ok_and(small) {
-            // Forgets the image, its headers included.
-            kept.decoder.flush();
-            self.kept = Some(kept);
-        }
-        planes
+/// Decodes the first picture that is shown. Its container announces `pixels`, which are at most
+/// `max_pixels`. The picture's own colour counts if the container gives none.
+pub(super) fn decode(
+    data: Vec<u8>,
+    pixels: u64,
+    max_pixels: u64,
+    color: Option<Color>,
+) -> Result<Planes, String> {
+    let frames = frames(&data).ok_or("a damaged OBU header")?;
+    // The decoder would report empty data on stderr.
+    if frames == 0 {
+        return Err("no picture".to_owned());
     }
+    if frames > MAX_FRAMES {
+        return Err(format!("{frames} frames in one image"));
+    }
+    if pixels > MAX_KEPT {
+        return Decoder::new(pixels)?.decode(data, color);
+    }
+    let max_pixels = max_pixels.min(MAX_KEPT);
+    // After a panic it is not used again.
+    let mut decoder = match KEPT.take() {
+        Some(decoder) if decoder.max_pixels == max_pixels => decoder,
+        _ => Decoder::new(max_pixels)?,
+    };
+    let planes = decoder.decode(data, color);
+    // Forgets the image, its headers and reference frames included.
+    decoder.decoder.flush();
+    KEPT.set(Some(decoder));
+    planes
 }
 
-impl Kept {
+impl Decoder {
     fn new(max_pixels: u64) -> Result<Self, String> {
         let mut settings = Settings::new();
         settings.set_n_threads(1);
@@ -72,6 +69,14 @@ impl Kept {
             decoder: decoder.map_err(|error| error.to_string())?,
             max_pixels,
         })
+    }
+
+    fn decode(&mut self, data: Vec<u8>, color: Option<Color>) -> Result<Planes, String> {
+        match self.picture(data) {
+            Ok(picture) => Ok(planes(&picture, color)),
+            Err(Error::Again) => Err("no picture".to_owned()),
+            Err(error) => Err(error.to_string()),
+        }
     }
 
     fn picture(&mut self, data: Vec<u8>) -> Result<Picture, Error> {

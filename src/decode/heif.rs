@@ -33,19 +33,19 @@ pub(super) fn decode_into(
     format: Format,
     bytes: &[u8],
     options: &DecodeOptions,
-    av1: &mut av1::Decoder,
     scratch: &mut Vec<u8>,
     pixels: &mut Vec<u8>,
 ) -> Result<Picture, ImageError> {
     let bytes = boxes(bytes);
     let file = File::parse(format, &bytes, options)?;
-    let (mut size, planes, warning) = file.primary(av1)?;
+    let id = file.heif.primary_id;
+    let (mut size, planes, warning) = file.picture(id)?;
     allocate(pixels, size.bytes(), size)?;
     let reference = match format {
         Format::Avif => Reference::Libavif,
         _ => Reference::Libheif,
     };
-    let color = file.color(file.heif.primary_id)?.unwrap_or(planes.color);
+    let color = file.color(id)?.unwrap_or(planes.color);
     let transforms = file.transforms()?;
     let turns = transforms.iter().filter_map(|transform| match transform {
         Transform::Turn(orientation) => Some(*orientation),
@@ -59,6 +59,12 @@ pub(super) fn decode_into(
     }
     drop(planes);
     if format == Format::Avif {
+        // libavif divides premultiplied colours by their alpha; libheif leaves them.
+        if let [alpha, ..] = file.heif.referenced_items(id, b"prem") {
+            allocate(scratch, size.bytes(), size)?;
+            file.write_alpha(*alpha, size, scratch)?;
+            unmultiply(pixels, scratch);
+        }
         return Ok(Picture {
             size,
             orientation,
@@ -141,14 +147,10 @@ impl<'a> File<'a> {
         })
     }
 
-    /// The size and the planes of the primary image, and a warning.
-    fn primary(
-        &self,
-        av1: &mut av1::Decoder,
-    ) -> Result<(Size, Planes, Option<String>), ImageError> {
-        let id = self.heif.primary_id;
+    /// The size and the planes of an image, and a warning.
+    fn picture(&self, id: ItemId) -> Result<(Size, Planes, Option<String>), ImageError> {
         if &self.kind(id)? != b"grid" {
-            let (size, planes) = self.coded(id, av1)?;
+            let (size, planes) = self.coded(id)?;
             return Ok((size, planes, None));
         }
         let grid = self.heif.grid(id).map_err(|error| self.failure(error))?;
@@ -190,7 +192,7 @@ impl<'a> File<'a> {
             unread = unread
                 .checked_sub(length)
                 .ok_or_else(|| self.format.damaged("tiles that share their data"))?;
-            let (_, mut planes) = self.coded(id, av1)?;
+            let (_, mut planes) = self.coded(id)?;
             planes.color = self.color(id)?.unwrap_or(planes.color);
             if at == 0 {
                 canvas = planes.canvas(size);
@@ -210,8 +212,20 @@ impl<'a> File<'a> {
         Ok((size, canvas, warning))
     }
 
+    /// Writes an alpha plane for an image of this size as grey RGB8.
+    fn write_alpha(&self, id: ItemId, size: Size, pixels: &mut [u8]) -> Result<(), ImageError> {
+        let (alpha_size, mut planes, _) = self.picture(id)?;
+        if alpha_size != size {
+            return Err(self.format.damaged("an alpha plane of another size"));
+        }
+        planes.chroma = None;
+        let color = self.color(id)?.unwrap_or(planes.color);
+        planes.write_rgb(color, Reference::Libavif, false, size, pixels);
+        Ok(())
+    }
+
     /// The size and the planes of a coded image.
-    fn coded(&self, id: ItemId, av1: &mut av1::Decoder) -> Result<(Size, Planes), ImageError> {
+    fn coded(&self, id: ItemId) -> Result<(Size, Planes), ImageError> {
         let size = self.announced(id)?;
         let (width, height) = (size.width as u64, size.height as u64);
         // The decoders would abort the process.
@@ -225,7 +239,8 @@ impl<'a> File<'a> {
         let planes = match &self.kind(id)? {
             b"av01" => {
                 let data = self.data(id)?.into_owned();
-                let planes = av1.decode(data, self.options.max_pixels, self.color(id)?);
+                let max_pixels = self.options.max_pixels;
+                let planes = av1::decode(data, width * height, max_pixels, self.color(id)?);
                 // libavif would scale it.
                 planes.and_then(|planes| match planes.luma {
                     Plane { width, height, .. } if (width, height) != (size.width, size.height) => {
@@ -349,6 +364,16 @@ impl Aperture {
         let (left, width) = side(self.width, self.right, size.width)?;
         let (top, height) = side(self.height, self.down, size.height)?;
         Some((left, top, Size { width, height }))
+    }
+}
+
+/// Divides colours by their alpha, with which they were multiplied.
+fn unmultiply(pixels: &mut [u8], alpha: &[u8]) {
+    let max = u32::from(u8::MAX);
+    for (sample, &alpha) in pixels.iter_mut().zip(alpha) {
+        let alpha = u32::from(alpha);
+        let quotient = (u32::from(*sample) * max + alpha / 2).checked_div(alpha);
+        *sample = quotient.unwrap_or(0).min(max) as u8;
     }
 }
 

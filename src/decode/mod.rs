@@ -121,7 +121,6 @@ pub struct Decoder {
     pixels: Vec<u8>,
     /// Pixels in another form than RGB8, or before they are turned.
     scratch: Vec<u8>,
-    av1: av1::Decoder,
 }
 
 impl Decoder {
@@ -170,7 +169,6 @@ impl Decoder {
             options,
             pixels,
             scratch,
-            av1,
         } = self;
         let Picture {
             size,
@@ -184,7 +182,7 @@ impl Decoder {
             Format::Bmp => bmp::decode_into(bytes, options, scratch, pixels)?,
             Format::Tiff => tiff::decode_into(bytes, options, scratch, pixels)?,
             Format::Heic | Format::Avif => {
-                heif::decode_into(format, bytes, options, av1, scratch, pixels)?
+                heif::decode_into(format, bytes, options, scratch, pixels)?
             }
         };
         let mut notes = match warning {

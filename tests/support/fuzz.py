@@ -1,5 +1,7 @@
 """Damages images at random and decodes them, in a process that may crash.
 
+After some of them it decodes an image that is not damaged, which must have its usual pixels.
+
 Usage: python tests/support/fuzz.py FORMAT [--count N] [--seed N]
 
 Prints one line: the number of images that were decoded and refused, the time of the slowest in
@@ -18,6 +20,8 @@ import time
 import warnings
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 import pomona
 from heif import HEIF_SPECIMENS
@@ -105,6 +109,7 @@ def peak() -> int:
 def run(kind: str, count: int, seed: int) -> dict[str, Any]:
     chance = random.Random(seed)  # noqa: S311 - not for cryptography
     names = [name for name in ALL_SPECIMENS if name.startswith(f"{kind}:")]
+    intact = {name: pomona.load_image(ALL_SPECIMENS[name]) for name in names}
     decoded, refused, slowest, panics, half = 0, 0, 0.0, [], 0
     for number in range(count):
         if number == count // 2:
@@ -131,6 +136,9 @@ def run(kind: str, count: int, seed: int) -> dict[str, Any]:
             else:
                 assert 0 < height * width <= MAX_PIXELS
         slowest = max(slowest, time.perf_counter() - start)
+        if chance.random() < 0.2:
+            name = chance.choice(names)
+            assert np.array_equal(pomona.load_image(ALL_SPECIMENS[name]), intact[name]), name
     return {
         "decoded": decoded,
         "refused": refused,
