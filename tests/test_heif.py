@@ -121,3 +121,21 @@ def test_premultiplied_colours_of_an_avif_are_divided_by_their_alpha(quality: in
     alpha = np.maximum(reference[..., 3:], 1)
     assert (difference <= TOLERANCE + 2 * 255 / alpha).all()
     assert difference.mean() < 1
+
+
+def test_a_coded_picture_may_be_larger_than_its_blocks_need() -> None:
+    data = saved(scene(66, 66), "HEIF")
+    bits = f"{int.from_bytes(data, 'big'):0{8 * len(data)}b}"
+    # The conformance window of a picture of 72 x 72: 3 pairs of pixels less at the right and at the
+    # bottom. With 4 pairs less, the image has exactly one block.
+    three, four = "00100", "00101"
+    window = f"11{three}1{three}"
+    at = bits.index(window, 8 * data.index(b"hvcC"))
+    bits = bits[:at] + f"11{four}1{four}" + bits[at + len(window) :]
+    cropped = bytearray(int(bits, 2).to_bytes(len(data), "big"))
+    size = data.index(b"ispe") + 8
+    cropped[size : size + 8] = (64).to_bytes(4, "big") * 2
+    expected = pillow(bytes(cropped))
+    assert expected.shape == (64, 64, 3)
+    difference = np.abs(pomona.load_image(bytes(cropped)).astype(int) - expected)
+    assert difference.max() <= TOLERANCE

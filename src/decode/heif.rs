@@ -25,8 +25,9 @@ const MAX_SHARED: usize = 16 << 20;
 const MAX_TRANSFORMS: usize = 8;
 /// Memory for a pixel of a coded picture, in any of its forms: 9 bytes were measured for 4:2:0.
 const BYTES_PER_PIXEL: u64 = 12;
-/// A coded picture is a multiple of its blocks, and may be larger than the image by less than this.
-const MAX_BLOCK: u64 = 64;
+/// A coded picture, of which the image is a part, may be wider and higher by this: it consists of
+/// blocks of up to 64 pixels.
+const MAX_PADDING: u64 = 64;
 
 /// Decodes an image into RGB8 `pixels`; `scratch` receives the pixels before they are turned.
 pub(super) fn decode_into(
@@ -249,10 +250,7 @@ impl<'a> File<'a> {
                     _ => Ok(planes),
                 })
             }
-            b"hvc1" | b"hev1" => {
-                let blocks = |length: u64| length.next_multiple_of(MAX_BLOCK);
-                self.hevc(id, blocks(width) * blocks(height))?
-            }
+            b"hvc1" | b"hev1" => self.hevc(id, (width + MAX_PADDING) * (height + MAX_PADDING))?,
             other => {
                 let detail = format!("an image of type {}", other.escape_ascii());
                 return Err(self.format.unsupported(detail));
