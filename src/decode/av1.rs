@@ -26,13 +26,8 @@ struct Decoder {
 }
 
 /// Decodes the first picture that is shown. Its container announces `pixels`, which are at most
-/// `max_pixels`. The picture's own colour counts if the container gives none.
-pub(super) fn decode(
-    data: Vec<u8>,
-    pixels: u64,
-    max_pixels: u64,
-    color: Option<Color>,
-) -> Result<Planes, String> {
+/// `max_pixels`.
+pub(super) fn decode(data: Vec<u8>, pixels: u64, max_pixels: u64) -> Result<Planes, String> {
     let frames = frames(&data).ok_or("a damaged OBU header")?;
     // The decoder would report empty data on stderr.
     if frames == 0 {
@@ -42,7 +37,7 @@ pub(super) fn decode(
         return Err(format!("{frames} frames in one image"));
     }
     if pixels > MAX_KEPT {
-        return Decoder::new(pixels)?.decode(data, color);
+        return Decoder::new(pixels)?.decode(data);
     }
     let max_pixels = max_pixels.min(MAX_KEPT);
     // After a panic it is not used again.
@@ -50,7 +45,7 @@ pub(super) fn decode(
         Some(decoder) if decoder.max_pixels == max_pixels => decoder,
         _ => Decoder::new(max_pixels)?,
     };
-    let planes = decoder.decode(data, color);
+    let planes = decoder.decode(data);
     // Forgets the image, its headers and reference frames included.
     decoder.decoder.flush();
     KEPT.set(Some(decoder));
@@ -71,9 +66,9 @@ impl Decoder {
         })
     }
 
-    fn decode(&mut self, data: Vec<u8>, color: Option<Color>) -> Result<Planes, String> {
+    fn decode(&mut self, data: Vec<u8>) -> Result<Planes, String> {
         match self.picture(data) {
-            Ok(picture) => Ok(planes(&picture, color)),
+            Ok(picture) => Ok(planes(&picture)),
             Err(Error::Again) => Err("no picture".to_owned()),
             Err(error) => Err(error.to_string()),
         }
@@ -99,7 +94,7 @@ impl Decoder {
 }
 
 /// A copy of a picture.
-fn planes(picture: &Picture, color: Option<Color>) -> Planes {
+fn planes(picture: &Picture) -> Planes {
     let depth = picture.bit_depth() as u32;
     let (width, height) = (picture.width() as usize, picture.height() as usize);
     let copy = |component, width, height| {
@@ -132,7 +127,7 @@ fn planes(picture: &Picture, color: Option<Color>) -> Planes {
             [Component::U, Component::V].map(|component| copy(component, width, height))
         }),
         depth,
-        color: color.unwrap_or_else(|| announced(picture)),
+        color: announced(picture),
     }
 }
 

@@ -46,7 +46,6 @@ pub(super) fn decode_into(
         Format::Avif => Reference::Libavif,
         _ => Reference::Libheif,
     };
-    let color = file.color(id)?.unwrap_or(planes.color);
     let transforms = file.transforms()?;
     let turns = transforms.iter().filter_map(|transform| match transform {
         Transform::Turn(orientation) => Some(*orientation),
@@ -54,8 +53,8 @@ pub(super) fn decode_into(
     });
     let orientation = turns.fold(Orientation::NoTransforms, then);
     let smooth = moves_chroma(&transforms, size);
-    if !planes.write_rgb(color, reference, smooth, size, pixels) {
-        let detail = format!("colour matrix {}", color.matrix);
+    if !planes.write_rgb(reference, smooth, size, pixels) {
+        let detail = format!("colour matrix {}", planes.color.matrix);
         return Err(format.unsupported(detail));
     }
     drop(planes);
@@ -193,8 +192,7 @@ impl<'a> File<'a> {
             unread = unread
                 .checked_sub(length)
                 .ok_or_else(|| self.format.damaged("tiles that share their data"))?;
-            let (_, mut planes) = self.coded(id)?;
-            planes.color = self.color(id)?.unwrap_or(planes.color);
+            let (_, planes) = self.coded(id)?;
             if at == 0 {
                 canvas = planes.canvas(size);
             }
@@ -210,6 +208,7 @@ impl<'a> File<'a> {
             let tiles = tiles.len();
             format!("the file is cut short: {missing} of {tiles} tiles of the image are missing")
         });
+        canvas.color = self.color(id)?.unwrap_or(canvas.color);
         Ok((size, canvas, warning))
     }
 
@@ -220,8 +219,7 @@ impl<'a> File<'a> {
             return Err(self.format.damaged("an alpha plane of another size"));
         }
         planes.chroma = None;
-        let color = self.color(id)?.unwrap_or(planes.color);
-        planes.write_rgb(color, Reference::Libavif, false, size, pixels);
+        planes.write_rgb(Reference::Libavif, false, size, pixels);
         Ok(())
     }
 
@@ -241,7 +239,7 @@ impl<'a> File<'a> {
             b"av01" => {
                 let data = self.data(id)?.into_owned();
                 let max_pixels = self.options.max_pixels;
-                let planes = av1::decode(data, width * height, max_pixels, self.color(id)?);
+                let planes = av1::decode(data, width * height, max_pixels);
                 // libavif would scale it.
                 planes.and_then(|planes| match planes.luma {
                     Plane { width, height, .. } if (width, height) != (size.width, size.height) => {
@@ -256,7 +254,8 @@ impl<'a> File<'a> {
                 return Err(self.format.unsupported(detail));
             }
         };
-        let planes = planes.map_err(|detail| self.format.damaged(detail))?;
+        let mut planes = planes.map_err(|detail| self.format.damaged(detail))?;
+        planes.color = self.color(id)?.unwrap_or(planes.color);
         if planes.luma.width < size.width || planes.luma.height < size.height {
             let (width, height) = (planes.luma.width, planes.luma.height);
             let detail = format!("a picture of only {width} x {height} pixels");

@@ -12,7 +12,7 @@ pub(super) struct Planes {
     pub chroma: Option<[Plane; 2]>,
     /// Bits of a sample.
     pub depth: u32,
-    /// The colour that the coded picture announces.
+    /// The colour that the container announces, or else the coded picture.
     pub color: Color,
 }
 
@@ -189,7 +189,6 @@ impl Planes {
     /// even if the reference takes the nearest.
     pub fn write_rgb(
         &self,
-        color: Color,
         reference: Reference,
         smooth: bool,
         size: Size,
@@ -198,8 +197,9 @@ impl Planes {
         let (pixels, _) = pixels.as_chunks_mut::<CHANNELS>();
         let rows = pixels.chunks_exact_mut(size.width).enumerate();
         let Some([cb, cr]) = &self.chroma else {
-            let (scale, _) = color.scales(self.depth, reference);
-            let (scale, offset) = ((scale * ONE).round() as i32, color.luma_offset(self.depth));
+            let (scale, _) = self.color.scales(self.depth, reference);
+            let offset = self.color.luma_offset(self.depth);
+            let scale = (scale * ONE).round() as i32;
             for (y, row) in rows {
                 for (pixel, &luma) in row.iter_mut().zip(self.luma.row(y)) {
                     *pixel = [clipped((i32::from(luma) - offset) * scale + HALF); CHANNELS];
@@ -207,7 +207,7 @@ impl Planes {
             }
             return true;
         };
-        if color.matrix == IDENTITY {
+        if self.color.matrix == IDENTITY {
             // As in libheif and libavif, only without subsampling, and whatever the range.
             if cb.halves(&self.luma) != (false, false) {
                 return false;
@@ -221,7 +221,7 @@ impl Planes {
             }
             return true;
         }
-        let Some(factors) = Factors::new(color, self.depth, reference) else {
+        let Some(factors) = Factors::new(self.color, self.depth, reference) else {
             return false;
         };
         let (mut blues, mut reds) = (vec![0; size.width], vec![0; size.width]);
