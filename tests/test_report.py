@@ -263,7 +263,9 @@ def test_counts_are_of_all_photos_and_pictures_of_a_sample(small: Path) -> None:
     data = data_of(write(small, sample=9))
     assert [each["photos"] for each in data["classes"]] == [5, 5, 5]
     assert data["sample"] == {"photos": 9, "of": 15, "seed": 0}
-    assert len(data["photos"]["path"]) == len(data["maps"]["flat"][0]) == 9
+    assert len(data["maps"]["flat"][0]) == len(data["near"]["rows"]) == 9
+    # The other photos are those of findings: classes of five are thin.
+    assert len(data["photos"]["path"]) == len(data["photos"]["thumbnail"]) == 15
     assert sorted(data["photos"]["label"]) == [0, 0, 0, 1, 1, 1, 2, 2, 2]
 
 

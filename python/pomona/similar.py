@@ -209,7 +209,7 @@ def duplicates(
     """
     if not 0 <= threshold <= 2:
         raise ValueError(f"the threshold is {threshold}: it must be a cosine distance from 0 to 2")
-    with _spooled(blocks) as (paths, labels, units):
+    with spooled(blocks) as (paths, labels, units):
         n, found = len(paths), 0
         kept: list[tuple[float, int, int]] = []
         for start in range(0, n, _vectors.BLOCK):
@@ -261,7 +261,7 @@ def _distances(rows: NDArray[np.float32], others: NDArray[np.float32]) -> NDArra
 
 
 @contextmanager
-def _spooled(
+def spooled(
     blocks: Iterable[Vectors],
 ) -> Iterator[tuple[list[str], list[str], NDArray[np.float32]]]:
     """Write unit vectors to a temporary file, and map it into memory."""

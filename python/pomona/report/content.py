@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import base64
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Callable, Mapping, Sequence
+from itertools import zip_longest
+from typing import TYPE_CHECKING, Any, Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
 from pomona._decode import describe_changes
+from pomona.findings import look
+from pomona.findings.gallery import gallery
 from pomona.results import Vectors
 from pomona.results.base import class_order
 from pomona.results.local import local_path
@@ -18,10 +21,22 @@ from pomona.similar import DUPLICATE_DISTANCE, Index, duplicates
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from pomona.findings import Findings
+    from pomona.findings.gallery import Gallery
     from pomona.results import ClassCount, Results, Sample
 
 #: Photos of a class on the contact sheet.
 SHEET_PHOTOS = 8
+
+#: Findings of a kind that the page lists, and photos that it shows besides the sample, for findings
+#: and for a classifier's mistakes.
+FINDINGS_LISTED = 200
+EXTRA_PHOTOS = 600
+
+#: Bytes of all thumbnails, so that a page of 4,000 photos stays below 15 MB, and the JPEG qualities
+#: that are tried for it.
+THUMBNAIL_BYTES = 6_500_000
+THUMBNAIL_QUALITIES = (70, 50, 35, 20, 10)
 
 #: Maximum numbers of unreadable photos, photos with a warning, photos shown with their neighbours,
 #: neighbours per photo, near-duplicates, outliers and possible label errors.
@@ -52,11 +67,14 @@ class Content:
     sample
         The photos shown.
     thumbnails
-        JPEG files, None for photos that can no longer be read.
+        JPEG files, None for photos that can no longer be read: those of the sample, and then those
+        of photos that only findings and mistakes show.
     flat, solid
         t-SNE in 2 and 3 dimensions: float32, shape (n, 2) and (n, 3); None for too few photos.
     data
         The data of the page, as JSON; `report.js` describes it.
+    findings
+        What `pomona.findings.check` finds in all photos.
     """
 
     classes: list[ClassCount]
@@ -65,6 +83,7 @@ class Content:
     flat: NDArray[np.float32] | None
     solid: NDArray[np.float32] | None
     data: dict[str, Any]
+    findings: Findings
 
 
 def collect(results: Results, *, size: int, seed: int, progress: Callable[[str], None]) -> Content:
@@ -73,9 +92,21 @@ def collect(results: Results, *, size: int, seed: int, progress: Callable[[str],
     classes = sorted(results.classes(), key=lambda each: class_order(each.label))
     progress("drawing a sample")
     sample = results.sample(size, seed)
-    progress(f"reading {len(sample.paths):,} photos")
-    pictures = results.thumbnails(sample.paths, THUMBNAIL_SIDE)
-    thumbnails = [jpeg(pictures[path]) for path in sample.paths]
+    progress("reading the features")
+    with gallery(results, seed=seed) as photos:
+        findings = look(results, photos, seed=seed, progress=progress)
+        classifiers = _classifiers(results)
+        mistakes = [_mistakes(each, photos) for each in classifiers]
+    paths = _shown(sample.paths, findings, mistakes)
+    row_of = {path: row for row, path in enumerate(paths)}
+    for training, pairs in zip(classifiers, mistakes):
+        for holdout, of_holdout in pairs.items():
+            training["holdouts"][holdout]["mistake_photos"] = [
+                [None if path is None else row_of.get(path) for path in pair] for pair in of_holdout
+            ]
+    progress(f"reading {len(paths):,} photos")
+    pictures = results.thumbnails(paths, THUMBNAIL_SIDE)
+    thumbnails = _encoded([pictures[path] for path in paths])
     progress("finding nearest neighbours")
     index = Index([Vectors(sample.paths, sample.labels, sample.features)])
     progress("arranging the photos on a map (t-SNE in two dimensions)")
@@ -108,7 +139,9 @@ def collect(results: Results, *, size: int, seed: int, progress: Callable[[str],
         "curve": [round(share, 5) for share in summary["variance_curve"]],
         "classes": [each._asdict() for each in classes],
         "sample": {"photos": len(sample.paths), "of": readable, "seed": seed},
-        "photos": _photos(sample, classes, thumbnails),
+        "photos": _photos(
+            paths, _labels_of(paths, sample, findings, classifiers), classes, thumbnails
+        ),
         "missing": _explain_missing(results.uri, sample.paths, pictures),
         "maps": {
             "pca": _columns(sample.pca[:, :2]),
@@ -120,9 +153,11 @@ def collect(results: Results, *, size: int, seed: int, progress: Callable[[str],
         "broken": results.broken(BROKEN_LISTED) if summary["errors"] else [],
         "sheets": _sheets(sample.labels),
         **_similarity(index),
-        "classifiers": _classifiers(results),
+        "near": _nearest(index),
+        "findings": _findings(findings, row_of),
+        "classifiers": classifiers,
     }
-    return Content(classes, sample, thumbnails, flat, solid, data)
+    return Content(classes, sample, thumbnails, flat, solid, data, findings)
 
 
 def tsne(pca: NDArray[np.float32], dimensions: int, seed: int) -> NDArray[np.float32] | None:
@@ -156,14 +191,113 @@ def tsne(pca: NDArray[np.float32], dimensions: int, seed: int) -> NDArray[np.flo
     return np.asarray(arranged, np.float32)
 
 
+def _mistakes(training: dict[str, Any], photos: Gallery) -> dict[str, list[tuple[str, str | None]]]:
+    """Pair the mistakes of each hold-out with the nearest photo of the predicted class."""
+    number = {label: index for index, label in enumerate(photos.classes)}
+    pairs: dict[str, list[tuple[str, str | None]]] = {}
+    for name, metrics in training["holdouts"].items():
+        mistakes = metrics["mistakes"] if metrics else []
+        if not mistakes:
+            continue
+        known = [
+            (place, photos.row_of[path], number[predicted])
+            for place, (path, _, predicted) in enumerate(mistakes)
+            if path in photos.row_of and predicted in number
+        ]
+        nearest = photos.nearest_in_class([each[1] for each in known], [each[2] for each in known])
+        other_of = {place: near for (place, _, _), near in zip(known, nearest) if near is not None}
+        pairs[name] = [
+            (path, photos.paths[other_of[place][0]] if place in other_of else None)
+            for place, (path, _, _) in enumerate(mistakes)
+        ]
+    return pairs
+
+
+def _shown(
+    sample: Sequence[str],
+    findings: Findings,
+    mistakes: Sequence[Mapping[str, Sequence[tuple[str, str | None]]]],
+) -> list[str]:
+    """List the photos of the page: the sample, and at most `EXTRA_PHOTOS` for what it lists.
+
+    Each kind of finding and each hold-out gets its first ones.
+    """
+    lists: list[Iterable[tuple[str, str | None]]] = [
+        [(each.path, each.other_path or None) for each in group.findings[:FINDINGS_LISTED]]
+        for group in findings.groups
+    ]
+    lists += [pairs for training in mistakes for pairs in training.values()]
+    shown = dict.fromkeys(sample)
+    most = len(shown) + EXTRA_PHOTOS
+    for rank in zip_longest(*lists):
+        for path in (path for pair in rank if pair is not None for path in pair if path):
+            if len(shown) < most:
+                shown[path] = None
+    return list(shown)
+
+
+def _encoded(pictures: Sequence[NDArray[np.uint8] | str]) -> list[bytes | None]:
+    """Encode thumbnails, with less quality if they would make the page too large."""
+    thumbnails: list[bytes | None] = []
+    for quality in THUMBNAIL_QUALITIES:
+        thumbnails = [jpeg(each, quality) for each in pictures]
+        if sum(len(each or b"") for each in thumbnails) <= THUMBNAIL_BYTES:
+            break
+    return thumbnails
+
+
+def _labels_of(
+    paths: Sequence[str],
+    sample: Sample,
+    findings: Findings,
+    classifiers: Sequence[Mapping[str, Any]],
+) -> list[str]:
+    labels = dict(zip(sample.paths, sample.labels))
+    for each in findings:
+        labels[each.path] = each.label
+        if each.other_path:
+            labels[each.other_path] = each.other_label
+    for training in classifiers:
+        for metrics in training["holdouts"].values():
+            for (path, label, predicted), pair in zip(
+                *((metrics or {}).get(name, []) for name in ("mistakes", "mistake_photos"))
+            ):
+                labels.setdefault(path, label)
+                if pair[1] is not None:
+                    labels.setdefault(paths[pair[1]], predicted)
+    return [labels[path] for path in paths]
+
+
 def _photos(
-    sample: Sample, classes: Sequence[ClassCount], thumbnails: Sequence[bytes | None]
+    paths: Sequence[str],
+    labels: Sequence[str],
+    classes: Sequence[ClassCount],
+    thumbnails: Sequence[bytes | None],
 ) -> dict[str, Any]:
     number = {each.label: index for index, each in enumerate(classes)}
     return {
-        "path": sample.paths,
-        "label": [number[label] for label in sample.labels],
+        "path": paths,
+        "label": [number[label] for label in labels],
         "thumbnail": [base64.b64encode(each or b"").decode() for each in thumbnails],
+    }
+
+
+def _findings(findings: Findings, row_of: Mapping[str, int]) -> dict[str, Any]:
+    """Return the findings as JSON, with the rows of the photos on the page."""
+    found = findings.as_dict(FINDINGS_LISTED)
+    for group in found["kinds"]:
+        for each in group["listed"]:
+            each["photo"] = row_of.get(each["path"])
+            each["other"] = row_of.get(each["other_path"])
+    return found
+
+
+def _nearest(index: Index) -> dict[str, Any]:
+    """List the nearest photos of the sample for each of its photos."""
+    rows, distances = index.neighbours(NEIGHBOURS)
+    return {
+        "rows": rows.tolist(),
+        "distances": [[round(each, 3) for each in near] for near in distances.tolist()],
     }
 
 

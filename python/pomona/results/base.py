@@ -15,6 +15,7 @@ from pomona._decode import DecodeOptions
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from pomona.results.pixels import PixelStatistics
     from pomona.results.vectors import Through, Vectors
 
 #: Photos that a sample takes of each class at least, where the class has as many.
@@ -151,6 +152,19 @@ class Results(ABC):
         The photos are decoded with the options of the run, and so are turned as it turned them.
         """
 
+    @abstractmethod
+    def pixels(self, paths: Sequence[str]) -> dict[str, PixelStatistics | str]:
+        """Read photos and measure their pixels; the values are those of `pixel_statistics`."""
+
+    def draw_paths(self, size: int, seed: int = 0) -> list[str]:
+        """Draw a stratified sample of the readable photos, as `sample` does, and return its paths.
+
+        All of them if there are no more than `size`.
+        """
+        readable = [(each.label, each.photos - each.errors) for each in self.classes()]
+        quotas = shares([number for _, number in readable], size)
+        return self.choose({label: n for (label, _), n in zip(readable, quotas) if n}, seed)
+
     def sample(self, size: int, seed: int = 0) -> Sample:
         """Draw a stratified sample.
 
@@ -158,9 +172,7 @@ class Results(ABC):
         draws the same photos from a local copy as from the original, and mostly the same photos
         after others were added. Raises ValueError if no photo has both features and components.
         """
-        readable = [(each.label, each.photos - each.errors) for each in self.classes()]
-        quotas = shares([number for _, number in readable], size)
-        chosen = self.choose({label: n for (label, _), n in zip(readable, quotas) if n}, seed)
+        chosen = self.draw_paths(size, seed)
         features = _by_path(self.vectors("features", paths=chosen))
         pca = _by_path(self.vectors("pca", paths=chosen))
         rows = sorted((features[path][0], path) for path in features if path in pca)

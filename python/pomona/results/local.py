@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Callable, Iterator, Sequence, TypeVar
 
 from pomona._optional import require
 from pomona._output import atomic_file
 from pomona.results.base import ClassCount, Results, draw
 from pomona.results.format import STATE_FOLDER, finished_set
+from pomona.results.pixels import pixel_statistics
 from pomona.results.thumbnails import thumbnail
 from pomona.results.vectors import BLOCK_ROWS, blocks_of
 
@@ -20,7 +24,10 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
+    from pomona.results.pixels import PixelStatistics
     from pomona.results.vectors import Through, Vectors
+
+T = TypeVar("T")
 
 _SCHEME = re.compile("[A-Za-z][A-Za-z0-9+.-]+:")
 _FILE = re.compile("file:/*")
@@ -137,14 +144,27 @@ class LocalResults(Results):
         return file.read_bytes()
 
     def thumbnails(self, paths: Sequence[str], side: int) -> dict[str, NDArray[np.uint8] | str]:
-        """Decode the photos one after another."""
-        return {path: self._thumbnail(path, side) for path in paths}
+        """Decode the photos on all cores."""
+        return self._read_each(paths, partial(thumbnail, side=side, decode=self.decode))
 
-    def _thumbnail(self, path: str, side: int) -> NDArray[np.uint8] | str:
-        try:
-            return thumbnail(self.photo(path), side, decode=self.decode)
-        except OSError as error:
-            return error.strerror or str(error)
+    def pixels(self, paths: Sequence[str]) -> dict[str, PixelStatistics | str]:
+        """Decode the photos on all cores."""
+        return self._read_each(paths, partial(pixel_statistics, decode=self.decode))
+
+    def _read_each(
+        self, paths: Sequence[str], use: Callable[[bytes], T | str]
+    ) -> dict[str, T | str]:
+        """Apply a function to the content of each photo; a reason where it cannot be read."""
+
+        def one(path: str) -> T | str:
+            try:
+                return use(self.photo(path))
+            except OSError as error:
+                return error.strerror or str(error)
+
+        # Decoding does not hold the GIL.
+        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+            return dict(zip(paths, pool.map(one, paths)))
 
     def _batches(self, name: str, columns: list[str]) -> Iterator[pa.RecordBatch]:
         for path in self._files(name):

@@ -58,11 +58,11 @@ def thumbnail(
             return error.reason
 
 
-def jpeg(pixels: NDArray[np.uint8] | str) -> bytes | None:
+def jpeg(pixels: NDArray[np.uint8] | str, quality: int = THUMBNAIL_QUALITY) -> bytes | None:
     """Encode the result of `thumbnail` as JPEG; None for a photo that cannot be decoded."""
     if isinstance(pixels, str):
         return None
     image = require("PIL.Image", "report", "a thumbnail").fromarray(pixels)
     buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=THUMBNAIL_QUALITY, optimize=True)
+    image.save(buffer, "JPEG", quality=quality, optimize=True)
     return buffer.getvalue()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Callable, Iterator, Sequence, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -13,6 +13,7 @@ from pyspark.sql.utils import AnalysisException
 from pyspark.sql.window import Window
 
 from pomona.results import ClassCount, Results, Vectors
+from pomona.results.pixels import PixelStatistics, pixel_statistics
 from pomona.results.thumbnails import thumbnail
 from pomona.results.vectors import BLOCK_ROWS, blocks_of
 from pomona.spark._hadoop import Folder
@@ -21,13 +22,19 @@ from pomona.spark.features import read_features
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import DataFrame, Row, SparkSession
 
     from pomona import DecodeOptions
     from pomona.results.vectors import Through
 
+T = TypeVar("T")
+
+#: Vectors that the driver collects at once, about 50 MB; more are streamed.
+_COLLECTED = 10_000
+
 _BLOCK = "paths array<string>, labels array<string>, numbers binary"
 _PIXELS = "path string, height int, width int, pixels binary, reason string"
+_STATISTICS = "path string, numbers array<double>, reason string"
 
 
 class SparkResults(Results):
@@ -91,7 +98,7 @@ class SparkResults(Results):
     def vectors(
         self, column: str, *, paths: Sequence[str] | None = None, through: Through | None = None
     ) -> Iterator[Vectors]:
-        """Pack blocks on the executors and stream them; with `paths` or `through`, collect them."""
+        """Pack blocks on the executors; stream many, and collect a few or those of `through`."""
         table = self._table(column)
         if paths is not None:
             wanted = self._spark.createDataFrame([(path,) for path in paths], "path string")
@@ -108,7 +115,8 @@ class SparkResults(Results):
             pack, _BLOCK
         )
         with _job(self._spark, f"read {column}"):
-            rows = packed.collect() if through or paths is not None else packed.toLocalIterator()
+            few = through or (paths is not None and len(paths) <= _COLLECTED)
+            rows = packed.collect() if few else packed.toLocalIterator()
         for row in rows:
             matrix = np.frombuffer(row.numbers, np.float32).reshape(len(row.paths), -1)
             yield Vectors(row.paths, row.labels, matrix)
@@ -120,6 +128,21 @@ class SparkResults(Results):
     def thumbnails(self, paths: Sequence[str], side: int) -> dict[str, NDArray[np.uint8] | str]:
         """Decode on the executors."""
         return thumbnails(self._spark, paths, side, self.decode)
+
+    def pixels(self, paths: Sequence[str]) -> dict[str, PixelStatistics | str]:
+        """Decode on the executors."""
+        decode = self.decode
+
+        def measure(frames: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+            for frame in frames:
+                found = [pixel_statistics(content, decode=decode) for content in frame["content"]]
+                rows = [(None, each) if isinstance(each, str) else (each, None) for each in found]
+                yield pd.DataFrame(rows, columns=["numbers", "reason"]).assign(path=frame["path"])
+
+        def of_row(row: Row) -> PixelStatistics | str:
+            return row.reason or PixelStatistics(*row.numbers)
+
+        return _of_each(self._spark, paths, "measure pixels", measure, _STATISTICS, of_row)
 
     def _table(self, name: str) -> DataFrame:
         table = read_features(self._spark, (self._home / name).uri)
@@ -141,26 +164,38 @@ def thumbnails(
             rows = [_shrunk(*row, side, decode) for row in zip(frame["path"], frame["content"])]
             yield pd.DataFrame(rows, columns=["path", "height", "width", "pixels", "reason"])
 
-    pictures: dict[str, NDArray[np.uint8] | str] = {}
+    def picture(row: Row) -> NDArray[np.uint8] | str:
+        return row.reason or np.frombuffer(row.pixels, np.uint8).reshape(row.height, row.width, 3)
+
+    return _of_each(spark, paths, "read photos for thumbnails", shrink, _PIXELS, picture)
+
+
+def _of_each(
+    spark: SparkSession,
+    paths: Sequence[str],
+    what: str,
+    function: Callable[[Iterator[pd.DataFrame]], Iterator[pd.DataFrame]],
+    schema: str,
+    of_row: Callable[[Row], T | str],
+) -> dict[str, T | str]:
+    """Apply a function to path and content of each photo on the executors.
+
+    The result has a value for each path, made from a row of the function, or a reason why there is
+    none.
+    """
+    values: dict[str, T | str] = {}
     if paths:
-        with _job(spark, "read photos for thumbnails"):
-            for row in _contents(spark, paths).mapInPandas(shrink, _PIXELS).toLocalIterator():
-                pictures[row.path] = row.reason or np.frombuffer(row.pixels, np.uint8).reshape(
-                    row.height, row.width, 3
-                )
-    return {
-        path: pictures[path] if path in pictures else _other(spark, path, pictures)
-        for path in paths
-    }
+        with _job(spark, what):
+            for row in _contents(spark, paths).mapInPandas(function, schema).toLocalIterator():
+                values[row.path] = of_row(row)
+    return {path: values[path] if path in values else _other(spark, path, values) for path in paths}
 
 
-def _other(
-    spark: SparkSession, path: str, pictures: dict[str, NDArray[np.uint8] | str]
-) -> NDArray[np.uint8] | str:
+def _other(spark: SparkSession, path: str, values: dict[str, T | str]) -> T | str:
     """Look a photo up under the URI that Spark gives it, or explain why Spark skipped it."""
     file = Folder(spark, path)
-    if file.uri in pictures:
-        return pictures[file.uri]
+    if file.uri in values:
+        return values[file.uri]
     name = path.rpartition("/")[2]
     if name.startswith("_") and "=" not in name:
         return "Spark's reader skips names that start with an underscore"
