@@ -23,6 +23,11 @@ def add_model_option(verb: argparse.ArgumentParser) -> None:
     )
 
 
+def add_json_option(verb: argparse.ArgumentParser) -> None:
+    """Add ``--json``. The verb then prints one object with `show_json`, and nothing else."""
+    verb.add_argument("--json", action="store_true", help="print the result as a JSON object")
+
+
 class _DecodeOption(argparse.Action):
     """Collects the decode options that are given in ``decode_options``, by their Python names."""
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import warnings
 from contextlib import contextmanager, suppress
-from typing import Any, Iterator, Sequence
+from typing import Any, Iterator, Mapping, Sequence
 
 from pomona._images import one_line
 from pomona.cli._errors import OutputClosedError
@@ -26,6 +27,11 @@ def show(text: str) -> None:
         if isinstance(error, BrokenPipeError):
             raise OutputClosedError from error
         raise
+
+
+def show_json(result: Mapping[str, Any]) -> None:
+    """Print a result as a JSON object."""
+    show(json.dumps(result, indent=2))
 
 
 def complain(message: str) -> None:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from pomona._decode import DecodeOptions, describe_changes
 from pomona._images import one_line
 from pomona.bench import BUILT_IN_PHOTOS, DEFAULT_SECONDS, measure
-from pomona.cli._arguments import above_zero, add_decode_options, positive
-from pomona.cli._terminal import count, show
+from pomona.cli._arguments import above_zero, add_decode_options, add_json_option, positive
+from pomona.cli._terminal import count, show, show_json
 
 if TYPE_CHECKING:
     import argparse
@@ -57,7 +56,7 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
         metavar="FOLDER",
         help="photos to use (default: rendered ones of 100 x 100 pixels, in the package)",
     )
-    verb.add_argument("--json", action="store_true", help="print JSON")
+    add_json_option(verb)
     add_decode_options(verb)
     verb.set_defaults(command=_bench, unfinished="no measurement was completed")
 
@@ -70,7 +69,10 @@ def _bench(args: argparse.Namespace) -> int:
         images=args.images,
         **args.decode_options,
     )
-    show(json.dumps(asdict(bench), indent=2) if args.json else _describe(bench))
+    if args.json:
+        show_json(asdict(bench))
+    else:
+        show(_describe(bench))
     return 0
 
 

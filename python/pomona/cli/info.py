@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 from typing import TYPE_CHECKING, Any
 
 from pomona._images import one_line
-from pomona.cli._terminal import count, show
+from pomona.cli._arguments import add_json_option
+from pomona.cli._terminal import count, show, show_json
 from pomona.models.store import home, names
 from pomona.processor import INT8_WITHOUT_INSTRUCTIONS, int8_instructions, processor
 
@@ -24,7 +24,7 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
         description="Show this machine's processor, whether int8 models are faster on it, and the "
         "models in the store.",
     )
-    verb.add_argument("--json", action="store_true", help="print JSON")
+    add_json_option(verb)
     verb.set_defaults(command=_info, unfinished="nothing was shown")
 
 
@@ -40,7 +40,10 @@ def _info(args: argparse.Namespace) -> int:
         "models_folder": str(home()),
         "models": names(),
     }
-    show(json.dumps(facts, indent=2) if args.json else _describe(facts))
+    if args.json:
+        show_json(facts)
+    else:
+        show(_describe(facts))
     return 0
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -12,12 +11,13 @@ from pomona.bench import measure
 from pomona.cli._arguments import (
     DEFAULT_MODEL,
     add_decode_options,
+    add_json_option,
     height_and_width,
     numbers,
     positive,
 )
 from pomona.cli._errors import USAGE, CommandError
-from pomona.cli._terminal import complain, count, show, size
+from pomona.cli._terminal import complain, count, show, show_json, size
 from pomona.models.store import BUILT_IN_NAMES, DEFAULT_PHOTOS, NAME_SUFFIX
 from pomona.processor import INT8_WITHOUT_INSTRUCTIONS, int8_instructions
 
@@ -55,6 +55,7 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
     )
     pull.add_argument("--weights", metavar="FILE", help="the published weights, if downloaded")
     pull.add_argument("--force", action="store_true", help="download it even if it exists")
+    add_json_option(pull)
     pull.set_defaults(command=_model_pull, unfinished="run the same command to resume")
 
     convert = actions.add_parser(
@@ -88,6 +89,7 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
     ):
         convert.add_argument(option, type=numbers, metavar="N | R,G,B", help=meaning)
     convert.add_argument("--license", metavar="TEXT", help="the weights' licence, for the metadata")
+    add_json_option(convert)
     convert.set_defaults(command=_model_convert, unfinished="no model was written")
 
     quantize = actions.add_parser(
@@ -131,7 +133,7 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
         help="threads (default: one for each core that this process may use)",
     )
     quantize.add_argument("--overwrite", action="store_true", help="replace the file if it exists")
-    quantize.add_argument("--json", action="store_true", help="print JSON")
+    add_json_option(quantize)
     add_decode_options(quantize)
     quantize.set_defaults(
         command=_model_quantize, unfinished="the model may exist, but was not measured"
@@ -145,7 +147,7 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
         epilog=f"example: pomona model info {DEFAULT_MODEL}",
     )
     info.add_argument("model", metavar="MODEL", help="a model's name or file")
-    info.add_argument("--json", action="store_true", help="print JSON")
+    add_json_option(info)
     info.set_defaults(command=_model_info, unfinished="nothing was shown")
 
     listing = actions.add_parser(
@@ -154,6 +156,7 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
         help="list the models",
         description="List the models in $POMONA_HOME and those that can be pulled.",
     )
+    add_json_option(listing)
     listing.set_defaults(command=_model_list, unfinished="nothing was shown")
 
 
@@ -161,7 +164,7 @@ def _model_pull(args: argparse.Namespace) -> int:
     from pomona import models
 
     path = models.pull(args.name, weights=args.weights, force=args.force)
-    show(_describe_model(models.info(path)))
+    _show_model(models.info(path), args)
     return 0
 
 
@@ -178,7 +181,7 @@ def _model_convert(args: argparse.Namespace) -> int:
         std=args.std,
         license=args.license,
     )
-    show(_describe_model(models.info(path)))
+    _show_model(models.info(path), args)
     return 0
 
 
@@ -208,7 +211,7 @@ def _model_quantize(args: argparse.Namespace) -> int:
         )
     bench = measure([made.float32, made.path], threads=[1])
     if args.json:
-        show(json.dumps({**asdict(made), "bench": asdict(bench)}, indent=2))
+        show_json({**asdict(made), "bench": asdict(bench)})
     else:
         show(_describe_quantized(made, bench, models.info(made.path)))
     return 0
@@ -250,9 +253,15 @@ def _describe_quantized(made: Quantized, bench: Bench, facts: dict[str, Any]) ->
 def _model_info(args: argparse.Namespace) -> int:
     from pomona import models
 
-    facts = models.info(args.model)
-    show(json.dumps(facts, indent=2) if args.json else _describe_model(facts))
+    _show_model(models.info(args.model), args)
     return 0
+
+
+def _show_model(facts: dict[str, Any], args: argparse.Namespace) -> None:
+    if args.json:
+        show_json(facts)
+    else:
+        show(_describe_model(facts))
 
 
 def _describe_model(facts: dict[str, Any]) -> str:
@@ -277,9 +286,12 @@ def _model_list(args: argparse.Namespace) -> int:
     from pomona.models.store import home, names
 
     present = names()
+    missing = [name for name in BUILT_IN_NAMES if name not in present]
+    if args.json:
+        show_json({"models_folder": str(home()), "models": present, "available": missing})
+        return 0
     lines = [f"models in {one_line(str(home()))}:"]
     lines += [f"  {name}" for name in present] or ["  none yet"]
-    missing = [name for name in BUILT_IN_NAMES if name not in present]
     if missing:
         lines.append("available with `pomona model pull NAME`:")
         lines += [f"  {name}" for name in missing]

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from pomona import plan
 from pomona._errors import ModelError
 from pomona._images import one_line
-from pomona.cli._arguments import above_zero, add_old_name, positive
+from pomona.cli._arguments import above_zero, add_json_option, add_old_name, positive
 from pomona.cli._errors import CommandError
-from pomona.cli._terminal import count, show
+from pomona.cli._terminal import count, show, show_json
 
 if TYPE_CHECKING:
     import argparse
@@ -95,7 +95,7 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--release", default=plan.DEFAULT_RELEASE, help="EMR release (default: %(default)s)"
     )
-    verb.add_argument("--json", action="store_true", help="print JSON")
+    add_json_option(verb)
     verb.set_defaults(command=_plan, unfinished="nothing was planned")
 
 
@@ -107,7 +107,7 @@ def _plan(args: argparse.Namespace) -> int:
         args, throughput=throughput.images_per_second, deadline=args.deadline
     )
     if args.json:
-        show(json.dumps(_as_json(args, throughput, chosen, in_time), indent=2))
+        show_json(_as_json(args, throughput, chosen, in_time))
     else:
         show("\n".join(_describe(args, throughput, chosen, in_time)))
     return 0

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from pomona._images import describe_left_out, one_line
-from pomona.cli._arguments import add_decode_options, add_model_option, positive, share
+from pomona.cli._arguments import (
+    add_decode_options,
+    add_json_option,
+    add_model_option,
+    positive,
+    share,
+)
 from pomona.cli._spark import spark_session
-from pomona.cli._terminal import count, describe_errors, describe_turned, describe_warnings, show
+from pomona.cli._terminal import (
+    count,
+    describe_errors,
+    describe_turned,
+    describe_warnings,
+    show,
+    show_json,
+)
 
 if TYPE_CHECKING:
     import argparse
@@ -57,6 +71,7 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
         help="let Spark read the photos one by one, even if tasks could read them concurrently by "
         "path",
     )
+    add_json_option(verb)
     add_decode_options(verb)
     verb.set_defaults(
         command=_run, unfinished="the same command resumes from the features already written"
@@ -80,7 +95,10 @@ def _run(args: argparse.Namespace) -> int:
             by_paths=not args.no_paths,
             **args.decode_options,
         )
-    show(describe(summary))
+    if args.json:
+        show_json(asdict(summary))
+    else:
+        show(describe(summary))
     return 0
 
 
