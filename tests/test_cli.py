@@ -269,7 +269,7 @@ def test_every_verb_that_decodes_photos_has_the_same_options(
     [
         ("nowhere", "out.parquet", "nowhere: No such file or directory"),
         ("photos", "nowhere/out.parquet", "nowhere: folder does not exist"),
-        ("photos", "photos", "photos: is a folder; give the name of a file"),
+        ("photos", "photos", "photos is a folder with other files"),
         ("empty", "out.parquet", "no photos in "),
     ],
 )
@@ -292,7 +292,7 @@ def test_errors_are_one_line_on_standard_error(
 def test_debug_shows_where_an_error_came_from(
     args: list[str], environment: dict[str, str], tmp_path: Path
 ) -> None:
-    command = ["featurize", tmp_path / "nowhere", "-o", tmp_path / "out"]
+    command = ["featurize", tmp_path, "-o", tmp_path / "out.parquet"]
     environment = {**os.environ, "POMONA_HOME": str(tmp_path), **environment}
     done = run(*args, *command, env=environment)
     assert "Traceback" in done.stderr
@@ -423,7 +423,7 @@ def test_names_beyond_the_terminal_s_letters_are_shown_as_escapes(
     folder.mkdir()
     (folder / "柿.jpg").write_bytes(b"")
     done = subprocess.run(
-        pomona_command("featurize", folder, "-o", folder / "出力", "--model", tiny_model),
+        pomona_command("featurize", folder, "-o", folder / "出力.parquet", "--model", tiny_model),
         capture_output=True,
         env={**os.environ, "PYTHONIOENCODING": encoding},
         check=False,
@@ -431,7 +431,7 @@ def test_names_beyond_the_terminal_s_letters_are_shown_as_escapes(
     assert done.returncode == 0
     shown = "柿.jpg: empty" if encoding == "utf-8" else r"\u67ff.jpg: empty"
     assert shown in done.stdout.decode(encoding)
-    assert (folder / "出力").exists()
+    assert (folder / "出力.parquet").exists()
 
 
 def test_a_locale_without_utf_8_featurizes_every_name(tmp_path: Path, tiny_model: Path) -> None:
@@ -444,13 +444,13 @@ def test_a_locale_without_utf_8_featurizes_every_name(tmp_path: Path, tiny_model
         "featurize",
         folder,
         "-o",
-        folder / "out",
+        folder / "out.parquet",
         "--model",
         tiny_model,
         env={**os.environ, **plain},
     )
     assert (done.returncode, done.stderr.count("\n")) == (0, 1)
-    rows = pq.read_table(folder / "out").to_pylist()
+    rows = pq.read_table(folder / "out.parquet").to_pylist()
     assert [Path(row["path"]).name for row in rows] == [r"caf\xe9.jpg", "柿.jpg"]
     assert {row["label"] for row in rows} == {"日本"}
 
@@ -568,10 +568,10 @@ def test_a_model_of_that_name_is_missing_says_how_to_get_it(
 
 
 def test_run_without_pyspark_says_where_it_comes_from(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     monkeypatch.setitem(sys.modules, "pyspark.sql", None)
-    assert main(["run", "--images", "x", "--output", "y"]) == 1
+    assert main(["run", "--images", str(tmp_path), "--output", "y"]) == 1
     message = capsys.readouterr().err
     assert "spark-submit" in message
     assert "pip install 'pyspark" in message

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import pomona
-from pomona import local
+from pomona import _parquet, local
 from pomona._errors import ERROR_COLUMNS, NOTE_COLUMNS
 from pomona.local import NoImagesError, featurize_folder
 from pomona.models.store import sha256_of
@@ -366,7 +366,7 @@ def test_many_small_chunks_and_row_groups_make_the_same_file(
     featurize_folder(folder, output, model=tiny_model)
     once = pq.read_table(output)
     monkeypatch.setattr(local, "CHUNK_ROWS", 3)
-    monkeypatch.setattr(local, "ROW_GROUP_BYTES", 1)
+    monkeypatch.setattr(_parquet, "ROW_GROUP_BYTES", 1)
     featurize_folder(folder, output, model=tiny_model, overwrite=True)
     assert pq.read_metadata(output).num_row_groups == 6
     assert pq.read_table(output).equals(once)
@@ -432,7 +432,7 @@ def test_a_model_that_is_not_there_is_told_before_photos_are_read(
 ) -> None:
     monkeypatch.setenv("POMONA_HOME", str(tmp_path / "home"))
     with pytest.raises(pomona.ModelError, match="pomona model pull mobilenet_v2"):
-        featurize_folder(tmp_path / "nowhere", output)
+        featurize_folder(tmp_path, output)
 
 
 def test_without_pyarrow_the_error_names_the_extra(
@@ -453,7 +453,7 @@ def test_a_full_disk_leaves_no_output_and_one_error(
 ) -> None:
     script = """
         import gc, resource, signal, sys
-        from pomona import local
+        from pomona import _parquet, local
         local.ROW_GROUP_BYTES = local.CHUNK_ROWS = 1
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))
@@ -483,7 +483,7 @@ def test_memory_does_not_grow_with_the_number_or_the_size_of_files(
     script = """
         import resource, sys
         import pyarrow.parquet
-        from pomona import local
+        from pomona import _parquet, local
         # In this process alone: the peak of a child starts at that of its parent.
         def peak():
             with open("/proc/self/status") as file:

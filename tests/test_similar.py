@@ -430,7 +430,7 @@ def test_a_folder_that_is_not_there_is_told_before_spark_is_asked_for(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["similar", str(tmp_path / "nowhere"), "photo.jpg"]) == 1
-    assert f"no folder {tmp_path}/nowhere" in capsys.readouterr().err
+    assert f"{tmp_path}/nowhere: No such file or directory" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

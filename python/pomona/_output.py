@@ -1,9 +1,10 @@
-"""Atomic writing of files."""
+"""Atomic writing of files and folders."""
 
 from __future__ import annotations
 
 import errno
 import os
+import shutil
 import stat
 import uuid
 from contextlib import contextmanager, suppress
@@ -34,8 +35,7 @@ def atomic_file(path: PathLike) -> Iterator[BinaryIO]:
     >>> folder.cleanup()
     """
     target = check_writable(path)
-    # Not derived from the target's name, which may already have the maximum length.
-    partial = target.with_name(f".pomona-{uuid.uuid4().hex}.partial")
+    partial = _partial(target)
     try:
         with partial.open("xb") as file:
             yield file
@@ -62,6 +62,26 @@ def publish(partial: PathLike, path: PathLike) -> None:
         _sync(target.parent)
 
 
+@contextmanager
+def atomic_folder(path: PathLike) -> Iterator[Path]:
+    """Write a folder under a temporary name, and rename it when it is complete.
+
+    An existing folder of that name is replaced. If the block raises, the temporary folder is
+    removed and `path` is unchanged.
+    """
+    target = Path(path)
+    partial = _partial(target)
+    try:
+        partial.mkdir()
+        yield partial
+        if target.exists():
+            shutil.rmtree(target)
+        partial.rename(target)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
 def check_writable(path: PathLike) -> Path:
     """Check that `path` can be created or replaced, before work is spent on its content.
 
@@ -84,6 +104,16 @@ def check_writable(path: PathLike) -> Path:
     if not stat.S_ISREG(mode):
         raise OSError(errno.EINVAL, "is a device or a pipe; give the name of a file", str(path))
     return target
+
+
+def is_partial(name: str) -> bool:
+    """Return whether a name is that of an unfinished file or folder, left by a process killed."""
+    return name.startswith(".pomona-") and name.endswith(".partial")
+
+
+def _partial(target: Path) -> Path:
+    # Not derived from the target's name, which may already have the maximum length.
+    return target.with_name(f".pomona-{uuid.uuid4().hex}.partial")
 
 
 def _sync(path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,7 @@ from pomona._images import describe_left_out
 
 if TYPE_CHECKING:
     from types import TracebackType
-    from typing import TextIO
+    from typing import Iterator, TextIO
 
     from pomona._images import Tally
 
@@ -165,6 +165,14 @@ class Progress:
         if self.unit == "bytes":
             return f"{value / _MIB:,.1f}"
         return f"{value:,.{digits}f}"
+
+
+@contextmanager
+def timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
+    """Record the wall-clock seconds of a block that succeeds, under the name of its stage."""
+    started = monotonic()
+    yield
+    seconds[stage] = round(monotonic() - started, 3)
 
 
 def report_left_out(tally: Tally) -> None:

@@ -1,19 +1,20 @@
-"""Featurize a folder of photos into one Parquet file, on one machine and without Spark."""
+"""Featurize photos into a Parquet file or a folder of results, on one machine and without Spark."""
 
 from __future__ import annotations
 
 import errno
 import json
 import os
+import shutil
 import stat
 import warnings
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from queue import Empty, Queue
 from threading import Event, Thread
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Iterable, Iterator, NamedTuple, Sequence
+from typing import TYPE_CHECKING, Iterable, Iterator, NamedTuple, Sequence
 
 import numpy as np
 
@@ -29,9 +30,12 @@ from pomona._images import (
     one_line,
     utf8_text,
 )
-from pomona._optional import require
-from pomona._output import atomic_file, check_writable
+from pomona._missing import check_exist
+from pomona._output import atomic_file, atomic_folder, check_writable, is_partial
+from pomona._parquet import lists_of, parquet, row_groups
 from pomona._progress import Progress, report_left_out
+from pomona.results.features_file import FEATURES_FILE, is_features_file, origin, summary_of
+from pomona.results.summary import LISTED_ERRORS
 
 if TYPE_CHECKING:
     from typing import BinaryIO
@@ -44,6 +48,13 @@ if TYPE_CHECKING:
     from pomona._native import Featurizer
     from pomona._typing import PathLike
 
+_READ = "import pandas; photos = pandas.read_parquet('{source}').dropna(subset=['features']); "
+_TO_TEXT = (
+    _READ + "pandas.DataFrame(photos.features.tolist(), [photos.label, photos.path])"
+    ".to_csv('{target}')"
+)
+_TO_JSON = "import pandas; pandas.read_parquet('{source}').to_json('{target}', orient='records')"
+_TO_NUMPY = _READ + "import numpy; numpy.save('{target}', photos.features.tolist())"
 #: Photos per call of the model, enough to keep threads from waiting for the last ones.
 CHUNK_ROWS = 256
 #: Photos in the first chunk. Chunks double from there, so that progress shows early.
@@ -51,12 +62,18 @@ FIRST_CHUNK_ROWS = 16
 #: Encoded bytes per call of the model. At most three chunks exist at once: one being read, one
 #: queued, one in the model.
 CHUNK_BYTES = 16 << 20
-#: Features buffered before a row group is written.
-ROW_GROUP_BYTES = 32 << 20
 #: Larger files are refused. A decoded photo of the default `max_pixels` takes this much memory.
 MAX_FILE_BYTES = 512 << 20
-#: Errors, and warnings, listed in a summary; the file has all of them.
-LISTED_ERRORS = 5
+#: Endings of files of other formats than Parquet, each with the line of Python, if a short one
+#: exists, that makes such a file from Parquet.
+OTHER_FORMATS: dict[str, str | None] = {
+    **dict.fromkeys((".csv", ".tsv", ".txt"), _TO_TEXT),
+    **dict.fromkeys((".json", ".jsonl", ".ndjson"), _TO_JSON),
+    ".npy": _TO_NUMPY,
+    **dict.fromkeys((".npz", ".pkl", ".pickle", ".h5", ".hdf5", ".feather", ".arrow", ".ipc")),
+    **dict.fromkeys((".orc", ".avro", ".xlsx", ".xls", ".db", ".sqlite", ".html", ".pdf")),
+    **dict.fromkeys((".zip", ".gz", ".tar", ".tgz", ".onnx", ".pq", ".parq")),
+}
 
 
 class NoImagesError(ValueError):
@@ -136,7 +153,7 @@ def featurize_folder(
     allow_trailing: bool | None = None,
     **decode_options: Unpack[DecodeKeywords],
 ) -> Summary:
-    """Write the features of every photo in `images` to one Parquet file.
+    """Write the features of every photo in `images` to a Parquet file or a folder of results.
 
     The file has one row per photo, sorted by path within each of `images`: ``path`` (string),
     ``label`` (string, the name of the photo's folder), ``features`` (list<float32>, null if the
@@ -145,8 +162,11 @@ def featurize_folder(
     it; ``warning`` (string, null for an intact photo), why the pixels may not be those of the
     original photo; and ``orientation`` (int32), the EXIF orientation, 2 to 8, of a photo that was
     not turned accordingly, null for all others. Key-value metadata records the model, its sha256,
-    the version of Pomona and the decode options. The file appears under its name once it is
-    complete.
+    the version of Pomona, the decode options and where the photos are. The file appears under its
+    name once it is complete.
+
+    A folder gets this file as ``features/part-00000.parquet``, and ``summary.json``, which is
+    written last. Both the file and the folder open as `pomona.LocalResults`.
 
     Memory use does not depend on the number of photos or the size of their files: photos are read
     in chunks, ahead of the model, and rows are written in groups.
@@ -156,13 +176,15 @@ def featurize_folder(
     images
         Folders or photos, one or several. Folders are searched recursively.
     output
-        The Parquet file to write.
+        The Parquet file to write, with the ending ``.parquet``. Any other name is that of a folder
+        for results: a new one, or an empty one.
     model
         The name of a model or the path of a model file.
     threads
         Threads that decode photos and run the model.
     overwrite
-        Replace `output` if it exists.
+        Replace `output` if it exists: a file, or a folder that this function wrote. A folder keeps
+        its classifiers and its ``findings.csv``.
     allow_trailing
         Deprecated and ignored: bytes after the end of a photo are accepted.
     **decode_options
@@ -182,11 +204,12 @@ def featurize_folder(
     ModelError
         The model does not exist or violates the contract.
     FileExistsError
-        `output` exists and `overwrite` is false.
+        `output` exists and `overwrite` is false, or it is a folder of other files.
     TypeError, ValueError
         A decode option does not exist or has an invalid value.
     ValueError
-        `images` or `output` is a URI or the empty string.
+        `images` or `output` is a URI or the empty string, `output` has the ending of another
+        format, or it is a folder within `images`.
     OSError
         `images` does not exist, or `output` cannot be written.
     ImportError
@@ -203,7 +226,7 @@ def featurize_folder(
     if allow_trailing is not None:
         message = "allow_trailing is deprecated and ignored: bytes after a photo are accepted"
         warnings.warn(message, DeprecationWarning, stacklevel=2)
-    _parquet()
+    parquet("writing Parquet")
     from pomona._native import Featurizer
 
     roots = [images] if isinstance(images, (str, os.PathLike)) else list(images)
@@ -212,10 +235,12 @@ def featurize_folder(
             raise ValueError(
                 f"{path} is a URI; this command works on local files, and `pomona run` accepts URIs"
             )
-    if check_writable(output).exists() and not overwrite:
+    folder = results_folder(output, roots, overwrite)
+    if folder is None and check_writable(output).exists() and not overwrite:
         raise FileExistsError(
             errno.EEXIST, "exists already; overwrite=True replaces it", str(output)
         )
+    check_exist(roots)
     featurizer = Featurizer(model, threads=threads, **decode.keywords())
     # Two walks, one to count and one to read: a list of millions of paths would not fit in memory.
     tally = Tally()
@@ -228,8 +253,9 @@ def featurize_folder(
     summary = Summary(
         output=str(output), left_out=tally.left_out, unreadable=tally.unreadable, dim=featurizer.dim
     )
-    with atomic_file(output) as file:
-        with _row_groups(file, _metadata(featurizer, decode)) as write, Progress(
+    metadata = _metadata(featurizer, decode, roots, tally)
+    with _output_file(output, folder) as file:
+        with row_groups(file, _schema().with_metadata(metadata)) as write, Progress(
             "Featurizing", total=tally.images
         ) as progress, _read_ahead(find_images(*roots)) as chunks:
             for photos in chunks:
@@ -240,7 +266,86 @@ def featurize_folder(
                 progress.update(len(photos), errors=summary.add(photos, batch))
         summary.output_bytes = file.tell()
     summary.seconds = monotonic() - started
+    if folder is not None:
+        content = summary_of(folder / FEATURES_FILE, folder.absolute())
+        content.featurized = summary.photos
+        content.seconds = {"features": round(summary.seconds, 3)}
+        content.images_per_second = round(summary.images_per_second, 1)
+        with atomic_file(folder / "summary.json") as file:
+            file.write(json.dumps(asdict(content), indent=2).encode())
     return summary
+
+
+def results_folder(output: PathLike, roots: Sequence[PathLike], overwrite: bool) -> Path | None:
+    """Check the name of the output; return the folder for results, None if it names a file."""
+    name = os.fsdecode(output)
+    if name == "-":
+        raise ValueError(
+            "features cannot be written to standard output: give the name of a file, such as "
+            "features.parquet, or of a folder"
+        )
+    path = Path(name)
+    if not name or (path.suffix.lower() == ".parquet" and not name.endswith("/")):
+        return None
+    if path.is_dir():
+        entries = {each.name for each in path.iterdir() if not is_partial(each.name)}
+        if entries and not is_features_file(path / FEATURES_FILE):
+            raise FileExistsError(
+                errno.EEXIST,
+                "is a folder with other files: give a new or an empty folder, or the name of a "
+                "file that ends in .parquet",
+                name,
+            )
+        if entries and not overwrite:
+            raise FileExistsError(errno.EEXIST, "exists already; overwrite=True replaces it", name)
+    elif os.path.lexists(name) or path.suffix.lower() in (*OTHER_FORMATS, *IMAGE_EXTENSIONS):
+        raise ValueError(_not_parquet(path))
+    target = Path(os.path.realpath(name))
+    for root in roots:
+        if Path(os.path.realpath(root)) in (target, *target.parents):
+            raise ValueError(
+                f"the results folder {name} is in the folder of photos {os.fsdecode(root)}: choose "
+                "another place, or figures of a report would count as photos"
+            )
+    return path
+
+
+def _not_parquet(path: Path) -> str:
+    """Explain that features are Parquet, and how to convert that to the wanted format."""
+    wanted = path.suffix.lower()
+    target = path.with_suffix(".parquet")
+    message = f"{one_line(str(path))}: features are written as Parquet, so give {target.name}"
+    line = OTHER_FORMATS.get(wanted)
+    if line is not None:
+        line = line.format(source=target.name, target=path.name)
+        message += f", and convert it with pandas: {line}"
+    return message
+
+
+@contextmanager
+def _output_file(output: PathLike, folder: Path | None) -> Iterator[BinaryIO]:
+    """Open the Parquet file to write, which appears under its name once it is complete."""
+    if folder is None:
+        with atomic_file(output) as file:
+            yield file
+        return
+    check_writable(folder / "summary.json" if folder.exists() else folder)
+    created = not folder.exists()
+    folder.mkdir(exist_ok=True)
+    try:
+        with atomic_folder(folder / "features") as features:
+            with atomic_file(features / FEATURES_FILE.name) as file:
+                yield file
+            # The results are incomplete from here until the new summary is written.
+            with suppress(FileNotFoundError):
+                (folder / "summary.json").unlink()
+            for name in ("pca", "pca_model", "report"):
+                shutil.rmtree(folder / name, ignore_errors=True)
+    except BaseException:
+        if created:
+            with suppress(OSError):
+                folder.rmdir()
+        raise
 
 
 def _no_photos(roots: Sequence[PathLike], tally: Tally) -> str:
@@ -349,10 +454,6 @@ def _read_ahead(paths: Iterable[str]) -> Iterator[Iterator[list[_Photo]]]:
         thread.join(timeout=1)
 
 
-def _parquet() -> Any:
-    return require("pyarrow.parquet", "spark", "writing Parquet")
-
-
 def _schema() -> pa.Schema:
     import pyarrow as pa
 
@@ -367,7 +468,9 @@ def _schema() -> pa.Schema:
     )
 
 
-def _metadata(featurizer: Featurizer, decode: DecodeOptions) -> dict[str, str]:
+def _metadata(
+    featurizer: Featurizer, decode: DecodeOptions, roots: Sequence[PathLike], tally: Tally
+) -> dict[str, str]:
     """Return the provenance of the features, for the metadata of the file."""
     from pomona._native import __version__
     from pomona.models.store import sha256_of
@@ -378,6 +481,8 @@ def _metadata(featurizer: Featurizer, decode: DecodeOptions) -> dict[str, str]:
         "pomona.model": featurizer.model_name,
         "pomona.model_sha256": sha256_of(featurizer.model_path),
         "pomona.decode": json.dumps(decode.keywords()),
+        "pomona.dim": str(featurizer.dim),
+        **origin(roots, tally),
     }
 
 
@@ -389,17 +494,10 @@ def _table(photos: Sequence[_Photo], batch: FeaturizedBatch) -> pa.Table:
 
     features, errors = batch
     failed = np.array([error is not None for error in errors], dtype=bool)
-    # A list starts at its offset. A null offset makes a null list, which takes no numbers.
-    starts = np.zeros(len(photos) + 1, dtype=np.int32)
-    np.cumsum(np.where(failed, 0, features.shape[1]), out=starts[1:])
-    lists = pa.ListArray.from_arrays(
-        pa.array(starts, mask=np.append(failed, False)),
-        pa.array(features[~failed].ravel() if failed.any() else features.ravel()),
-    )
     columns = [
         pa.array([photo.path for photo in photos], pa.string()),
         pa.array([photo.label for photo in photos], pa.string()),
-        lists,
+        lists_of(features, failed),
         pa.array([error and error.reason for error in errors], pa.string()),
         pa.array([error and error.kind for error in errors], pa.string()),
         pa.array([error and __version__ for error in errors], pa.string()),
@@ -407,40 +505,3 @@ def _table(photos: Sequence[_Photo], batch: FeaturizedBatch) -> pa.Table:
         pa.array(batch.orientations, pa.int32()),
     ]
     return pa.Table.from_arrays(columns, schema=_schema())
-
-
-@contextmanager
-def _row_groups(file: BinaryIO, metadata: dict[str, str]) -> Iterator[Any]:
-    """Buffer tables and write them as row groups of about `ROW_GROUP_BYTES`."""
-    import pyarrow as pa
-
-    # Snappy and plain pages, which every Spark version reads.
-    writer = _parquet().ParquetWriter(
-        file,
-        _schema().with_metadata(metadata),
-        compression="snappy",
-        use_dictionary=["label"],
-        use_compliant_nested_type=True,
-    )
-    pending: list[pa.Table] = []
-
-    def write(table: pa.Table) -> None:
-        pending.append(table)
-        if sum(each.nbytes for each in pending) >= ROW_GROUP_BYTES:
-            flush()
-
-    def flush() -> None:
-        if pending:
-            table = pa.concat_tables(pending)
-            pending.clear()
-            writer.write_table(table, row_group_size=len(table))
-
-    try:
-        yield write
-        flush()
-    except BaseException:
-        # Closing, or collecting an open writer, would write a footer to a file that is about to
-        # be removed.
-        writer.is_open = False
-        raise
-    writer.close()

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import platform
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Sequence
 
@@ -21,14 +21,16 @@ from pyspark.sql.functions import col
 
 import pomona
 from pomona._decode import gather_options
-from pomona._images import describe_left_out
-from pomona._progress import report_left_out
+from pomona._progress import report_left_out, timed
+from pomona.pca import DEFAULT_VARIANCE, check_target, pca_summary
+from pomona.results.summary import LISTED_ERRORS
+from pomona.results.summary import Summary as Summary  # public here
 from pomona.spark._hadoop import Folder
 from pomona.spark._s3 import storage_of, why_not_by_paths
-from pomona.spark._session import described, timed
-from pomona.spark.features import FAULTY_VERSIONS, prepare, read_features
+from pomona.spark._session import described
+from pomona.spark.features import prepare, read_features
 from pomona.spark.images import list_images
-from pomona.spark.pca import DEFAULT_VARIANCE, check_components, check_variance, fit_pca
+from pomona.spark.pca import fit_pca, save_pca
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, SparkSession
@@ -36,113 +38,6 @@ if TYPE_CHECKING:
 
     from pomona._decode import DecodeKeywords
     from pomona._typing import PathLike
-
-#: Photos with an error, and photos with a warning, that a summary names; the columns ``error`` and
-#: ``warning`` of ``features`` have all.
-LISTED_ERRORS = 5
-
-
-@dataclass
-class Summary:
-    """The results of a run in numbers: the content of ``summary.json``."""
-
-    #: The folders of photos, and the folder of the results.
-    images: list[str]
-    output: str
-    #: ``name`` and ``sha256``.
-    model: dict[str, str]
-    #: The fields of `pomona.DecodeOptions`.
-    decode: DecodeKeywords
-    #: Rows of ``features``, including those of photos with an error.
-    photos: int = 0
-    #: Photos with an error, and the first of them: (path, reason).
-    errors: int = 0
-    first_errors: list[tuple[str, str]] = field(default_factory=list)
-    #: Photos with a warning, and the first of them: (path, warning).
-    warnings: int = 0
-    first_warnings: list[tuple[str, str]] = field(default_factory=list)
-    #: Photos whose EXIF orientation was not applied, because ``apply_exif`` is false.
-    turned: int = 0
-    #: Photos that this run featurized; earlier runs featurized the others.
-    featurized: int = 0
-    #: Photos among them that had an error from an earlier run, and how many of those have features
-    #: now.
-    retried: int = 0
-    recovered: int = 0
-    #: The versions of Pomona that computed the features, in this run and earlier ones.
-    feature_versions: list[str] = field(default_factory=list)
-    #: Files in the folders that are not photos, and hidden files and folders, by kind: an extension
-    #: in lower case, ``.DS_Store``, ``._*``, ``hidden`` …
-    left_out: dict[str, int] = field(default_factory=dict)
-    #: Photos that were deleted between the listing and the reading.
-    vanished: int = 0
-    #: The ``way`` in which photos are read, and the ``reason`` for it: ``paths`` if each task reads
-    #: its photos itself, many at a time; ``binaryFile`` if Spark reads them one after another.
-    reading: dict[str, str] = field(default_factory=dict)
-    #: Length of a feature vector.
-    dim: int = 0
-    #: Number of principal components; the share of the variance that was requested (None if a
-    #: number was), and the share that they explain.
-    k: int = 0
-    variance: float | None = None
-    variance_explained: float = 0.0
-    #: Share of the variance that the first 1, 2, 3 … components explain together.
-    variance_curve: list[float] = field(default_factory=list)
-    standardize: bool = False
-    #: Wall-clock seconds of each stage.
-    seconds: dict[str, float] = field(default_factory=dict)
-    #: Photos featurized per second, from the listing to the finished features; 0 if none was.
-    images_per_second: float = 0.0
-    #: Versions of Pomona, Spark, Python and numpy.
-    versions: dict[str, str] = field(default_factory=dict)
-    #: When the run ended: UTC, ISO 8601.
-    finished: str = ""
-
-    @property
-    def caution(self) -> str | None:
-        """A warning about features that an earlier version may have computed wrongly."""
-        faulty = [version for version in self.feature_versions if version in FAULTY_VERSIONS]
-        if not faulty:
-            return None
-        return (
-            f"some features were computed by Pomona {', '.join(faulty)}, which decoded some photos "
-            f"wrongly: {FAULTY_VERSIONS[faulty[0]]}. If you have such photos, compute all features "
-            "again with --no-resume (resume=False)"
-        )
-
-    def __str__(self) -> str:
-        """Describe the results in a few lines."""
-        rate = f" at {self.images_per_second:,.1f} per second" if self.featurized else ""
-        lines = [
-            f"{self.photos:,} photos, {self.featurized:,} of them featurized now{rate}, "
-            f"with {self.model['name']}"
-        ]
-        if self.retried:
-            lines.append(
-                f"{self.retried:,} with an error from an earlier run tried again: "
-                f"{self.recovered:,} have features now"
-            )
-        if self.errors:
-            lines.append(f"{self.errors:,} with an error, such as:")
-            lines += [f"  {path}: {reason}" for path, reason in self.first_errors]
-        if self.warnings:
-            lines.append(f"{self.warnings:,} with a warning, such as:")
-            lines += [f"  {path}: {warning}" for path, warning in self.first_warnings]
-        if self.turned:
-            lines.append(
-                f"{self.turned:,} on their side, upside down or mirrored in the file and not "
-                "turned: apply_exif=True (--apply-exif) turns them"
-            )
-        if self.caution:
-            lines.append(self.caution)
-        if self.left_out:
-            lines.append(f"left out: {describe_left_out(self.left_out)}")
-        lines.append(
-            f"{self.k:,} of {self.dim:,} components explain {self.variance_explained:.1%} of the "
-            "variance"
-        )
-        lines.append(f"results: {self.output}/features, pca, pca_model, summary.json")
-        return "\n".join(lines)
 
 
 def run(
@@ -231,13 +126,9 @@ def run(
     (23619, 0, 344)
     """
     decode = gather_options("run", decode_options)
-    if variance is not None and components is not None:
-        raise ValueError("give variance or components, not both")
-    if components is not None:
-        check_components(components)
-    else:
-        variance = DEFAULT_VARIANCE if variance is None else variance
-        check_variance(variance)
+    check_target(variance, components)
+    if components is None and variance is None:
+        variance = DEFAULT_VARIANCE
     folders = [images] if isinstance(images, (str, os.PathLike)) else list(images)
     sources = [Folder(spark, os.fspath(folder)) for folder in folders]
     home = Folder(spark, os.fspath(output))
@@ -288,13 +179,7 @@ def run(
 
     with timed(seconds, "pca"), described(context, "fit the PCA"):
         pca = fit_pca(features, variance=variance, components=components, standardize=standardize)
-    with timed(seconds, "projection"), described(
-        context, f"project onto {pca.k} components and write"
-    ):
-        projected = pca.project(features.select("path", "label", "features"))
-        projected.write.mode("overwrite").parquet((home / "pca").uri)
-    with timed(seconds, "model"), described(context, "save the PCA model"):
-        pca.model.write().overwrite().save((home / "pca_model").uri)
+    save_pca(pca, features, home, seconds)
 
     summary = Summary(
         images=[source.uri for source in sources],
@@ -314,12 +199,7 @@ def run(
         left_out=tally.left_out,
         vanished=written.vanished,
         reading=_reading(sources, only_spark),
-        dim=pca.mean.size,
-        k=pca.k,
-        variance=variance,
-        variance_explained=pca.variance,
-        variance_curve=pca.curve.tolist(),
-        standardize=standardize,
+        **pca_summary(pca, variance),
         seconds=seconds,
         images_per_second=round(written.featurized / seconds["features"], 1),
         versions={

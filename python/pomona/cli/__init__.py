@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 _VERBS = [
     "featurize",
     "run",
+    "pca",
     "report",
     "similar",
     "train",
@@ -50,7 +51,8 @@ examples:
   pomona featurize fruits -o features.parquet   featurize a folder on this machine
   pomona run --images s3://bucket/Test --output s3://bucket/results
                                                 compute features and a PCA on Spark
-  pomona report results                         write a report of a run, to view in a browser
+  pomona pca features.parquet                   fit a PCA to the features of either
+  pomona report results                         write a report, to view in a browser
   pomona similar results new.jpg                find the photos most similar to one
   pomona train results --classifier svm         train and evaluate a classifier
   pomona predict results/classifier/svm/model new -o labels.parquet

@@ -1,13 +1,14 @@
-"""`pomona featurize`: featurize photos into a Parquet file, on this machine."""
+"""`pomona featurize`: featurize photos into a file or folder, on this machine."""
 
 from __future__ import annotations
 
 import argparse
 import os
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from pomona._images import IMAGE_EXTENSIONS, describe_left_out, one_line
-from pomona.cli._arguments import add_decode_options, add_model_option, positive
+from pomona.cli._arguments import add_decode_options, add_json_option, add_model_option, positive
 from pomona.cli._errors import SOME_PHOTOS_FAILED, CommandError
 from pomona.cli._terminal import (
     complain,
@@ -16,6 +17,7 @@ from pomona.cli._terminal import (
     describe_turned,
     describe_warnings,
     show,
+    show_json,
     size,
 )
 
@@ -29,16 +31,22 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
     verb = verbs.add_parser(
         "featurize",
         parents=[common],
-        help="featurize photos into a Parquet file, on this machine",
-        description="Write the features of photos to a Parquet file, on this machine and without "
-        f"Spark. Folders are searched recursively for files ending in {endings}; hidden files are "
-        "skipped. Each row has the photo's path, the name of its folder as its label, and either "
-        "its features or an error, and a warning if the photo is damaged.",
+        help="featurize photos, on this machine",
+        description="Write the features of photos to a Parquet file or a folder of results, on "
+        "this machine and without Spark. Folders are searched recursively for files ending in "
+        f"{endings}; hidden files are skipped. Each row has the photo's path, the name of its "
+        "folder as its label, and either its features or an error, and a warning if the photo is "
+        "damaged.",
         epilog="example: pomona featurize fruits -o features.parquet",
     )
     verb.add_argument("images", nargs="+", metavar="IMAGES", help="folders or photos")
     verb.add_argument(
-        "-o", "--output", required=True, metavar="OUTPUT", help="the Parquet file to write"
+        "-o",
+        "--output",
+        required=True,
+        metavar="OUTPUT",
+        help="the Parquet file to write, ending in .parquet; any other name is that of a folder "
+        "for results",
     )
     add_model_option(verb)
     verb.add_argument(
@@ -53,7 +61,12 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
         help=f"exit with code {SOME_PHOTOS_FAILED} if a photo failed or a folder could not be "
         "listed; the file is written nevertheless; --strict implies it",
     )
-    verb.add_argument("--overwrite", action="store_true", help="replace OUTPUT if it exists")
+    verb.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace OUTPUT if it exists: a file, or a folder from `pomona featurize`",
+    )
+    add_json_option(verb)
     add_decode_options(verb)
     verb.add_argument("--allow-trailing", action=_Ignored, nargs=0, help=argparse.SUPPRESS)
     verb.set_defaults(command=_featurize, unfinished="{output} was not written")
@@ -79,12 +92,25 @@ def _featurize(args: argparse.Namespace) -> int:
             **args.decode_options,
         )
     except FileExistsError as error:
-        raise CommandError(f"{args.output} exists already; --overwrite replaces it") from error
-    show(_describe(summary))
+        # The function names its own argument.
+        reason = str(error.strerror).replace("overwrite=True", "--overwrite")
+        raise CommandError(f"{args.output} {reason}") from error
+    if args.json:
+        show_json(_answer(summary))
+    else:
+        show(_describe(summary))
     failed = summary.errors or summary.unreadable
     # Before 0.2.0, --strict had no other effect than this.
     wanted = args.fail_on_error or args.decode_options.get("strict")
     return SOME_PHOTOS_FAILED if wanted and failed else 0
+
+
+def _answer(summary: Summary) -> dict[str, Any]:
+    return {
+        **asdict(summary),
+        "labels": sorted(summary.labels),
+        "images_per_second": summary.images_per_second,
+    }
 
 
 def _describe(summary: Summary) -> str:

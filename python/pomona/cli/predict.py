@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from pomona._images import one_line
 from pomona.cli._arguments import add_decode_options
 from pomona.cli._errors import CommandError
+from pomona.cli._results import check_local
 from pomona.cli._spark import spark_session
 from pomona.cli._terminal import count, describe_errors, describe_turned, describe_warnings, show
 
@@ -46,6 +47,7 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
 
 def _predict(args: argparse.Namespace) -> int:
     unfinished = args.unfinished.format(**vars(args))
+    check_local([args.classifier, *args.images])
     with spark_session("predict", unfinished) as spark:
         from pomona.spark.classification.prediction import predict
 

@@ -1,15 +1,16 @@
-"""`pomona report`: write a report about a run, as an HTML page."""
+"""`pomona report`: write a report about photos, as an HTML page."""
 
 from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from pomona._images import one_line
-from pomona.cli._arguments import positive, seed
-from pomona.cli._results import open_results
-from pomona.cli._terminal import count, show, size
+from pomona.cli._arguments import add_json_option, positive, seed
+from pomona.cli._results import add_results, open_results
+from pomona.cli._terminal import count, show, show_json, size
 from pomona.report import SAMPLE_PHOTOS, write_report
 
 if TYPE_CHECKING:
@@ -21,14 +22,15 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
     verb = verbs.add_parser(
         "report",
         parents=[common],
-        help="write a report about a run, for a browser",
+        help="write a report about photos, for a browser",
         description="Write RESULTS/report/index.html, a self-contained page that works offline: "
         "classes, photos, errors, explained variance, maps of the photos in two and three "
         "dimensions, nearest neighbours, near-duplicates, outliers, and the metrics of classifiers "
-        "from `pomona train`. Its figures are saved next to it as PNG files.",
+        "from `pomona train`. Its figures are saved next to it as PNG files. If there is no PCA "
+        "yet, one is fitted first.",
         epilog="example: pomona report results",
     )
-    verb.add_argument("results", metavar="RESULTS", help="the folder that `pomona run` wrote")
+    add_results(verb)
     verb.add_argument(
         "--sample",
         type=positive,
@@ -44,13 +46,17 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
         metavar="N",
         help="seed of the sample and of t-SNE (default: 0)",
     )
+    add_json_option(verb)
     verb.set_defaults(command=_report, unfinished="the report was not written")
 
 
 def _report(args: argparse.Namespace) -> int:
     with open_results(args.results, "report", args.unfinished) as results:
         report = write_report(results, sample=args.sample, seed=args.seed, progress=_print)
-    show(describe(report))
+    if args.json:
+        show_json(asdict(report))
+    else:
+        show(describe(report))
     return 0
 
 

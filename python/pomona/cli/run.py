@@ -6,13 +6,8 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from pomona._images import describe_left_out, one_line
-from pomona.cli._arguments import (
-    add_decode_options,
-    add_json_option,
-    add_model_option,
-    positive,
-    share,
-)
+from pomona.cli._arguments import add_decode_options, add_json_option, add_model_option
+from pomona.cli._results import check_local
 from pomona.cli._spark import spark_session
 from pomona.cli._terminal import (
     count,
@@ -22,11 +17,12 @@ from pomona.cli._terminal import (
     show,
     show_json,
 )
+from pomona.cli.pca import add_pca_options
 
 if TYPE_CHECKING:
     import argparse
 
-    from pomona.pipeline import Summary
+    from pomona.results.summary import Summary
 
 
 def add(verbs: Any, common: argparse.ArgumentParser) -> None:
@@ -42,19 +38,7 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
     verb.add_argument("--images", required=True, nargs="+", metavar="URI", help="folders of photos")
     verb.add_argument("--output", required=True, metavar="URI", help="folder for the results")
     add_model_option(verb)
-    size = verb.add_mutually_exclusive_group()
-    size.add_argument(
-        "--variance",
-        type=share,
-        metavar="SHARE",
-        help="keep enough components to explain this share of the variance (default: 0.95)",
-    )
-    size.add_argument("--components", type=positive, metavar="K", help="keep this many components")
-    verb.add_argument(
-        "--standardize",
-        action="store_true",
-        help="divide each feature by its standard deviation before the PCA",
-    )
+    add_pca_options(verb)
     again = verb.add_mutually_exclusive_group()
     again.add_argument(
         "--no-resume", action="store_true", help="recompute features that already exist"
@@ -79,6 +63,7 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
+    check_local(args.images)
     with spark_session("run", args.unfinished) as spark:
         from pomona import pipeline
 

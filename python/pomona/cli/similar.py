@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pomona._images import one_line
-from pomona.cli._arguments import add_decode_options, number, positive
+from pomona.cli._arguments import add_decode_options, add_json_option, number, positive
 from pomona.cli._errors import CommandError
-from pomona.cli._results import open_results
-from pomona.cli._terminal import complain, count, show
-from pomona.similar import DUPLICATE_DISTANCE, METRIC, duplicates, nearest, vector_of
+from pomona.cli._results import add_results, open_results
+from pomona.cli._terminal import complain, count, show, show_json
+from pomona.similar import DUPLICATE_DISTANCE, METRIC, duplicates, nearest
 
 if TYPE_CHECKING:
     import argparse
@@ -34,19 +33,19 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
         "similar",
         parents=[common],
         help="find the nearest neighbours of a photo, or near-duplicates",
-        description="Find the photos of a run that are nearest to PHOTO or, with --duplicates, all "
+        description="Find the photos that are nearest to PHOTO or, with --duplicates, all "
         "pairs of near-duplicates. The search is exact. Distances are cosine distances of the "
         "features, from 0 (identical) to 2.",
         epilog="examples: pomona similar results new.jpg -k 5; "
         "pomona similar results --duplicates --threshold 0.005",
     )
-    verb.add_argument("results", metavar="RESULTS", help="the folder that `pomona run` wrote")
+    add_results(verb)
     verb.add_argument(
         "photo",
         nargs="?",
         metavar="PHOTO",
-        help="the path of a photo of the run, or of any other photo, which is featurized first "
-        "with the model and the decode options of the run",
+        help="the path of a photo of RESULTS, or of any other photo, which is featurized first "
+        "with the same model and decode options",
     )
     verb.add_argument(
         "-k",
@@ -68,7 +67,7 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
         metavar="MODEL",
         help="the image model that the run used, if it is not available under its name",
     )
-    verb.add_argument("--json", action="store_true", help="print JSON")
+    add_json_option(verb)
     add_decode_options(verb)
     verb.set_defaults(command=_similar, unfinished="nothing was changed")
 
@@ -80,7 +79,10 @@ def _similar(args: argparse.Namespace) -> int:
         raise CommandError("--threshold applies to --duplicates; use -k to limit the neighbours")
     with open_results(args.results, "similar", args.unfinished) as results:
         answer = _duplicates(results, args) if args.duplicates else _nearest(results, args)
-    show(json.dumps(answer, indent=2) if args.json else _describe(answer))
+    if args.json:
+        show_json(answer)
+    else:
+        show(_describe(answer))
     return 0
 
 
@@ -113,11 +115,8 @@ def _query(
     results: Results, photo: str, model: str | None, options: DecodeKeywords
 ) -> tuple[str | None, NDArray[np.float32]]:
     """Return a photo's path in the set and its features; None and computed ones otherwise."""
-    # Spark spells local paths as in the second one.
-    for path in (photo, f"file:{Path(photo).absolute()}"):
-        vector = vector_of(results, path)
-        if vector is not None:
-            return path, vector
+    for block in results.vectors("features", paths=results.paths_of(photo)):
+        return block.paths[0], block.matrix[0]
     return None, _compute(results, photo, model, options)
 
 

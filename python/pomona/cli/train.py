@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from pomona._images import one_line
 from pomona.cli._arguments import add_old_name, number, seed
+from pomona.cli._results import check_local
 from pomona.cli._spark import spark_session
 from pomona.cli._terminal import count, show
 from pomona.results.metrics import CLASSIFIERS, DEFAULT_HOLDOUT, FEATURES
@@ -78,6 +79,7 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
 
 
 def _train(args: argparse.Namespace) -> int:
+    check_local([args.results])
     with spark_session("train", args.unfinished) as spark:
         from pomona.spark.classification.training import train
 

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable
 
 from pomona._optional import require
+from pomona.pca import ensure_pca
 from pomona.report.content import Content, collect
 
 if TYPE_CHECKING:
@@ -68,12 +69,14 @@ def write_report(
     seed: int = 0,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Report:
-    """Write the report of a run to its folder of results.
+    """Write a report about results to their folder.
+
+    Results without a PCA get one first, with the default settings.
 
     Parameters
     ----------
     results
-        The results of the run: `pomona.LocalResults` or `pomona.spark.SparkResults`.
+        `pomona.LocalResults` or `pomona.spark.SparkResults`.
     sample
         Photos to show, sampled in proportion to the classes. Counts cover all photos.
     seed
@@ -102,6 +105,7 @@ def write_report(
     plotly = str(_require("plotly.offline").get_plotlyjs())
     _require("sklearn.manifold")
     drawing = _require("pomona.report.pictures")
+    ensure_pca(results, progress)
     content = collect(results, size=sample, seed=seed, progress=progress)
     progress("drawing the figures")
     pictures = drawing.draw(content)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from itertools import chain
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Iterable, Iterator, NamedTuple, Sequence
 
 import numpy as np
@@ -51,14 +53,15 @@ class Sample:
 
 
 class Results(ABC):
-    """The output folder of a finished run.
+    """What `pomona run` or `pomona featurize` wrote, and what was made of it.
 
     Attributes
     ----------
     uri
-        The folder.
+        The folder of the PCA, the classifiers and the report.
     summary
-        The content of its ``summary.json``.
+        The content of ``summary.json``, the fields of `pomona.pipeline.Summary`. ``k`` is 0 without
+        a PCA; numbers that are not known are None.
     decode
         The options with which its photos were decoded; the defaults for a run of a version before
         0.2.0, which had no options.
@@ -71,14 +74,28 @@ class Results(ABC):
 
     def __init__(self, uri: str) -> None:
         self.uri = uri
-        summary = self.read_json("summary.json")
+        self.summary = self.read_summary()
+        self.decode = DecodeOptions(**self.summary.get("decode", {}))
+
+    @property
+    def engine(self) -> str:
+        """``spark`` for the results of `pomona run`, ``local`` for those of `pomona featurize`."""
+        return str(self.summary.get("engine", "spark"))
+
+    def read_summary(self) -> dict[str, Any]:
+        """Read ``summary.json``."""
+        summary: dict[str, Any] | None = self.read_json("summary.json")
         if summary is None:
             raise FileNotFoundError(
-                f"{uri} holds no finished run (no complete summary.json): give the --output of "
-                "`pomona run`, or repeat the run to finish it"
+                f"{self.uri} holds no finished run (no complete summary.json): give the --output "
+                "of `pomona run` or `pomona featurize`, or repeat the command to finish it"
             )
-        self.summary: dict[str, Any] = summary
-        self.decode = DecodeOptions(**summary.get("decode", {}))
+        return summary
+
+    def write_summary(self, changes: dict[str, Any]) -> None:
+        """Change some keys of the summary, and save it."""
+        self.summary = {**self.summary, **changes}
+        self.write("summary.json", json.dumps(self.summary, indent=2).encode())
 
     @abstractmethod
     def read_json(self, name: str) -> Any | None:
@@ -140,6 +157,11 @@ class Results(ABC):
         through
             Applied to the blocks where the data is, to each partition on its own; Spark pickles it.
         """
+
+    def paths_of(self, photo: str) -> list[str]:
+        """Return the spellings under which these results may have a photo."""
+        # Spark spells local paths as in the second one.
+        return [photo, f"file:{Path(photo).absolute()}"]
 
     @abstractmethod
     def photo(self, path: str) -> bytes:

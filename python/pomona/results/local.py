@@ -1,4 +1,4 @@
-"""An output folder on this machine, read with pyarrow."""
+"""Results on this machine, read with pyarrow."""
 
 from __future__ import annotations
 
@@ -6,14 +6,17 @@ import json
 import os
 import re
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Iterator, Sequence, TypeVar
 
-from pomona._optional import require
-from pomona._output import atomic_file
+from pomona._missing import not_found
+from pomona._output import atomic_file, atomic_folder
+from pomona._parquet import open_parquet, parquet
 from pomona.results.base import ClassCount, Results, draw
+from pomona.results.features_file import metadata_of, summary_of
 from pomona.results.format import STATE_FOLDER, finished_set
 from pomona.results.pixels import pixel_statistics
 from pomona.results.thumbnails import thumbnail
@@ -24,57 +27,114 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
+    from pomona._typing import PathLike
     from pomona.results.pixels import PixelStatistics
     from pomona.results.vectors import Through, Vectors
 
 T = TypeVar("T")
 
+#: The key of a summary with the state of the file of features that a PCA was fitted to.
+_STATE = "features_file"
 _SCHEME = re.compile("[A-Za-z][A-Za-z0-9+.-]+:")
 _FILE = re.compile("file:/*")
 
 
 class LocalResults(Results):
-    """The output folder of a finished run on this machine.
+    """Results on this machine.
+
+    What belongs to a file ``fruits.parquet`` (PCA, classifiers, report …) is in the folder
+    ``fruits-results`` beside it, which is made when something is written.
 
     Parameters
     ----------
-    folder
-        A path or a ``file:`` URI.
+    path
+        A folder that `pomona run` or `pomona featurize` wrote, or a Parquet file that `pomona
+        featurize` wrote: a path or a ``file:`` URI.
+
+    Attributes
+    ----------
+    source
+        The folder or file that was opened.
+    home
+        The folder of everything but a file of features. `uri` is the same.
 
     Raises
     ------
     FileNotFoundError
-        The folder holds no finished run.
+        The path does not exist, or the folder holds no finished results.
     ValueError
-        The folder is not on this machine.
+        The path is not on this machine, or the file is not one that `pomona featurize` wrote.
     ImportError
         pyarrow is missing.
+
+    Examples
+    --------
+    >>> results = LocalResults("fruits.parquet")  # doctest: +SKIP
+    >>> results.uri, results.summary["photos"]  # doctest: +SKIP
+    ('fruits-results', 295)
     """
 
-    def __init__(self, folder: str) -> None:
-        path = local_path(folder)
-        if path is None:
-            raise ValueError(f"{folder} is not on this machine; reading it needs Spark")
-        self._home = path
-        _parquet()
-        super().__init__(folder)
+    def __init__(self, path: PathLike) -> None:
+        source = local_path(os.fspath(path))
+        if source is None:
+            raise ValueError(f"{path} is not on this machine; reading it needs Spark")
+        if not source.exists():
+            raise not_found(source)
+        parquet("reading Parquet")
+        self.source = source
+        self._file = None if source.is_dir() else source
+        self._folder: Path | None = None
+        self.home = source if self._file is None else home_of(source)
+        super().__init__(os.fspath(path) if self._file is None else str(self.home))
+
+    def read_summary(self) -> dict[str, Any]:
+        """Read the summary of a folder, or make that of a file, with its PCA if it has one."""
+        if self._file is None:
+            summary = self.read_json("summary.json")
+            if summary is not None and _STATE in summary:
+                file = self.home.parent / summary[_STATE]["name"]
+                raise FileNotFoundError(
+                    f"{self.home} holds what was made of the features in {file}: give that file"
+                )
+            return super().read_summary() if summary is None else dict(summary)
+        if (self.home / "features").exists():
+            raise FileExistsError(
+                f"{self.home}, the folder for the results of {self._file}, holds other results: "
+                "rename one of the two"
+            )
+        # No seconds are known, and not whether all photos were new.
+        made = {
+            **asdict(summary_of(self._file, self.home.absolute())),
+            "featurized": None,
+            "images_per_second": None,
+            _STATE: _state(self._file),
+        }
+        saved = self.read_json("summary.json")
+        return saved if saved is not None and saved.get(_STATE) == made[_STATE] else made
+
+    @contextmanager
+    def replaced_folder(self, name: str) -> Iterator[Path]:
+        """Write a folder anew; it replaces the one of that name when the block has ended."""
+        self.home.mkdir(parents=True, exist_ok=True)
+        with atomic_folder(self.home / name) as folder:
+            yield folder
 
     def read_json(self, name: str) -> Any | None:
         """Read a JSON file."""
         try:
-            return json.loads((self._home / name).read_text(encoding="utf-8"))
+            return json.loads((self.home / name).read_text(encoding="utf-8"))
         except (FileNotFoundError, ValueError):
             return None
 
     def folders(self, name: str) -> list[str]:
         """List subfolders."""
         with suppress(FileNotFoundError):
-            return sorted(each.name for each in (self._home / name).iterdir() if each.is_dir())
+            return sorted(each.name for each in (self.home / name).iterdir() if each.is_dir())
         return []
 
     def write(self, name: str, content: bytes) -> None:
         """Write a temporary file and rename it."""
-        path = self._home / name
+        path = self.home / name
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_file(path) as file:
             file.write(content)
@@ -82,7 +142,7 @@ class LocalResults(Results):
     def delete(self, name: str) -> None:
         """Unlink a file."""
         with suppress(FileNotFoundError):
-            (self._home / name).unlink()
+            (self.home / name).unlink()
 
     def classes(self) -> list[ClassCount]:
         """Count in one pass over labels and errors."""
@@ -122,11 +182,11 @@ class LocalResults(Results):
     def vectors(
         self, column: str, *, paths: Sequence[str] | None = None, through: Through | None = None
     ) -> Iterator[Vectors]:
-        """Read the Parquet files one after another."""
+        """Read the Parquet files one after another, and only row groups with wanted photos."""
         wanted = None if paths is None else set(paths)
         blocks = (
             block
-            for batch in self._batches(column, ["path", "label", column])
+            for batch in self._batches(column, ["path", "label", column], wanted)
             for block in blocks_of(
                 _texts(batch.column("path")),
                 _texts(batch.column("label")),
@@ -137,11 +197,29 @@ class LocalResults(Results):
         return blocks if through is None else through(blocks)
 
     def photo(self, path: str) -> bytes:
-        """Read a local file."""
+        """Read a local file; a relative path starts where `pomona featurize` was called."""
         file = local_path(path)
         if file is None:
             raise OSError(f"{path} is not on this machine, unlike these results")
+        if not file.is_absolute() and (self.folder / file).exists():
+            file = self.folder / file
         return file.read_bytes()
+
+    @property
+    def folder(self) -> Path:
+        """The folder in which relative paths of photos start."""
+        if self._folder is None:
+            metadata = metadata_of(self._files("features")[0]) if self.engine == "local" else {}
+            self._folder = Path(json.loads(metadata.get("pomona.folder", '"."')))
+        return self._folder
+
+    def paths_of(self, photo: str) -> list[str]:
+        """Return the spellings under which these results may have a photo."""
+        if self.engine == "spark":
+            return super().paths_of(photo)
+        path = Path(photo).absolute()
+        relative = os.path.relpath(str(path), str(self.folder))
+        return [photo, str(path), relative, f"./{relative}"]
 
     def thumbnails(self, paths: Sequence[str], side: int) -> dict[str, NDArray[np.uint8] | str]:
         """Decode the photos on all cores."""
@@ -166,14 +244,27 @@ class LocalResults(Results):
         with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
             return dict(zip(paths, pool.map(one, paths)))
 
-    def _batches(self, name: str, columns: list[str]) -> Iterator[pa.RecordBatch]:
+    def _batches(
+        self, name: str, columns: list[str], wanted: set[str] | None = None
+    ) -> Iterator[pa.RecordBatch]:
         for path in self._files(name):
             with path.open("rb") as file:
-                yield from _parquet().ParquetFile(file).iter_batches(BLOCK_ROWS, columns=columns)
+                opened = open_parquet(file, path)
+                groups = [
+                    group
+                    for group in range(opened.num_row_groups)
+                    if wanted is None
+                    or not wanted.isdisjoint(
+                        opened.read_row_group(group, columns=["path"]).column("path").to_pylist()
+                    )
+                ]
+                yield from opened.iter_batches(BLOCK_ROWS, row_groups=groups, columns=columns)
 
     def _files(self, name: str) -> list[Path]:
         """List the Parquet files of a table; of a feature set, those of the finished set."""
-        folder = self._home / name
+        if name == "features" and self._file is not None:
+            return [self._file]
+        folder = self.home / name
         state = folder / STATE_FOLDER
         if state.is_dir():
             names = [path.name for path in state.iterdir()]
@@ -184,7 +275,9 @@ class LocalResults(Results):
         else:
             files = sorted(path for path in folder.glob("*.parquet") if path.name[0] not in "_.")
         if not files:
-            raise FileNotFoundError(f"{folder} holds no finished table: repeat `pomona run`")
+            verb = "featurize" if self.engine == "local" else "run"
+            verb = "pca" if name == "pca" else verb
+            raise FileNotFoundError(f"{folder} holds no finished table: repeat `pomona {verb}`")
         return files
 
 
@@ -205,5 +298,18 @@ def _texts(column: pa.Array) -> list[str]:
     return [text or "" for text in column.to_pylist()]
 
 
-def _parquet() -> Any:
-    return require("pyarrow.parquet", "spark", "reading Parquet")
+def home_of(file: Path) -> Path:
+    """Return the folder for what is made of a file of features.
+
+    Examples
+    --------
+    >>> str(home_of(Path("data/fruits.parquet")))
+    'data/fruits-results'
+    """
+    return file.with_name(f"{file.stem}-results")
+
+
+def _state(file: Path) -> dict[str, Any]:
+    """Describe a file of features, so that a PCA of its former content is noticed."""
+    status = file.stat()
+    return {"name": file.name, "bytes": status.st_size, "modified": status.st_mtime_ns}

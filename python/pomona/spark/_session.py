@@ -1,9 +1,8 @@
-"""Spark sessions: finding them, changing their settings, naming and timing their jobs."""
+"""Spark sessions: finding them, changing their settings, and naming their jobs."""
 
 from __future__ import annotations
 
 from contextlib import contextmanager
-from time import monotonic
 from typing import TYPE_CHECKING, Iterator
 
 from pyspark.sql import SparkSession
@@ -57,11 +56,3 @@ def settings(spark: SparkSession, **values: str) -> Iterator[None]:
                 spark.conf.unset(name)
             else:
                 spark.conf.set(name, value)
-
-
-@contextmanager
-def timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
-    """Record the wall-clock seconds of a block that succeeds, under the name of its stage."""
-    started = monotonic()
-    yield
-    seconds[stage] = round(monotonic() - started, 3)

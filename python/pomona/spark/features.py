@@ -31,17 +31,6 @@ PASSING_KINDS = ["storage", "gone", "memory"]
 #: a damaged header.
 STRICTER_VERSIONS = ["0.1.0", "0.1.1"]
 
-_MISREAD = (
-    "RLE-compressed BMPs, 16-bit grey PNGs with a transparent level, and GIFs and animated WebPs "
-    "whose first frame is not the whole picture"
-)
-
-#: Versions that computed wrong features, and of which photos. No row shows which these are.
-FAULTY_VERSIONS = {
-    "0.1.0": f"JPEGs without tables of their own (frames of Motion JPEG), {_MISREAD}",
-    "0.1.1": _MISREAD,
-}
-
 
 def write_features(
     photos: DataFrame,

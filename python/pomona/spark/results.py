@@ -46,39 +46,44 @@ class SparkResults(Results):
         The session whose settings and credentials are used.
     uri
         The folder.
+
+    Attributes
+    ----------
+    spark, home
+        The session, and the folder as an object of Hadoop.
     """
 
     def __init__(self, spark: SparkSession, uri: str) -> None:
-        self._spark = spark
-        self._home = Folder(spark, uri)
-        super().__init__(self._home.uri)
+        self.spark = spark
+        self.home = Folder(spark, uri)
+        super().__init__(self.home.uri)
 
     def read_json(self, name: str) -> Any | None:
         """Read a JSON file with Hadoop."""
-        file = self._home / name
+        file = self.home / name
         return file.read_json() if file.exists() else None
 
     def folders(self, name: str) -> list[str]:
         """List subfolders with Hadoop."""
-        return sorted(each for each, size in (self._home / name).sizes().items() if size is None)
+        return sorted(each for each, size in (self.home / name).sizes().items() if size is None)
 
     def write(self, name: str, content: bytes) -> None:
         """Write a file with Hadoop."""
-        (self._home / name).write_bytes(content)
+        (self.home / name).write_bytes(content)
 
     def delete(self, name: str) -> None:
         """Delete a file with Hadoop."""
-        (self._home / name).delete()
+        (self.home / name).delete()
 
     def classes(self) -> list[ClassCount]:
         """Count on the executors."""
-        with _job(self._spark, "count the photos of each class"):
+        with _job(self.spark, "count the photos of each class"):
             rows = self._table("features").groupBy("label").agg(count(lit(1)), count("error"))
             return sorted(ClassCount(*row) for row in rows.collect())
 
     def first_with(self, column: str, limit: int) -> list[tuple[str, str, Any]]:
         """Sort on the executors."""
-        with _job(self._spark, f"list the first photos with a value of {column}"):
+        with _job(self.spark, f"list the first photos with a value of {column}"):
             rows = self._table("features")
             if column not in rows.columns:
                 return []
@@ -87,9 +92,9 @@ class SparkResults(Results):
 
     def choose(self, quotas: dict[str, int], seed: int) -> list[str]:
         """Rank on the executors, which shuffle only paths and labels."""
-        table = self._spark.createDataFrame(list(quotas.items()), "label string, quota int")
+        table = self.spark.createDataFrame(list(quotas.items()), "label string, quota int")
         order = Window.partitionBy("label").orderBy(sha2(concat(lit(f"{seed} "), col("path")), 256))
-        with _job(self._spark, "draw a sample"):
+        with _job(self.spark, "draw a sample"):
             readable = self._table("features").where(col("error").isNull()).select("path", "label")
             ranked = readable.withColumn("rank", row_number().over(order))
             chosen = ranked.join(broadcast(table), "label").where(col("rank") <= col("quota"))
@@ -101,7 +106,7 @@ class SparkResults(Results):
         """Pack blocks on the executors; stream many, and collect a few or those of `through`."""
         table = self._table(column)
         if paths is not None:
-            wanted = self._spark.createDataFrame([(path,) for path in paths], "path string")
+            wanted = self.spark.createDataFrame([(path,) for path in paths], "path string")
             table = table.join(broadcast(wanted), "path")
 
         def pack(frames: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
@@ -114,7 +119,7 @@ class SparkResults(Results):
         packed = table.select("path", "label", col(column).alias("vector")).mapInPandas(
             pack, _BLOCK
         )
-        with _job(self._spark, f"read {column}"):
+        with _job(self.spark, f"read {column}"):
             few = through or (paths is not None and len(paths) <= _COLLECTED)
             rows = packed.collect() if few else packed.toLocalIterator()
         for row in rows:
@@ -123,11 +128,11 @@ class SparkResults(Results):
 
     def photo(self, path: str) -> bytes:
         """Read a file with Hadoop."""
-        return Folder(self._spark, path).read_bytes()
+        return Folder(self.spark, path).read_bytes()
 
     def thumbnails(self, paths: Sequence[str], side: int) -> dict[str, NDArray[np.uint8] | str]:
         """Decode on the executors."""
-        return thumbnails(self._spark, paths, side, self.decode)
+        return thumbnails(self.spark, paths, side, self.decode)
 
     def pixels(self, paths: Sequence[str]) -> dict[str, PixelStatistics | str]:
         """Decode on the executors."""
@@ -142,10 +147,10 @@ class SparkResults(Results):
         def of_row(row: Row) -> PixelStatistics | str:
             return row.reason or PixelStatistics(*row.numbers)
 
-        return _of_each(self._spark, paths, "measure pixels", measure, _STATISTICS, of_row)
+        return _of_each(self.spark, paths, "measure pixels", measure, _STATISTICS, of_row)
 
     def _table(self, name: str) -> DataFrame:
-        table = read_features(self._spark, (self._home / name).uri)
+        table = read_features(self.spark, (self.home / name).uri)
         return table.withColumn("label", coalesce("label", lit("")))
 
 

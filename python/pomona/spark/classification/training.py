@@ -38,6 +38,7 @@ import pomona
 from pomona import ModelError
 from pomona._deprecated import renamed_arguments
 from pomona._errors import ERROR_COLUMNS, NOTE_COLUMNS
+from pomona._progress import timed
 from pomona.results.metrics import (
     CLASSIFIERS,
     DEFAULT_HOLDOUT,
@@ -49,7 +50,7 @@ from pomona.results.metrics import (
     measure,
 )
 from pomona.spark._hadoop import Folder
-from pomona.spark._session import described, timed
+from pomona.spark._session import described
 from pomona.spark._shipping import ship, shipped_path
 from pomona.spark.classification import classifiers, holdouts
 from pomona.spark.classification.prediction import check_loadable
