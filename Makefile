@@ -101,6 +101,7 @@ lint-python: .venv/dev/.installed ## Check the formatting, lints and types of Py
 	.venv/dev/bin/mypy
 
 lint-stubs: .venv/dev/.pomona ## Compare the stub of the extension with the extension
+	.venv/dev/bin/python python/tools/extension_docs.py --check
 	.venv/dev/bin/python -m mypy.stubtest pomona._native
 
 # The template's placeholders are neither valid CSS nor valid JSON.
@@ -241,6 +242,11 @@ vendor: .venv/build/.installed
 
 .venv/%/.pomona: $(WHEEL) .venv/%/.installed
 	.venv/$*/bin/python -m pip install --quiet --no-deps --force-reinstall $<
+	touch $@
+
+# The docstrings of the extension are those of its stub.
+src/python/docs.rs: python/pomona/_native.pyi python/tools/extension_docs.py | .venv/build/.installed
+	.venv/build/bin/python python/tools/extension_docs.py
 	touch $@
 
 # The extension is linked against glibc 2.17. Its tag is newer, because libonnxruntime needs a newer libstdc++, and

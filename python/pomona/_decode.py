@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING
 
+from pomona._arguments import unexpected
 from pomona._native import MAX_PIXELS
 
 if TYPE_CHECKING:
@@ -84,18 +86,21 @@ class DecodeOptions:
 
 
 def gather_options(function: str, keywords: DecodeKeywords) -> DecodeOptions:
-    """Make options of the keyword arguments of a function, which a TypeError names.
+    """Make options of the keyword arguments of the calling function, which a TypeError names.
 
     Examples
     --------
-    >>> gather_options("predict", {"exif": True})
+    >>> gather_options("predict", {"apply_exfi": True})
     Traceback (most recent call last):
-    TypeError: predict() got an unexpected keyword argument 'exif'
+    TypeError: predict() got an unexpected keyword argument 'apply_exfi'; did you mean 'apply_exif'?
     """
     known = [field.name for field in fields(DecodeOptions)]
     for name in keywords:
         if name not in known:
-            raise TypeError(f"{function}() got an unexpected keyword argument {name!r}")
+            # Its other arguments, of which one may be meant, are the first of its variables.
+            caller = sys._getframe(1).f_code
+            own = caller.co_varnames[: caller.co_argcount + caller.co_kwonlyargcount]
+            raise TypeError(unexpected(function, name, [*known, *own]))
     return DecodeOptions(**keywords)
 
 

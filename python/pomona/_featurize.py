@@ -33,7 +33,8 @@ def featurize(
     Parameters
     ----------
     batch_of_bytes : iterable of bytes
-        Encoded images: JPEG, PNG, WebP, GIF, BMP, TIFF, HEIC or AVIF.
+        Encoded images: JPEG, PNG, WebP, GIF, BMP, TIFF, HEIC or AVIF. Each may also be a bytearray,
+        memoryview, BytesIO, binary scalar of pyarrow or one-dimensional array of uint8.
     model : str or path, default "mobilenet_v2"
         The name of a pulled model, or the path of a model file.
     threads : int, default 1
@@ -54,6 +55,8 @@ def featurize(
         images, use :meth:`Featurizer.try_featurize`.
     ModelError
         If the model does not exist or breaks the model contract.
+    TypeError
+        If something is not bytes; the message says what to pass instead.
     TypeError, ValueError
         If a decode option does not exist or has an invalid value.
 

@@ -75,8 +75,10 @@ class Featurizer:
 
         Parameters
         ----------
-        images : iterable of bytes, bytearray, memoryview or None
-            Encoded images: JPEG, PNG, WebP, GIF, BMP, TIFF, HEIC or AVIF.
+        images : iterable of bytes or None
+            Encoded images: JPEG, PNG, WebP, GIF, BMP, TIFF, HEIC or AVIF. Each may also be a
+            bytearray, memoryview, BytesIO, binary scalar of pyarrow or one-dimensional array of
+            uint8. None, NaN and ``pandas.NA`` stand for an image that is missing.
         on_error : {"raise", "nan"}, default "raise"
             Whether the first image that can't be decoded raises, or each of them has a row of NaN.
 
@@ -89,6 +91,8 @@ class Featurizer:
         ------
         ImageError
             With ``on_error="raise"``, for the first image that can't be decoded.
+        TypeError
+            If something is not bytes; the message says what to pass instead.
         ModelError
             If ONNX Runtime can't load or run the model.
         OSError
@@ -103,8 +107,10 @@ class Featurizer:
 
         Parameters
         ----------
-        images : iterable of bytes, bytearray, memoryview or None
-            Encoded images: JPEG, PNG, WebP, GIF, BMP, TIFF, HEIC or AVIF.
+        images : iterable of bytes or None
+            Encoded images: JPEG, PNG, WebP, GIF, BMP, TIFF, HEIC or AVIF. Each may also be a
+            bytearray, memoryview, BytesIO, binary scalar of pyarrow or one-dimensional array of
+            uint8. None, NaN and ``pandas.NA`` stand for an image that is missing.
 
         Returns
         -------
@@ -115,6 +121,8 @@ class Featurizer:
 
         Raises
         ------
+        TypeError
+            If something is not bytes; the message says what to pass instead.
         ModelError
             If ONNX Runtime can't load or run the model.
         OSError
@@ -200,12 +208,14 @@ class PathFeaturizer:
 
         Parameters
         ----------
-        paths : iterable of str or None
+        paths : iterable of str, path or None
             ``s3://``, ``s3a://``, ``s3n://``, ``file:`` and plain paths, as in the ``path`` column
             of Spark's ``binaryFile``: every character stands for itself.
 
         Raises
         ------
+        TypeError
+            If something is not a path.
         RuntimeError
             If the process was forked after this object was made.
         """
@@ -286,8 +296,9 @@ def load_image(
 
     Parameters
     ----------
-    image : bytes, bytearray or memoryview
-        An encoded image: JPEG, PNG, WebP, GIF, BMP, TIFF, HEIC or AVIF.
+    image : bytes
+        An encoded image: JPEG, PNG, WebP, GIF, BMP, TIFF, HEIC or AVIF. It may also be a bytearray,
+        memoryview, BytesIO, binary scalar of pyarrow or one-dimensional array of uint8.
     size : tuple of int, optional
         Height and width to resize to, in pixels, up to 65,535 each. By default the image keeps its
         size.
@@ -306,6 +317,8 @@ def load_image(
     ------
     ImageError
         If the image can't be decoded.
+    TypeError
+        If `image` is not bytes; the message says what to pass instead.
     ValueError
         If an option has an invalid value.
     """

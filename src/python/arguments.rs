@@ -4,10 +4,10 @@ use std::collections::HashMap;
 use std::num::NonZeroU64;
 use std::time::Duration;
 
-use pyo3::exceptions::{PyDeprecationWarning, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyDeprecationWarning, PyValueError};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
-use pyo3::types::{PyByteArray, PyBytes, PyMemoryView};
+use pyo3::types::{PyDict, PyList, PyString, PyTuple};
 
 use crate::decode::{DecodeMode, DecodeOptions};
 use crate::resize::Size;
@@ -35,21 +35,39 @@ impl FromPyObject<'_, '_> for OnError {
     }
 }
 
-/// The bytes of a batch. A single photo would iterate as numbers, so it has its own error.
-pub(super) fn images(images: &Bound<'_, PyAny>) -> PyResult<Vec<Option<PyBackedBytes>>> {
-    if images.is_instance_of::<PyBytes>()
-        || images.is_instance_of::<PyByteArray>()
-        || images.is_instance_of::<PyMemoryView>()
-    {
-        return Err(PyTypeError::new_err(
-            "featurize takes a batch of images, not one: pass [image]",
-        ));
+/// Python code for arguments that have none of the usual types.
+fn fallback<'py>(py: Python<'py>) -> PyResult<Bound<'py, PyModule>> {
+    py.import("pomona._arguments")
+}
+
+/// The items of an iterable, which `check` of [`fallback`] refuses if they would not be what was
+/// meant: bytes, for example, iterate as numbers.
+fn items<'py, T>(
+    iterable: &Bound<'py, PyAny>,
+    check: &str,
+    item: impl Fn(&Bound<'py, PyAny>, usize) -> PyResult<T>,
+) -> PyResult<Vec<T>> {
+    if !iterable.is_instance_of::<PyList>() && !iterable.is_instance_of::<PyTuple>() {
+        fallback(iterable.py())?.call_method1(check, (iterable,))?;
     }
-    images
-        .try_iter()?
-        .enumerate()
-        .map(|(index, item)| image(&item?, index))
-        .collect()
+    let items = iterable.try_iter()?.enumerate();
+    items.map(|(index, value)| item(&value?, index)).collect()
+}
+
+/// The bytes of a batch.
+pub(super) fn images(images: &Bound<'_, PyAny>) -> PyResult<Vec<Option<PyBackedBytes>>> {
+    items(images, "check_images", image)
+}
+
+/// The paths of a submission.
+pub(super) fn paths(paths: &Bound<'_, PyAny>) -> PyResult<Vec<Option<String>>> {
+    items(paths, "check_paths", |path, index| {
+        if path.is_none() || path.is_instance_of::<PyString>() {
+            return path.extract();
+        }
+        let text = fallback(path.py())?.call_method1("path_text", (path, index))?;
+        text.extract()
+    })
 }
 
 pub(super) fn image(image: &Bound<'_, PyAny>, index: usize) -> PyResult<Option<PyBackedBytes>> {
@@ -59,14 +77,17 @@ pub(super) fn image(image: &Bound<'_, PyAny>, index: usize) -> PyResult<Option<P
     if let Ok(bytes) = image.extract() {
         return Ok(Some(bytes));
     }
-    // A memoryview: the limited API of Python 3.7 can't read its buffer without a copy.
-    match image.call_method0("tobytes") {
-        Ok(bytes) if bytes.is_instance_of::<PyBytes>() => Ok(Some(bytes.extract()?)),
-        _ => Err(PyTypeError::new_err(format!(
-            "image {index} must be bytes or None, not {}",
-            image.get_type().name()?,
-        ))),
+    // Such as a memoryview: the limited API of Python 3.7 can't read its buffer without a copy.
+    let bytes = fallback(image.py())?.call_method1("image_bytes", (image, index))?;
+    Ok(bytes.extract()?)
+}
+
+/// Refuses keyword arguments that the function does not have.
+pub(super) fn refuse_unknown(function: &str, keywords: Option<&Bound<'_, PyDict>>) -> PyResult<()> {
+    if let Some(keywords) = keywords {
+        fallback(keywords.py())?.call_method1("refuse_unknown", (function, keywords))?;
     }
+    Ok(())
 }
 
 impl FromPyObject<'_, '_> for DecodeMode {

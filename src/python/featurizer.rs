@@ -17,6 +17,7 @@ use crate::{Features, Featurizer, Options};
 /// ONNX Runtime in the wheel, relative to the extension.
 const RUNTIME: &str = "lib/libonnxruntime.so.1.24.4";
 
+#[doc = docstring!(Featurizer)]
 #[pyclass(frozen, name = "Featurizer", module = "pomona")]
 pub(super) struct PyFeaturizer(pub(super) Arc<Featurizer>);
 
@@ -28,7 +29,7 @@ impl PyFeaturizer {
         signature = (
             model, *, threads=1, batch_size=Options::DEFAULT_BATCH_SIZE.get() as i64,
             apply_exif=false, strict=false, max_pixels=DEFAULT_MAX_PIXELS as i64,
-            decode=DecodeMode::Exact, allow_trailing=None,
+            decode=DecodeMode::Exact, allow_trailing=None, **unknown,
         ),
         text_signature = "(model, *, threads=1, batch_size=2, apply_exif=False, strict=False, \
                           max_pixels=178956970, decode='exact', allow_trailing=None)"
@@ -43,8 +44,10 @@ impl PyFeaturizer {
         max_pixels: i64,
         decode: DecodeMode,
         allow_trailing: Option<bool>,
+        unknown: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Self> {
         let py = model.py();
+        arguments::refuse_unknown("Featurizer", unknown)?;
         arguments::ignore_allow_trailing(py, allow_trailing)?;
         let options = Options {
             threads: positive("threads", threads)?,
@@ -61,6 +64,7 @@ impl PyFeaturizer {
         Ok(Self(Arc::new(featurizer)))
     }
 
+    #[doc = docstring!(Featurizer.featurize)]
     #[pyo3(
         signature = (images, *, on_error=OnError::Raise),
         text_signature = "($self, images, *, on_error='raise')"
@@ -86,37 +90,44 @@ impl PyFeaturizer {
         Ok(matrix.into_pyarray(py))
     }
 
+    #[doc = docstring!(Featurizer.try_featurize)]
     fn try_featurize<'py>(&self, images: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         featurized_batch(images.py(), self.run(images)?)
     }
 
+    #[doc = docstring!(Featurizer.dim)]
     #[getter]
     fn dim(&self) -> usize {
         self.0.contract().dim
     }
 
+    #[doc = docstring!(Featurizer.image_size)]
     #[getter]
     fn image_size(&self) -> (usize, usize) {
         let Size { width, height } = self.0.contract().size;
         (height, width)
     }
 
+    #[doc = docstring!(Featurizer.model_name)]
     #[getter]
     fn model_name(&self) -> &str {
         &self.0.contract().name
     }
 
+    #[doc = docstring!(Featurizer.model_path)]
     #[getter]
     fn model_path<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyString>> {
         let path = self.0.contract().path.as_os_str().into_pyobject(py)?;
         Ok(path.cast_into()?)
     }
 
+    #[doc = docstring!(Featurizer.metadata)]
     #[getter]
     fn metadata<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         (&self.0.contract().metadata).into_pyobject(py)
     }
 
+    #[doc = docstring!(Featurizer.threads)]
     #[getter]
     fn threads(&self) -> usize {
         self.0.options().threads.get()

@@ -4,6 +4,7 @@ use ndarray::Array3;
 use numpy::{IntoPyArray, PyArray3};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
+use pyo3::types::PyDict;
 
 use super::arguments::{self, decode_options};
 use super::errors::{image_error, warn_of};
@@ -13,11 +14,14 @@ use crate::decode::{
 };
 use crate::resize::{CHANNELS, Resizer, Size};
 
+#[doc = docstring!(load_image)]
+#[expect(clippy::too_many_arguments, reason = "they are keyword arguments")]
 #[pyfunction]
 #[pyo3(
     signature = (
         image, *, size=None, apply_exif=false, strict=false,
         max_pixels=DEFAULT_MAX_PIXELS as i64, decode=DecodeMode::Exact, allow_trailing=None,
+        **unknown,
     ),
     text_signature = "(image, *, size=None, apply_exif=False, strict=False, \
                       max_pixels=178956970, decode='exact', allow_trailing=None)"
@@ -30,8 +34,10 @@ pub(super) fn load_image<'py>(
     max_pixels: i64,
     decode: DecodeMode,
     allow_trailing: Option<bool>,
+    unknown: Option<&Bound<'py, PyDict>>,
 ) -> PyResult<Bound<'py, PyArray3<u8>>> {
     let py = image.py();
+    arguments::refuse_unknown("load_image", unknown)?;
     arguments::ignore_allow_trailing(py, allow_trailing)?;
     let owned = arguments::image(image, 0)?;
     let size = size.map(arguments::size).transpose()?;

@@ -11,6 +11,7 @@ use crate::storage::{self, Listing, ReadOptions};
 /// The files with their lengths and times, and the folders, as in the stub.
 type FilesAndFolders = (Vec<(String, u64, i64)>, Vec<String>);
 
+#[doc = docstring!(list_folders)]
 #[pyfunction]
 #[pyo3(
     signature = (

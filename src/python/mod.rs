@@ -1,9 +1,11 @@
 //! The Python extension `pomona._native`, and the only module that knows Python.
 //!
 //! Each binding takes owned arguments, detaches from the interpreter to call the core, and wraps the
-//! result. Its documentation is `python/pomona/_native.pyi`.
+//! result. Its documentation is `python/pomona/_native.pyi`, which `docs` has for Python's `help`.
 
 mod arguments;
+#[macro_use]
+mod docs;
 mod errors;
 mod featurizer;
 mod image;

@@ -3,16 +3,15 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::types::PyString;
 
-use super::arguments::{positive, seconds, settings};
+use super::arguments::{self, positive, seconds, settings};
 use super::featurizer::PyFeaturizer;
 use super::{featurized_batch, interruptible};
 use crate::PathFeaturizer;
 use crate::storage::ReadOptions;
 
+#[doc = docstring!(PathFeaturizer)]
 #[pyclass(name = "PathFeaturizer", module = "pomona._native")]
 pub(super) struct PyPathFeaturizer(PathFeaturizer);
 
@@ -49,19 +48,13 @@ impl PyPathFeaturizer {
         Ok(Self(featurizer))
     }
 
+    #[doc = docstring!(PathFeaturizer.submit)]
     fn submit(&mut self, py: Python<'_>, paths: &Bound<'_, PyAny>) -> PyResult<()> {
-        if paths.is_instance_of::<PyString>() {
-            return Err(PyTypeError::new_err(
-                "submit takes paths of photos, not one: pass [path]",
-            ));
-        }
-        let paths = paths
-            .try_iter()?
-            .map(|path| path?.extract())
-            .collect::<PyResult<Vec<Option<String>>>>()?;
+        let paths = arguments::paths(paths)?;
         Ok(py.detach(|| self.0.submit(paths))?)
     }
 
+    #[doc = docstring!(PathFeaturizer.next)]
     fn next<'py>(&mut self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let features = interruptible(py, |interrupted| self.0.next(interrupted))?;
         features

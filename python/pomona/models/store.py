@@ -9,6 +9,7 @@ import re
 from typing import TYPE_CHECKING
 
 from pomona._errors import ModelError
+from pomona._suggest import closest
 
 if TYPE_CHECKING:
     from pomona._typing import PathLike
@@ -94,7 +95,14 @@ def resolve(model: PathLike) -> str:
     ModelError
         If there is no such file. The message lists the models in :func:`home` and says how to get
         others.
+    TypeError
+        If `model` is neither a string nor a path.
     """
+    if not isinstance(model, (str, os.PathLike)):
+        raise TypeError(
+            f"model must be a model's name or the path of an {MODEL_SUFFIX} file, not "
+            + type(model).__name__
+        )
     text = os.fsdecode(model)
     if not text:
         raise ModelError(f"the model's name is empty. {_listing()}")
@@ -120,12 +128,17 @@ def _not_found(text: str, *, is_name: bool) -> str:
     if "://" in text:
         return f"model {text!r} is a URI; expected a local {MODEL_SUFFIX} file or a model's name"
     if not is_name or os.sep in text or text.endswith(MODEL_SUFFIX):
-        message = f"there is no model file {text!r}."
+        message = f"there is no model file {text!r}"
     else:
-        message = f"there is no model named {text!r} in {home()}."
-    if text in BUILT_IN_NAMES:
-        message += f" Get it with: pomona model pull {text}."
-    else:
+        message = f"there is no model named {text!r} in {home()}"
+    similar = _similar(text, is_name=is_name)
+    message += "." if similar is None else f"; did you mean {similar!r}?"
+    wanted = text if similar is None else similar
+    if wanted in BUILT_IN_NAMES and wanted not in names():
+        message += f" Get it with: pomona model pull {wanted}."
+        if names():
+            message += " Or choose one of the models that are here."
+    elif similar is None:
         pullable = " or ".join(f"`pomona model pull {name}`" for name in BUILT_IN_NAMES)
         message += (
             f" Give the path of an {MODEL_SUFFIX} file, get a model with {pullable}, "
@@ -135,6 +148,18 @@ def _not_found(text: str, *, is_name: bool) -> str:
     if not is_name and text in names():
         message += f" A path object always means a file; to use the stored model, pass {text!r}."
     return message
+
+
+def _similar(text: str, *, is_name: bool) -> str | None:
+    """Return the most similar name of a model, or else path of a model file."""
+    folder, name = os.path.split(text)
+    if is_name and not folder:
+        similar = closest(text, {*names(), *BUILT_IN_NAMES} - {text})
+        if similar is not None:
+            return similar
+    files = pathlib.Path(folder).expanduser().glob(f"*{MODEL_SUFFIX}")
+    similar = closest(name, [path.name for path in files])
+    return similar and os.path.join(folder, similar)  # noqa: PTH118 - a path without ./ keeps none
 
 
 def _listing() -> str:

@@ -346,6 +346,11 @@ def _slices(
         photos, paths, *others = batch if isinstance(batch, tuple) else (batch, None)
         if others:
             raise TypeError("featurize takes a column of photos and a column of paths, no more")
+        if isinstance(photos, pd.DataFrame):
+            raise TypeError(
+                "featurize takes a column of bytes or of paths, not a struct: pass one of its "
+                f"fields, such as {'.'.join(['column', *photos.columns[:1]])}"
+            )
         for start in range(0, len(photos), _SLICE_ROWS):
             rows = slice(start, start + _SLICE_ROWS)
             yield photos.iloc[rows].tolist(), None if paths is None else paths.iloc[rows].tolist()

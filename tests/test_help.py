@@ -1,0 +1,214 @@
+"""Help where people ask for it: docstrings, wrong types and misspelled names."""
+
+from __future__ import annotations
+
+import array
+import inspect
+import io
+import pydoc
+import rlcompleter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from PIL import Image
+
+import extension_docs
+import pomona
+from pomona import Featurizer, ImageError, ModelError, _native, models
+from specimens import picture, saved
+
+PHOTO = saved(picture("RGB", 20, 30, 0), "JPEG")
+
+
+@pytest.fixture(scope="module")
+def featurizer(tiny_model: Path) -> Featurizer:
+    return Featurizer(tiny_model)
+
+
+# Docstrings
+
+
+def test_the_extension_has_the_docstrings_of_its_stub() -> None:
+    stub = dict(extension_docs.docstrings(extension_docs.read_stub()))
+    extension = {}
+    for name in _native.__all__:
+        thing = getattr(_native, name)
+        if callable(thing):
+            extension[name] = thing.__doc__
+        if inspect.isclass(thing):
+            members = {f"{name}.{key}": value for key, value in vars(thing).items()}
+            extension.update(
+                (key, value.__doc__) for key, value in members.items() if "__" not in key
+            )
+    assert extension == stub
+
+
+@pytest.mark.parametrize(
+    ("thing", "told"),
+    [
+        (Featurizer, "Turns encoded images into feature vectors."),
+        (Featurizer.featurize, "iterable of bytes"),
+        (Featurizer.dim, "The number of features"),
+        (pomona.load_image, "An encoded image"),
+        (pomona.featurize, "Compute feature vectors"),
+        (pomona, "featurize_folder(images"),
+    ],
+)
+def test_help_documents_what_it_is_asked_about(thing: Any, told: str) -> None:
+    text = pydoc.render_doc(thing, renderer=pydoc.plaintext)
+    assert told in text
+
+
+def test_signatures_can_be_inspected() -> None:
+    assert str(inspect.signature(Featurizer)).startswith("(model, *, threads=1, batch_size=2")
+    assert "unknown" not in str(inspect.signature(Featurizer))
+    assert list(inspect.signature(pomona.load_image).parameters)[:2] == ["image", "size"]
+    assert str(inspect.signature(_native.multiply_adds)) == "(threads, seconds)"
+
+
+def test_tab_completes_the_lazy_names() -> None:
+    complete = rlcompleter.Completer({"pomona": pomona}).complete
+    assert complete("pomona.load_im", 0).startswith("pomona.load_image")
+    assert complete("pomona.Feat", 0).startswith("pomona.Featurizer")
+
+
+# Wrong types
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        io.BytesIO(PHOTO),
+        pa.scalar(PHOTO),
+        pa.py_buffer(PHOTO),
+        np.frombuffer(PHOTO, np.uint8),
+        np.frombuffer(PHOTO, np.uint8).reshape(-1, 1),
+        array.array("B", PHOTO),
+    ],
+    ids=lambda image: type(image).__name__,
+)
+def test_whatever_is_the_bytes_of_a_photo_is_accepted(featurizer: Featurizer, image: Any) -> None:
+    expected = featurizer.featurize([PHOTO])
+    np.testing.assert_array_equal(featurizer.featurize([image]), expected)
+    np.testing.assert_array_equal(pomona.load_image(image), pomona.load_image(PHOTO))
+    with pytest.raises(TypeError, match=r"a batch of images, not one: pass \[image\]"):
+        featurizer.featurize(image)
+
+
+@pytest.mark.parametrize(
+    "images", [pd.Series([PHOTO, None]), pa.array([PHOTO, None]), [PHOTO, float("nan")]]
+)
+def test_a_missing_value_is_a_missing_image(featurizer: Featurizer, images: Any) -> None:
+    first, second = featurizer.try_featurize(images).errors
+    assert first is None
+    assert isinstance(second, ImageError)
+    assert second.kind == "missing"
+
+
+PIXELS = np.zeros((8, 8, 3), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (Image.fromarray(PIXELS), r"not Image: .* encode it: image\.save\(buffer, 'PNG'\)"),
+        (PIXELS, r"not ndarray: .* encode it: PIL\.Image\.fromarray\(array\)\.save"),
+        (Path("a/b.jpg"), r"not PosixPath: read the file, Path\('a/b\.jpg'\)\.read_bytes\(\)"),
+        ("a/b.jpg", r"not str: read the file, Path\('a/b\.jpg'\)\.read_bytes\(\)"),
+        (pa.scalar("a/b.jpg"), r"not StringScalar: read the file, Path\('a/b\.jpg'\)"),
+        (io.BufferedReader(io.BytesIO(PHOTO)), r"not BufferedReader: pass file\.read\(\)"),
+        ({"bytes": PHOTO, "path": "b.jpg"}, r"not dict: pass image\['bytes'\]"),
+        ([PHOTO], "not list: pass one flat list of the contents of files"),
+        (3, r"not int: pass the content of a file, path\.read_bytes\(\)"),
+    ],
+    ids=lambda value: "" if isinstance(value, str) else type(value).__name__,
+)
+def test_an_image_that_is_not_bytes_is_refused_with_the_remedy(
+    featurizer: Featurizer, image: Any, message: str
+) -> None:
+    for featurize in (featurizer.featurize, featurizer.try_featurize):
+        with pytest.raises(TypeError, match=f"^image 1 must be bytes or None, {message}"):
+            featurize([PHOTO, image])
+    with pytest.raises(TypeError, match=f"^image 0 must be bytes or None, {message}"):
+        pomona.load_image(image)
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (None, r"not None: pass a list of the contents of files, \[path\.read_bytes\(\), …\]"),
+        ("fruits", r"not str: .* or give a folder to pomona\.featurize_folder"),
+        (Path("fruits"), r"not PosixPath: read the files, \[Path\('fruits'\)\.read_bytes\(\)\]"),
+        ({"a.jpg": PHOTO}, r"not dict: pass list\(images\.values\(\)\)"),
+        (io.BufferedReader(io.BytesIO(PHOTO)), r"not BufferedReader: pass \[file\.read\(\)\]"),
+        (pd.DataFrame({"content": [PHOTO]}), r"not DataFrame: pass the column .*\['content'\]"),
+        (Image.fromarray(PIXELS), r"not Image: .* encode it"),
+        (PIXELS[None], r"not ndarray: .* encode it"),
+    ],
+    ids=lambda value: "" if isinstance(value, str) else type(value).__name__,
+)
+def test_a_batch_of_something_else_is_refused_with_the_remedy(
+    featurizer: Featurizer, images: Any, message: str
+) -> None:
+    with pytest.raises(TypeError, match=f"^featurize takes an iterable of bytes, {message}"):
+        featurizer.featurize(images)
+
+
+def test_paths_may_be_path_objects_and_must_be_paths(featurizer: Featurizer) -> None:
+    reader = _native.PathFeaturizer(featurizer)
+    reader.submit([Path("/nowhere/a.jpg"), None, float("nan")])
+    assert [error.kind for error in reader.next().errors] == ["gone", "missing", "missing"]
+    with pytest.raises(TypeError, match=r"path 1 must be str or None, not bytes: .* Featurizer"):
+        reader.submit(["a.jpg", PHOTO])
+    with pytest.raises(TypeError, match="an iterable of paths, not None"):
+        reader.submit(None)
+
+
+# Misspelled names
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: Featurizer("x", apply_exfi=True), r"Featurizer\(\) .*'apply_exif'\?"),
+        (lambda: pomona.load_image(PHOTO, sise=8), r"load_image\(\) .*'size'\?"),
+        (lambda: pomona.featurize([], apply_exfi=True), r"featurize\(\) .*'apply_exif'\?"),
+        (lambda: pomona.featurize([], treads=2), r"featurize\(\) .*'threads'\?"),
+    ],
+)
+def test_an_unknown_argument_suggests_the_one_meant(call: Any, message: str) -> None:
+    with pytest.raises(TypeError, match=r"unexpected keyword argument .*; did you mean") as error:
+        call()
+    error.match(message)
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ("mobilnet_v2", "'mobilenet_v2'[?] Get it with: pomona model pull mobilenet_v2"),
+        ("efficientnet-lite0", "'efficientnet_lite0'[?] Get it with: pomona model pull"),
+        ("mine_int_8", "'mine_int8'[?] Models in"),
+    ],
+)
+def test_a_misspelled_model_suggests_the_one_meant(
+    model: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("POMONA_HOME", str(tmp_path))
+    (tmp_path / "mine_int8.onnx").touch()
+    with pytest.raises(ModelError, match=f"no model named {model!r} in .*; did you mean {message}"):
+        Featurizer(model)
+
+
+def test_a_misspelled_model_file_suggests_the_one_beside_it(tiny_model: Path) -> None:
+    wrong = tiny_model.with_suffix(".onxx")
+    with pytest.raises(ModelError, match=f"no model file '{wrong}'; did you mean '{tiny_model}'"):
+        Featurizer(wrong)
+
+
+def test_a_model_is_a_name_or_a_path() -> None:
+    with pytest.raises(TypeError, match=r"name or the path of an \.onnx file, not NoneType"):
+        models.resolve(None)
