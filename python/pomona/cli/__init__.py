@@ -16,6 +16,7 @@ from pomona.cli._arguments import DEFAULT_MODEL
 from pomona.cli._errors import (
     FAILED,
     SIGNALLED,
+    SOME_FINDINGS,
     SOME_PHOTOS_FAILED,
     USAGE,
     OutputClosedError,
@@ -32,6 +33,7 @@ _VERBS = [
     "run",
     "pca",
     "report",
+    "check",
     "similar",
     "train",
     "predict",
@@ -53,6 +55,7 @@ examples:
                                                 compute features and a PCA on Spark
   pomona pca features.parquet                   fit a PCA to the features of either
   pomona report results                         write a report, to view in a browser
+  pomona check results -o findings.csv          list label errors, duplicates and bad photos
   pomona similar results new.jpg                find the photos most similar to one
   pomona train results --classifier svm         train and evaluate a classifier
   pomona predict results/classifier/svm/model new -o labels.parquet
@@ -65,6 +68,7 @@ exit codes:
   {FAILED}    failure; standard error has the reason
   {USAGE}    invalid command line
   {SOME_PHOTOS_FAILED}    success, but a photo or folder failed and --fail-on-error was given
+  {SOME_FINDINGS}    success, but there are findings and --fail-on-findings was given
   {SIGNALLED + signal.SIGINT}  interrupted (Ctrl-C)
   {SIGNALLED + signal.SIGTERM}  terminated
 

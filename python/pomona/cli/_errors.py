@@ -10,6 +10,7 @@ from pomona._images import one_line
 FAILED = 1
 USAGE = 2
 SOME_PHOTOS_FAILED = 3
+SOME_FINDINGS = 4
 #: Shells report a program that a signal ended as 128 plus the signal's number.
 SIGNALLED = 128
 # A Spark worker puts this before a Python traceback; the error is the next line not indented.

@@ -72,6 +72,16 @@ def open_results(
         yield SparkResults(spark, uri)
 
 
+@contextmanager
+def open_others(folder: str | None, verb: str, unfinished: str) -> Iterator[Results | None]:
+    """Open the results to compare with, if there are any."""
+    if folder is None:
+        yield None
+        return
+    with open_results(folder, verb, unfinished) as results:
+        yield results
+
+
 def check_local(uris: Iterable[str]) -> None:
     """Refuse local paths that do not exist, before Java starts."""
     local = [(uri, local_path(uri)) for uri in uris]

@@ -40,6 +40,11 @@ def complain(message: str) -> None:
         print(f"pomona: {message}", file=sys.stderr, flush=True)  # noqa: T201
 
 
+def show_step(step: str) -> None:
+    """Print what a command does next."""
+    print(f"pomona: {step}", file=sys.stderr, flush=True)  # noqa: T201
+
+
 @contextmanager
 def warnings_as_lines() -> Iterator[None]:
     """Print the message of a `UserWarning` without the line of code that it refers to."""
@@ -88,6 +93,11 @@ def describe_turned(number: int) -> list[str]:
         f"{count(number, 'photo')} {have} an EXIF orientation that was not applied; --apply-exif "
         "applies it"
     ]
+
+
+def describe_findings(totals: Mapping[str, int]) -> str:
+    """List the number of findings of each kind."""
+    return ", ".join(f"{total:,} {kind}" for kind, total in totals.items()) or "no findings"
 
 
 def _listed(heading: str, number: int, first: Sequence[tuple[str, str]], column: str) -> list[str]:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from pomona._images import one_line
 from pomona.cli._arguments import add_json_option, positive, seed
-from pomona.cli._results import add_results, open_results
-from pomona.cli._terminal import count, show, show_json, size
+from pomona.cli._results import add_results, open_others, open_results
+from pomona.cli._terminal import count, describe_findings, show, show_json, show_step, size
 from pomona.report import SAMPLE_PHOTOS, write_report
 
 if TYPE_CHECKING:
@@ -24,11 +23,12 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
         parents=[common],
         help="write a report about photos, for a browser",
         description="Write RESULTS/report/index.html, a self-contained page that works offline: "
-        "classes, photos, errors, explained variance, maps of the photos in two and three "
-        "dimensions, nearest neighbours, near-duplicates, outliers, and the metrics of classifiers "
-        "from `pomona train`. Its figures are saved next to it as PNG files. If there is no PCA "
-        "yet, one is fitted first.",
-        epilog="example: pomona report results",
+        "findings (suspected label errors, near-duplicates, bad photos …), classes, photos, "
+        "explained variance, maps of the photos in two and three dimensions, and the metrics of "
+        "classifiers from `pomona train`. report/findings.csv has all findings and a column for "
+        "decisions, which later reports keep. Its figures are saved next to it as PNG files. If "
+        "there is no PCA yet, one is fitted first.",
+        epilog="examples: pomona report results; pomona report november --against october",
     )
     add_results(verb)
     verb.add_argument(
@@ -46,13 +46,22 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
         metavar="N",
         help="seed of the sample and of t-SNE (default: 0)",
     )
+    verb.add_argument(
+        "--against",
+        metavar="OTHER",
+        help="other results, such as last month's: show what is new, gone or has changed",
+    )
     add_json_option(verb)
     verb.set_defaults(command=_report, unfinished="the report was not written")
 
 
 def _report(args: argparse.Namespace) -> int:
-    with open_results(args.results, "report", args.unfinished) as results:
-        report = write_report(results, sample=args.sample, seed=args.seed, progress=_print)
+    with open_results(args.results, "report", args.unfinished) as results, open_others(
+        args.against, "report", args.unfinished
+    ) as against:
+        report = write_report(
+            results, sample=args.sample, seed=args.seed, against=against, progress=show_step
+        )
     if args.json:
         show_json(asdict(report))
     else:
@@ -69,9 +78,6 @@ def describe(report: Report) -> str:
         [
             f"{one_line(report.uri)}: {photos}, {size(report.bytes)}",
             f"figures next to it: {', '.join(report.pictures)}",
+            f"findings.csv next to it: {describe_findings(report.findings)}",
         ]
     )
-
-
-def _print(step: str) -> None:
-    print(f"pomona: {step}", file=sys.stderr, flush=True)  # noqa: T201

@@ -11,14 +11,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Callable, Iterator, NamedTuple
 
-import numpy as np
-
-from pomona._vectors import BLOCK
-from pomona.findings import labels, twins
+from pomona.findings import labels, outliers, twins
 from pomona.findings.gallery import LARGEST, Gallery, gallery
 from pomona.similar import DUPLICATE_DISTANCE
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
     from pomona.results import ClassCount, Results
@@ -60,13 +58,6 @@ TINY_SIDE = 32
 #: camera in the dark is below.
 BLANK_CONTRAST = 16
 
-#: Outliers are this many interquartile ranges further than the upper quartile of their class from
-#: its mean: Tukey's far-out values, and one photo in a million of a normal distribution.
-OUTLIER_RANGES = 3.0
-
-#: Photos of a class that has outliers; the quartiles of fewer say too little.
-OUTLIER_LEAST = 8
-
 #: The thresholds, by kind.
 THRESHOLDS = {
     "label_error": labels.LEAST_MARGIN,
@@ -78,7 +69,7 @@ THRESHOLDS = {
     "dark": DARK_BRIGHTNESS,
     "tiny": TINY_SIDE,
     "blank": BLANK_CONTRAST,
-    "outlier": OUTLIER_RANGES,
+    "outlier": outliers.RANGES,
 }
 
 #: Photos whose pixels are measured: decoding 10,000 photos of a phone takes about 15 minutes on two
@@ -230,7 +221,10 @@ def look(
     found = _label_errors(photos, margins, best)
     found += _duplicates(photos, margins, best)
     found += _thin(results, photos, classes, seed)
-    found += _outliers(photos)
+    found += [
+        _finding("outlier", photos, each.row, each.score, "", None)
+        for each in outliers.outliers(photos)
+    ]
     progress("measuring the pixels of the photos")
     label_of = dict(zip(photos.paths, photos.labels))
     wanted = photos.paths if len(photos) <= MEASURED else results.draw_paths(MEASURED, seed)
@@ -328,44 +322,6 @@ def _thin(results: Results, photos: Gallery, classes: list[ClassCount], seed: in
         members = [each for block in blocks for each in zip(block.paths, block.labels)]
     found = [(counts[label], label, path) for path, label in members if label in thin]
     return [Finding("thin_class", path, label, count) for count, label, path in sorted(found)]
-
-
-def _outliers(photos: Gallery) -> list[Finding]:
-    """Find the photos that are far from the mean of their class, next to the others in it."""
-    found = []
-    for number in range(len(photos.classes)):
-        rows = np.flatnonzero(photos.numbers == number)
-        if len(rows) < OUTLIER_LEAST:
-            continue
-        total = sum(
-            (photos.units[part].sum(axis=0, dtype=np.float64) for part in _parts(rows)),
-            np.zeros(photos.units.shape[1]),
-        )
-        distances = np.concatenate(
-            [_from_others(photos.units[part], total, len(rows)) for part in _parts(rows)]
-        )
-        low, high = np.percentile(distances, (25, 75))
-        if high > low:
-            beyond = (distances - high) / (high - low)
-            found += [
-                (float(beyond[place]), int(rows[place]))
-                for place in np.flatnonzero(beyond > OUTLIER_RANGES)
-            ]
-    ordered = sorted(found, key=lambda each: (-each[0], each[1]))
-    return [_finding("outlier", photos, row, score, "", None) for score, row in ordered]
-
-
-def _parts(rows: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
-    for start in range(0, len(rows), BLOCK):
-        yield rows[start : start + BLOCK]
-
-
-def _from_others(
-    units: NDArray[np.float32], total: NDArray[np.float64], photos: int
-) -> NDArray[np.float64]:
-    """Compute the distance of each photo from the mean of the other photos of its class."""
-    means = (total - units) / (photos - 1)
-    return np.asarray(np.linalg.norm(units - means, axis=1))
 
 
 def _pixels(path: str, label: str, pixels: PixelStatistics) -> Iterator[Finding]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Iterator, Sequence
 
@@ -46,6 +47,13 @@ class Gallery:
 
     def __len__(self) -> int:
         return len(self.paths)
+
+    def rows_of(self, label: str) -> NDArray[np.int64]:
+        """Return the rows of a class, in their order."""
+        number = bisect_left(self.classes, label)
+        if self.classes[number : number + 1] != [label]:
+            return np.empty(0, np.int64)
+        return np.flatnonzero(self.numbers == number)
 
     def blocks(self) -> Iterator[tuple[slice, NDArray[np.float32]]]:
         """Read the vectors in blocks of at most `BLOCK` rows."""

@@ -3,6 +3,7 @@
 `write_report` writes to the folder of results::
 
     report/index.html        data, thumbnails and scripts in one file that works offline
+    report/findings.csv      all findings, with a column for decisions
     report/classes.png  photos.png  variance.png  pca.png  tsne.png  tsne_3d.png
            neighbours.png  near_duplicates.png  outliers.png  other_classes.png
            confusion_<classifier>_<hold-out>.png
@@ -26,6 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable
 
 from pomona._optional import require
+from pomona.findings.table import to_csv
 from pomona.pca import ensure_pca
 from pomona.report.content import Content, collect
 
@@ -34,6 +36,9 @@ if TYPE_CHECKING:
 
 #: Photos shown in a report by default. Their thumbnails take about 10 MB.
 SAMPLE_PHOTOS = 4000
+
+#: Where the findings are, in the folder of results.
+FINDINGS_FILE = "report/findings.csv"
 
 _PLACEHOLDER = re.compile(r"\{\{(\w+)\}\}")
 _FOLDER = Path(__file__).parent
@@ -51,6 +56,8 @@ class Report:
         Photos shown, and photos with features.
     bytes
         Size of the page.
+    findings
+        The number of findings of each kind; ``report/findings.csv`` lists them.
     pictures
         Names of the PNG files next to it.
     """
@@ -59,6 +66,7 @@ class Report:
     photos: int
     of: int
     bytes: int
+    findings: dict[str, int]
     pictures: list[str]
 
 
@@ -67,6 +75,7 @@ def write_report(
     *,
     sample: int = SAMPLE_PHOTOS,
     seed: int = 0,
+    against: Results | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Report:
     """Write a report about results to their folder.
@@ -81,6 +90,8 @@ def write_report(
         Photos to show, sampled in proportion to the classes. Counts cover all photos.
     seed
         Seed of the sample and of t-SNE; equal seeds give equal reports.
+    against
+        Other results, such as last month's: the report shows what is new, gone or has changed.
     progress
         Called with a description of each step before it starts.
 
@@ -89,7 +100,10 @@ def write_report(
     ImportError
         A package of ``pip install 'pomona[report]'`` is missing.
     ValueError
-        No photo of the run has features, or `sample` is less than 1.
+        No photo of the run has features, `sample` is less than 1, or the ``findings.csv`` of an
+        earlier report is damaged, so that the decisions in it would be lost.
+    ModelError
+        The features of `against` come from another model.
     OSError
         The results cannot be read or written.
 
@@ -105,8 +119,10 @@ def write_report(
     plotly = str(_require("plotly.offline").get_plotlyjs())
     _require("sklearn.manifold")
     drawing = _require("pomona.report.pictures")
+    earlier = results.read(FINDINGS_FILE)
     ensure_pca(results, progress)
-    content = collect(results, size=sample, seed=seed, progress=progress)
+    content = collect(results, size=sample, seed=seed, against=against, progress=progress)
+    findings = to_csv(content.findings, earlier, FINDINGS_FILE)
     progress("drawing the figures")
     pictures = drawing.draw(content)
     page = _page(content, plotly).encode()
@@ -115,6 +131,7 @@ def write_report(
             results.delete(f"report/{name}")
     for name, picture in pictures.items():
         results.write(f"report/{name}", picture)
+    results.write(FINDINGS_FILE, findings)
     # Last, so that a page implies complete figures.
     results.write("report/index.html", page)
     return Report(
@@ -122,6 +139,7 @@ def write_report(
         photos=len(content.sample.paths),
         of=content.data["sample"]["of"],
         bytes=len(page),
+        findings={group.kind: group.total for group in content.findings.groups},
         pictures=sorted(pictures),
     )
 

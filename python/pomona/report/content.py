@@ -11,6 +11,7 @@ import numpy as np
 
 from pomona._decode import describe_changes
 from pomona.findings import look
+from pomona.findings.drift import compare_with
 from pomona.findings.gallery import gallery
 from pomona.results import Vectors
 from pomona.results.base import class_order
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from pomona.findings import Findings
+    from pomona.findings.drift import Drift
     from pomona.findings.gallery import Gallery
     from pomona.results import ClassCount, Results, Sample
 
@@ -86,7 +88,14 @@ class Content:
     findings: Findings
 
 
-def collect(results: Results, *, size: int, seed: int, progress: Callable[[str], None]) -> Content:
+def collect(
+    results: Results,
+    *,
+    size: int,
+    seed: int,
+    against: Results | None,
+    progress: Callable[[str], None],
+) -> Content:
     """Compute the content of a report; the parameters are those of `write_report`."""
     progress("counting the photos of each class")
     classes = sorted(results.classes(), key=lambda each: class_order(each.label))
@@ -97,7 +106,10 @@ def collect(results: Results, *, size: int, seed: int, progress: Callable[[str],
         findings = look(results, photos, seed=seed, progress=progress)
         classifiers = _classifiers(results)
         mistakes = [_mistakes(each, photos) for each in classifiers]
-    paths = _shown(sample.paths, findings, mistakes)
+        drift = None
+        if against is not None:
+            drift = compare_with(results, photos, against, seed=seed, progress=progress)
+    paths = _shown(sample.paths, findings, mistakes, drift)
     row_of = {path: row for row, path in enumerate(paths)}
     for training, pairs in zip(classifiers, mistakes):
         for holdout, of_holdout in pairs.items():
@@ -140,7 +152,7 @@ def collect(results: Results, *, size: int, seed: int, progress: Callable[[str],
         "classes": [each._asdict() for each in classes],
         "sample": {"photos": len(sample.paths), "of": readable, "seed": seed},
         "photos": _photos(
-            paths, _labels_of(paths, sample, findings, classifiers), classes, thumbnails
+            paths, _labels_of(paths, sample, findings, classifiers, drift), classes, thumbnails
         ),
         "missing": _explain_missing(results.uri, sample.paths, pictures),
         "maps": {
@@ -154,6 +166,7 @@ def collect(results: Results, *, size: int, seed: int, progress: Callable[[str],
         "sheets": _sheets(sample.labels),
         **_similarity(index),
         "near": _nearest(index),
+        "against": None if drift is None else _against(drift, row_of),
         "findings": _findings(findings, row_of),
         "classifiers": classifiers,
     }
@@ -217,6 +230,7 @@ def _shown(
     sample: Sequence[str],
     findings: Findings,
     mistakes: Sequence[Mapping[str, Sequence[tuple[str, str | None]]]],
+    drift: Drift | None,
 ) -> list[str]:
     """List the photos of the page: the sample, and at most `EXTRA_PHOTOS` for what it lists.
 
@@ -227,6 +241,8 @@ def _shown(
         for group in findings.groups
     ]
     lists += [pairs for training in mistakes for pairs in training.values()]
+    if drift is not None:
+        lists += [[(each.path, None) for each in changed] for changed in (drift.far, drift.new)]
     shown = dict.fromkeys(sample)
     most = len(shown) + EXTRA_PHOTOS
     for rank in zip_longest(*lists):
@@ -251,20 +267,22 @@ def _labels_of(
     sample: Sample,
     findings: Findings,
     classifiers: Sequence[Mapping[str, Any]],
+    drift: Drift | None,
 ) -> list[str]:
+    """Return the labels of the photos of the page, each from the list that shows it."""
     labels = dict(zip(sample.paths, sample.labels))
-    for each in findings:
-        labels[each.path] = each.label
-        if each.other_path:
-            labels[each.other_path] = each.other_label
+    for finding in findings:
+        labels[finding.path] = finding.label
+        labels.setdefault(finding.other_path, finding.other_label)
     for training in classifiers:
-        for metrics in training["holdouts"].values():
-            for (path, label, predicted), pair in zip(
-                *((metrics or {}).get(name, []) for name in ("mistakes", "mistake_photos"))
-            ):
+        for metrics in filter(None, training["holdouts"].values()):
+            pairs = metrics.get("mistake_photos", [])
+            for (path, label, predicted), (_, other) in zip(metrics["mistakes"], pairs):
                 labels.setdefault(path, label)
-                if pair[1] is not None:
-                    labels.setdefault(paths[pair[1]], predicted)
+                if other is not None:
+                    labels.setdefault(paths[other], predicted)
+    if drift is not None:
+        labels.update((each.path, each.label) for each in (*drift.far, *drift.new))
     return [labels[path] for path in paths]
 
 
@@ -290,6 +308,15 @@ def _findings(findings: Findings, row_of: Mapping[str, int]) -> dict[str, Any]:
             each["photo"] = row_of.get(each["path"])
             each["other"] = row_of.get(each["other_path"])
     return found
+
+
+def _against(drift: Drift, row_of: Mapping[str, int]) -> dict[str, Any]:
+    """Return a comparison as JSON, with the rows of the photos on the page."""
+    compared = drift.as_dict(FINDINGS_LISTED)
+    for name in ("new", "far"):
+        for each in compared[name]["listed"]:
+            each["photo"] = row_of.get(each["path"])
+    return compared
 
 
 def _nearest(index: Index) -> dict[str, Any]:

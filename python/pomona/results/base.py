@@ -102,6 +102,10 @@ class Results(ABC):
         """Read a JSON file of the folder; None if it does not exist or was cut short."""
 
     @abstractmethod
+    def read(self, name: str) -> bytes | None:
+        """Read a file of the folder; None if it does not exist."""
+
+    @abstractmethod
     def folders(self, name: str) -> list[str]:
         """List the names of a subfolder's own subfolders, sorted; empty if it does not exist."""
 

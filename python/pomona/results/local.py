@@ -126,6 +126,13 @@ class LocalResults(Results):
         except (FileNotFoundError, ValueError):
             return None
 
+    def read(self, name: str) -> bytes | None:
+        """Read a file."""
+        try:
+            return (self.home / name).read_bytes()
+        except FileNotFoundError:
+            return None
+
     def folders(self, name: str) -> list[str]:
         """List subfolders."""
         with suppress(FileNotFoundError):

@@ -63,6 +63,11 @@ class SparkResults(Results):
         file = self.home / name
         return file.read_json() if file.exists() else None
 
+    def read(self, name: str) -> bytes | None:
+        """Read a file with Hadoop."""
+        file = self.home / name
+        return file.read_bytes() if file.exists() else None
+
     def folders(self, name: str) -> list[str]:
         """List subfolders with Hadoop."""
         return sorted(each for each, size in (self.home / name).sizes().items() if size is None)
