@@ -18,7 +18,7 @@ import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Iterator, NamedTuple
+from typing import TYPE_CHECKING, Iterator, Mapping, NamedTuple
 
 from pomona._images import one_line, utf8_text
 
@@ -171,6 +171,23 @@ def _parsed(text: str, where: str) -> tuple[str, str | None]:
     close = difflib.get_close_matches(verb, [_KEEP, _LEAVE_OUT, _RELABEL], 1)
     hint = f", did you mean {close[0]!r}?" if close else ""
     raise ValueError(f"{where}: unknown decision {text!r}{hint} ({_REMEDY})")
+
+
+def counted(left_out: int, relabelled: int) -> dict[str, int]:
+    """Return the numbers of decisions that were carried out, as a summary has them."""
+    counts = {"left out": left_out, "relabelled": relabelled}
+    return {name: count for name, count in counts.items() if count}
+
+
+def describe_decided(decided: Mapping[str, int]) -> str:
+    """Describe the result of `counted`.
+
+    Examples
+    --------
+    >>> describe_decided({"left out": 3, "relabelled": 1_200})
+    'by decision: 3 left out, 1,200 relabelled'
+    """
+    return "by decision: " + ", ".join(f"{count:,} {name}" for name, count in decided.items())
 
 
 def key(path: str) -> str:

@@ -22,9 +22,11 @@ from pyspark.sql.functions import col
 import pomona
 from pomona._decode import gather_options
 from pomona._progress import report_left_out, timed
+from pomona.decisions import read_decisions
 from pomona.pca import DEFAULT_VARIANCE, check_target, pca_summary
 from pomona.results.summary import LISTED_ERRORS
 from pomona.results.summary import Summary as Summary  # public here
+from pomona.spark._decisions import decide
 from pomona.spark._hadoop import Folder
 from pomona.spark._s3 import storage_of, why_not_by_paths
 from pomona.spark._session import described
@@ -53,6 +55,7 @@ def run(
     retry_errors: bool = False,
     label: str | Column | None = "parent",
     by_paths: bool = True,
+    decisions: PathLike | None = None,
     chunk_photos: int | None = None,
     progress: bool = True,
     **decode_options: Unpack[DecodeKeywords],
@@ -92,6 +95,9 @@ def run(
         Each task reads its photos itself, many at a time, where that is possible. False makes
         Spark's ``binaryFile`` read them one after another, which also happens where only Spark's
         Hadoop can read them. The features are identical.
+    decisions
+        A ``findings.csv`` with decisions (`pomona.decisions`): photos to leave out and to relabel.
+        Features that exist are kept; without the file, the next run undoes its decisions.
     chunk_photos
         As for `pomona.spark.features.write_features`.
     progress
@@ -114,7 +120,8 @@ def run(
     TypeError
         An option does not exist or has the wrong type.
     ValueError
-        An argument is invalid, the output holds features that were computed with other options, or
+        An argument is invalid, a decision is unknown, contradicts another or is about a photo that
+        is not in the folders, the output holds features that were computed with other options, or
         the PCA cannot be fitted; the features are complete even then.
     OSError
         A folder cannot be read or written.
@@ -129,6 +136,7 @@ def run(
     check_target(variance, components)
     if components is None and variance is None:
         variance = DEFAULT_VARIANCE
+    chosen = None if decisions is None else read_decisions(decisions)
     folders = [images] if isinstance(images, (str, os.PathLike)) else list(images)
     sources = [Folder(spark, os.fspath(folder)) for folder in folders]
     home = Folder(spark, os.fspath(output))
@@ -151,6 +159,8 @@ def run(
         photos, tally = list_images(
             spark, images, label=label, content=only_spark is not None, ignore_missing=True
         )
+        decided = decide(photos, chosen, ", ".join(source.uri for source in sources))
+        photos = decided.photos
     if progress:
         report_left_out(tally)
     summary_file = home / "summary.json"
@@ -197,6 +207,7 @@ def run(
         recovered=written.recovered,
         feature_versions=written.versions,
         left_out=tally.left_out,
+        decided=decided.counts(),
         vanished=written.vanished,
         reading=_reading(sources, only_spark),
         **pca_summary(pca, variance),

@@ -38,6 +38,16 @@ class _DecodeOption(argparse.Action):
         namespace.decode_options = {**namespace.decode_options, self.dest: value}
 
 
+def add_decisions(verb: argparse.ArgumentParser) -> None:
+    """Add ``--decisions``."""
+    verb.add_argument(
+        "--decisions",
+        metavar="CSV",
+        help="the findings.csv of `pomona check` or `pomona report`, with decisions in its column "
+        "`decision`: `leave out` or `relabel: NAME`; without it, the next run undoes them",
+    )
+
+
 def add_decode_options(verb: argparse.ArgumentParser) -> None:
     """Add the options of `pomona.DecodeOptions`; ``decode_options`` holds those that are given."""
     verb.set_defaults(decode_options={})

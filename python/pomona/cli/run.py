@@ -6,7 +6,12 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from pomona._images import describe_left_out, one_line
-from pomona.cli._arguments import add_decode_options, add_json_option, add_model_option
+from pomona.cli._arguments import (
+    add_decisions,
+    add_decode_options,
+    add_json_option,
+    add_model_option,
+)
 from pomona.cli._results import check_local
 from pomona.cli._spark import spark_session
 from pomona.cli._terminal import (
@@ -18,6 +23,7 @@ from pomona.cli._terminal import (
     show_json,
 )
 from pomona.cli.pca import add_pca_options
+from pomona.decisions import describe_decided
 
 if TYPE_CHECKING:
     import argparse
@@ -55,6 +61,7 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
         help="let Spark read the photos one by one, even if tasks could read them concurrently by "
         "path",
     )
+    add_decisions(verb)
     add_json_option(verb)
     add_decode_options(verb)
     verb.set_defaults(
@@ -78,6 +85,7 @@ def _run(args: argparse.Namespace) -> int:
             resume=not args.no_resume,
             retry_errors=args.retry_errors,
             by_paths=not args.no_paths,
+            decisions=args.decisions,
             **args.decode_options,
         )
     if args.json:
@@ -101,6 +109,8 @@ def describe(summary: Summary) -> str:
         lines.append(summary.caution)
     if summary.left_out:
         lines.append(f"left out: {describe_left_out(summary.left_out)}")
+    if summary.decided:
+        lines.append(describe_decided(summary.decided))
     if summary.vanished:
         lines.append(f"{count(summary.vanished, 'photo')} vanished before being read")
     if summary.reading.get("way") == "binaryFile":

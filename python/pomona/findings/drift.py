@@ -44,8 +44,8 @@ class ClassDrift(NamedTuple):
     #: Distance of the means, divided by the root of the mean squared distance of the other set's
     #: photos from their mean: 1 is as far as a typical photo. None if a set has none of the class.
     distance: float | None
-    #: Share of this set's photos that are farther from the other set's mean than all its photos, and
-    #: than `pomona.findings.outliers` allows. None if the other set has too few of the class.
+    #: Share of this set's photos that are farther from the other set's mean than all its photos,
+    #: and than the fence around outliers. None if the other set has too few of the class.
     far_share: float | None
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pomona._images import describe_left_out
+from pomona.decisions import describe_decided
 
 if TYPE_CHECKING:
     from pomona._decode import DecodeKeywords
@@ -62,6 +63,8 @@ class Summary:
     #: Files in the folders that are not photos, and hidden files and folders, by kind: an extension
     #: in lower case, ``.DS_Store``, ``._*``, ``hidden`` …
     left_out: dict[str, int] = field(default_factory=dict)
+    #: Photos that decisions ``left out`` and ``relabelled``.
+    decided: dict[str, int] = field(default_factory=dict)
     #: Photos that were deleted between the listing and the reading.
     vanished: int = 0
     #: The ``way`` in which photos are read, and the ``reason`` for it: ``paths`` if each task reads
@@ -127,6 +130,8 @@ class Summary:
             lines.append(self.caution)
         if self.left_out:
             lines.append(f"left out: {describe_left_out(self.left_out)}")
+        if self.decided:
+            lines.append(describe_decided(self.decided))
         lines.append(
             f"{self.k:,} of {self.dim:,} components explain {self.variance_explained:.1%} of the "
             "variance"

@@ -14,6 +14,8 @@ from pyspark.sql.functions import broadcast, col, element_at, expr, lit, row_num
 from pyspark.sql.utils import AnalysisException
 
 from pomona._images import HIDDEN_BY_SPARK, IMAGE_EXTENSIONS, Tally, describe_left_out
+from pomona.decisions import read_decisions
+from pomona.spark._decisions import decide
 from pomona.spark._hadoop import (
     HADOOP_ERRORS,
     S3_SCHEMES,
@@ -56,6 +58,7 @@ def read_images(
     label: str | Column | None = "parent",
     content: bool = True,
     ignore_missing: bool = False,
+    decisions: PathLike | None = None,
 ) -> DataFrame:
     """Read the photos under a folder, without decoding them.
 
@@ -91,6 +94,9 @@ def read_images(
         the session has ``spark.sql.files.ignoreMissingFiles`` set. Without ``content`` it has no
         effect: such photos have an error of kind ``gone`` when they are featurized.
 
+    decisions : str or path, optional
+        A ``findings.csv`` with decisions (`pomona.decisions`): photos to leave out and to relabel.
+
     Returns
     -------
     DataFrame
@@ -104,7 +110,8 @@ def read_images(
     OSError
         If the file system refuses: permissions, a missing bucket, an unknown scheme …
     ValueError
-        If a path is empty or not UTF-8.
+        If a path is empty or not UTF-8; if a decision is unknown, contradicts another or is about a
+        photo that is not in the folders.
 
     Warns
     -----
@@ -116,9 +123,11 @@ def read_images(
     >>> photos = read_images(spark, "s3://fruits/Test")  # doctest: +SKIP
     >>> photos.groupBy("label").count().show()  # doctest: +SKIP
     """
-    return list_images(
+    chosen = None if decisions is None else read_decisions(decisions)
+    photos, _ = list_images(
         spark, path, label=label, content=content, ignore_missing=ignore_missing, count=False
-    )[0]
+    )
+    return decide(photos, chosen, "the folders of photos").photos
 
 
 def list_images(
