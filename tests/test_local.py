@@ -376,13 +376,13 @@ def test_chunks_end_at_their_bytes_as_well_as_at_their_rows(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(local, "CHUNK_BYTES", 1)
-    paths = sorted(str(path) for path in folder.rglob("*.jpg"))
-    assert [len(chunk) for chunk in local._chunks(paths)] == [1] * 16
+    photos = [(str(path), path.parent.name) for path in folder.rglob("*.jpg")]
+    assert [len(chunk) for chunk in local._chunks(photos)] == [1] * 16
 
 
 def test_chunks_grow_so_that_the_first_photos_show_soon(folder: Path) -> None:
-    paths = [str(path) for path in folder.rglob("*.jpg")] * 40
-    rows = [len(chunk) for chunk in local._chunks(paths)]
+    photos = [(str(path), path.parent.name) for path in folder.rglob("*.jpg")] * 40
+    rows = [len(chunk) for chunk in local._chunks(photos)]
     assert rows == [16, 32, 64, 128, local.CHUNK_ROWS, 640 - 16 - 32 - 64 - 128 - 256]
 
 
@@ -401,8 +401,8 @@ def test_an_output_that_names_no_file_here_is_told_so(folder: Path, tiny_model: 
 def test_a_reader_that_fails_is_heard_of(
     folder: Path, output: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(path: str) -> None:
-        raise MemoryError(path)
+    def fail(path: str, label: str) -> None:
+        raise MemoryError(path, label)
 
     monkeypatch.setattr(local, "_read_photo", fail)
     with pytest.raises(MemoryError):

@@ -34,6 +34,7 @@ from pomona._missing import check_exist
 from pomona._output import atomic_file, atomic_folder, check_writable, is_partial
 from pomona._parquet import lists_of, parquet, row_groups
 from pomona._progress import Progress, report_left_out
+from pomona.decisions import counted, key, read_decisions
 from pomona.results.features_file import FEATURES_FILE, is_features_file, origin, summary_of
 from pomona.results.summary import LISTED_ERRORS
 
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from pomona._errors import ErrorKind
     from pomona._native import Featurizer
     from pomona._typing import PathLike
+    from pomona.decisions import Decision, Decisions
 
 _READ = "import pandas; photos = pandas.read_parquet('{source}').dropna(subset=['features']); "
 _TO_TEXT = (
@@ -104,6 +106,8 @@ class Summary:
     #: Files in the folders that are not photos, and hidden files and folders, by kind: an extension
     #: in lower case, ``.DS_Store``, ``._*``, ``hidden`` …
     left_out: dict[str, int] = field(default_factory=dict)
+    #: Photos that decisions ``left out`` and ``relabelled``.
+    decided: dict[str, int] = field(default_factory=dict)
     #: Folders that could not be listed: (path, reason).
     unreadable: list[tuple[str, str]] = field(default_factory=list)
     #: Features per photo.
@@ -150,6 +154,7 @@ def featurize_folder(
     model: PathLike = "mobilenet_v2",
     threads: int = 1,
     overwrite: bool = False,
+    decisions: PathLike | None = None,
     allow_trailing: bool | None = None,
     **decode_options: Unpack[DecodeKeywords],
 ) -> Summary:
@@ -184,7 +189,9 @@ def featurize_folder(
         Threads that decode photos and run the model.
     overwrite
         Replace `output` if it exists: a file, or a folder that this function wrote. A folder keeps
-        its classifiers and its ``findings.csv``.
+        its classifiers and its ``report/findings.csv``.
+    decisions
+        A ``findings.csv`` with decisions (`pomona.decisions`): photos to leave out and to relabel.
     allow_trailing
         Deprecated and ignored: bytes after the end of a photo are accepted.
     **decode_options
@@ -207,6 +214,8 @@ def featurize_folder(
         `output` exists and `overwrite` is false, or it is a folder of other files.
     TypeError, ValueError
         A decode option does not exist or has an invalid value.
+    ValueError
+        A decision is unknown, contradicts another or is about a photo that is not in `images`.
     ValueError
         `images` or `output` is a URI or the empty string, `output` has the ending of another
         format, or it is a folder within `images`.
@@ -241,23 +250,36 @@ def featurize_folder(
             errno.EEXIST, "exists already; overwrite=True replaces it", str(output)
         )
     check_exist(roots)
+    chosen = None if decisions is None else read_decisions(decisions)
     featurizer = Featurizer(model, threads=threads, **decode.keywords())
     # Two walks, one to count and one to read: a list of millions of paths would not fit in memory.
     tally = Tally()
-    for _ in find_images(*roots, tally=tally):
-        pass
+    decided = _decided(find_images(*roots, tally=tally), chosen)
     if not tally.images:
         raise NoImagesError(_no_photos(roots, tally))
+    if chosen is not None:
+        chosen.check_found({key(each.path) for each in decided}, ", ".join(map(os.fsdecode, roots)))
+    labels = {each.path: each.label for each in decided}
+    left_out = sum(label is None for label in labels.values())
+    if left_out == tally.images:
+        raise NoImagesError(f"the decisions in {decisions} leave out all {left_out:,} photos")
     report_left_out(tally)
 
     summary = Summary(
-        output=str(output), left_out=tally.left_out, unreadable=tally.unreadable, dim=featurizer.dim
+        output=str(output),
+        left_out=tally.left_out,
+        decided=counted(left_out, len(labels) - left_out),
+        unreadable=tally.unreadable,
+        dim=featurizer.dim,
     )
     metadata = _metadata(featurizer, decode, roots, tally)
+    metadata["pomona.decided"] = json.dumps(summary.decided)
+    kept = ((path, labels.get(path, label_of(path))) for path in find_images(*roots))
+    photos_to_read = ((path, label) for path, label in kept if label is not None)
     with _output_file(output, folder) as file:
         with row_groups(file, _schema().with_metadata(metadata)) as write, Progress(
-            "Featurizing", total=tally.images
-        ) as progress, _read_ahead(find_images(*roots)) as chunks:
+            "Featurizing", total=tally.images - left_out
+        ) as progress, _read_ahead(photos_to_read) as chunks:
             for photos in chunks:
                 batch = featurizer.try_featurize([photo.content for photo in photos])
                 errors = [photo.error or error for photo, error in zip(photos, batch.errors)]
@@ -339,13 +361,26 @@ def _output_file(output: PathLike, folder: Path | None) -> Iterator[BinaryIO]:
             # The results are incomplete from here until the new summary is written.
             with suppress(FileNotFoundError):
                 (folder / "summary.json").unlink()
-            for name in ("pca", "pca_model", "report"):
+            for name in ("pca", "pca_model"):
                 shutil.rmtree(folder / name, ignore_errors=True)
+            for each in (folder / "report").glob("*"):
+                if each.name != "findings.csv":  # it has a person's decisions
+                    each.unlink()
     except BaseException:
         if created:
             with suppress(OSError):
                 folder.rmdir()
         raise
+
+
+def _decided(paths: Iterable[str], decisions: Decisions | None) -> list[Decision]:
+    """List the decisions about photos, with their paths as they were found; walks all paths."""
+    found = []
+    for path in paths:
+        decision = None if decisions is None else decisions.of(path)
+        if decision is not None:
+            found.append(decision._replace(path=path))
+    return found
 
 
 def _no_photos(roots: Sequence[PathLike], tally: Tally) -> str:
@@ -365,7 +400,7 @@ class _Photo(NamedTuple):
     error: ImageError | None
 
 
-def _read_photo(path: str) -> _Photo:
+def _read_photo(path: str, label: str) -> _Photo:
     """Read a file; every failure to read it becomes the photo's error."""
     content = error = None
     try:
@@ -373,7 +408,7 @@ def _read_photo(path: str) -> _Photo:
     except OSError as failure:
         kind: ErrorKind = "gone" if isinstance(failure, FileNotFoundError) else "storage"
         error = ImageError(0, f"cannot be read: {failure.strerror or failure}", kind)
-    return _Photo(utf8_text(path), utf8_text(label_of(path)), content, error)
+    return _Photo(utf8_text(path), utf8_text(label), content, error)
 
 
 def _read_file(path: str) -> bytes:
@@ -402,12 +437,12 @@ def _check_regular(status: os.stat_result) -> None:
         )
 
 
-def _chunks(paths: Iterable[str]) -> Iterator[list[_Photo]]:
+def _chunks(photos: Iterable[tuple[str, str]]) -> Iterator[list[_Photo]]:
     chunk: list[_Photo] = []
     size = 0
     rows = min(FIRST_CHUNK_ROWS, CHUNK_ROWS)
-    for path in paths:
-        photo = _read_photo(path)
+    for path, label in photos:
+        photo = _read_photo(path, label)
         chunk.append(photo)
         size += len(photo.content or b"")
         if len(chunk) >= rows or size >= CHUNK_BYTES:
@@ -418,14 +453,14 @@ def _chunks(paths: Iterable[str]) -> Iterator[list[_Photo]]:
 
 
 @contextmanager
-def _read_ahead(paths: Iterable[str]) -> Iterator[Iterator[list[_Photo]]]:
+def _read_ahead(photos: Iterable[tuple[str, str]]) -> Iterator[Iterator[list[_Photo]]]:
     """Read photos in a thread, one chunk ahead of the consumer."""
     ready: Queue[list[_Photo] | Exception | None] = Queue(maxsize=1)
     stop = Event()
 
     def read() -> None:
         try:
-            for chunk in _chunks(paths):
+            for chunk in _chunks(photos):
                 ready.put(chunk)
                 if stop.is_set():
                     return

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pomona._images import one_line
 from pomona._output import atomic_file
-from pomona.cli._arguments import seed
+from pomona.cli._arguments import add_json_option, seed
 from pomona.cli._errors import SOME_FINDINGS
-from pomona.cli._results import open_others, open_results
-from pomona.cli._terminal import count, show, show_step
+from pomona.cli._results import add_results, open_others, open_results
+from pomona.cli._terminal import count, show, show_json, show_step
 from pomona.findings import KINDS, Findings, look
 from pomona.findings.drift import compare_with
-from pomona.findings.gallery import gallery
+from pomona.findings.gallery import open_gallery
 from pomona.findings.table import to_csv
 
 if TYPE_CHECKING:
@@ -40,7 +39,7 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
         epilog="examples: pomona check results -o findings.csv; "
         "pomona check results --json --fail-on-findings label_error,duplicate_across_parts",
     )
-    verb.add_argument("results", metavar="RESULTS", help="the folder that `pomona run` wrote")
+    add_results(verb)
     verb.add_argument(
         "-o",
         "--output",
@@ -69,7 +68,7 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
         metavar="N",
         help="seed of the sample that is drawn from very large sets (default: 0)",
     )
-    verb.add_argument("--json", action="store_true", help="print JSON")
+    add_json_option(verb)
     verb.set_defaults(command=_check, unfinished="no findings were written")
 
 
@@ -88,7 +87,7 @@ def _check(args: argparse.Namespace) -> int:
         args.against, "check", args.unfinished
     ) as against:
         show_step("reading the features")
-        with gallery(results, seed=args.seed) as photos:
+        with open_gallery(results, seed=args.seed) as photos:
             found = look(results, photos, seed=args.seed, progress=show_step)
             drift = None
             if against is not None:
@@ -99,7 +98,7 @@ def _check(args: argparse.Namespace) -> int:
         answer = found.as_dict()
         if drift is not None:
             answer["against"] = drift.as_dict()
-        show(json.dumps(answer, indent=2))
+        show_json(answer)
     else:
         show(_describe(found, drift, args.output))
     wanted = any(group.kind in args.fail_on_findings for group in found.groups)

@@ -8,7 +8,13 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from pomona._images import IMAGE_EXTENSIONS, describe_left_out, one_line
-from pomona.cli._arguments import add_decode_options, add_json_option, add_model_option, positive
+from pomona.cli._arguments import (
+    add_decisions,
+    add_decode_options,
+    add_json_option,
+    add_model_option,
+    positive,
+)
 from pomona.cli._errors import SOME_PHOTOS_FAILED, CommandError
 from pomona.cli._terminal import (
     complain,
@@ -20,6 +26,7 @@ from pomona.cli._terminal import (
     show_json,
     size,
 )
+from pomona.decisions import describe_decided
 
 if TYPE_CHECKING:
     from pomona.local import Summary
@@ -66,6 +73,7 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
         action="store_true",
         help="replace OUTPUT if it exists: a file, or a folder from `pomona featurize`",
     )
+    add_decisions(verb)
     add_json_option(verb)
     add_decode_options(verb)
     verb.add_argument("--allow-trailing", action=_Ignored, nargs=0, help=argparse.SUPPRESS)
@@ -89,6 +97,7 @@ def _featurize(args: argparse.Namespace) -> int:
             model=args.model,
             threads=args.threads or len(os.sched_getaffinity(0)),
             overwrite=args.overwrite,
+            decisions=args.decisions,
             **args.decode_options,
         )
     except FileExistsError as error:
@@ -122,6 +131,8 @@ def _describe(summary: Summary) -> str:
         lines += [f"  {one_line(path)}: {one_line(why)}" for path, why in summary.unreadable]
     if summary.left_out:
         lines.append(f"left out: {describe_left_out(summary.left_out)}")
+    if summary.decided:
+        lines.append(describe_decided(summary.decided))
     lines.append(
         f"{count(summary.photos, 'photo')}, {count(len(summary.labels), 'label')}, "
         f"{count(summary.errors, 'error')}: {summary.seconds:.1f} s, "

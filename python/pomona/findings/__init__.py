@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Callable, Iterator, NamedTuple
 
 from pomona.findings import labels, outliers, twins
-from pomona.findings.gallery import LARGEST, Gallery, gallery
+from pomona.findings.gallery import LARGEST, Gallery, open_gallery
 from pomona.similar import DUPLICATE_DISTANCE
 
 if TYPE_CHECKING:
@@ -207,7 +207,7 @@ def check(
     thin_class 21
     """
     progress("reading the features")
-    with gallery(results, seed=seed) as photos:
+    with open_gallery(results, seed=seed) as photos:
         return look(results, photos, seed=seed, progress=progress)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from pomona._errors import ModelError
 from pomona._vectors import BLOCK
 from pomona.decisions import key
-from pomona.findings.gallery import gallery
+from pomona.findings.gallery import open_gallery
 from pomona.findings.outliers import distances_from_others, fence_of
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def compare(
         The results cannot be read.
     """
     progress("reading the features")
-    with gallery(results, seed=seed) as photos:
+    with open_gallery(results, seed=seed) as photos:
         return compare_with(results, photos, against, seed=seed, progress=progress)
 
 
@@ -141,7 +141,7 @@ def compare_with(
             "cannot be compared: featurize one of the sets again with the model of the other"
         )
     progress(f"comparing with {against.uri}")
-    with gallery(against, seed=seed) as others:
+    with open_gallery(against, seed=seed) as others:
         names = _relative(photos.paths, results), _relative(others.paths, against)
         known = _known(photos, others, *names)
         kept = _known(others, photos, *names[::-1])

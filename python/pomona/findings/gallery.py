@@ -101,7 +101,7 @@ class Gallery:
 
 
 @contextmanager
-def gallery(results: Results, *, seed: int = 0) -> Iterator[Gallery]:
+def open_gallery(results: Results, *, seed: int = 0) -> Iterator[Gallery]:
     """Read the features of a set: all of them, or of a stratified sample of `LARGEST` photos."""
     readable = sum(each.photos - each.errors for each in results.classes())
     chosen = None if readable <= LARGEST else results.draw_paths(LARGEST, seed)

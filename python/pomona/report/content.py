@@ -12,7 +12,7 @@ import numpy as np
 from pomona._decode import describe_changes
 from pomona.findings import look
 from pomona.findings.drift import compare_with
-from pomona.findings.gallery import gallery
+from pomona.findings.gallery import open_gallery
 from pomona.results import Vectors
 from pomona.results.base import class_order
 from pomona.results.local import local_path
@@ -102,7 +102,7 @@ def collect(
     progress("drawing a sample")
     sample = results.sample(size, seed)
     progress("reading the features")
-    with gallery(results, seed=seed) as photos:
+    with open_gallery(results, seed=seed) as photos:
         findings = look(results, photos, seed=seed, progress=progress)
         classifiers = _classifiers(results)
         mistakes = [_mistakes(each, photos) for each in classifiers]

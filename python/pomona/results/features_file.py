@@ -82,6 +82,7 @@ def summary_of(path: Path, output: Path) -> Summary:
         decode=json.loads(metadata.get("pomona.decode") or json.dumps(DecodeOptions().keywords())),
         feature_versions=[metadata.get("pomona.version", FIRST_VERSION)],
         left_out=json.loads(metadata.get("pomona.left_out", "{}")),
+        decided=json.loads(metadata.get("pomona.decided", "{}")),
         dim=int(metadata.get("pomona.dim", 0)),
         versions={"pomona": metadata.get("pomona.version", FIRST_VERSION)},
         finished=datetime.fromtimestamp(path.stat().st_mtime, timezone.utc).isoformat(
