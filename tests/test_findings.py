@@ -196,6 +196,8 @@ def test_blocks_do_not_change_what_is_found(monkeypatch: pytest.MonkeyPatch) -> 
     assert all(whole[0])
     for module in (twins, gallery):
         monkeypatch.setattr(module, "BLOCK", 7)
+    # Few enough for the screen of blocks.
+    monkeypatch.setattr(twins, "_AXES", 4)
     parts = twins.across(photos, 0.1), labels.margins_of(photos)[1].tolist()
     assert [[each[:2] for each in pairs] for pairs in parts[0]] == [
         [each[:2] for each in pairs] for pairs in whole[0]
