@@ -7,15 +7,17 @@ from pathlib import Path
 from typing import Callable
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
-from PIL import Image
+from pyspark.ml import PipelineModel
+from pyspark.ml.functions import array_to_vector
 from pyspark.sql import SparkSession
 
 import pomona.cli._results
-from pomona import pipeline, similar
+from pomona import featurize_folder, pca, pipeline, similar
 from pomona.cli import main
-from pomona.report import write_report
 from pomona.results import LocalResults
+from pomona.spark import pca as pca_on_spark
 from pomona.spark.results import SparkResults
 
 # PySpark 3.1 pickles vectors by a method that numpy has renamed.
@@ -102,18 +104,45 @@ def test_the_nearest_photos_are_found_by_the_executors(
     assert pairs.found == similar.duplicates(local.vectors("features"), threshold=0.5).found
 
 
-def test_a_report_is_written_through_spark(results: SparkResults, output: Path) -> None:
-    stale = output / "report/confusion_svm_random.png"
-    results.write("report/confusion_svm_random.png", b"of a classifier that is gone")
-    report = write_report(results)
-    assert not stale.exists()
-    assert (report.photos, report.of) == (32, 32)
-    page = (output / "report/index.html").read_text(encoding="utf-8")
-    assert len(page.encode()) == report.bytes
-    for name in report.pictures:
-        with Image.open(output / "report" / name) as picture:
-            assert picture.width > 100
-    assert page.count("not a JPEG") == 1
+def projections(folder: Path) -> dict[str, np.ndarray]:
+    """The principal components of each photo, by its name."""
+    files = sorted((folder / "pca").glob("part-*.parquet"))
+    rows = [row for file in files for row in pq.ParquetFile(str(file)).read().to_pylist()]
+    return {row["path"].partition("/photos/")[2]: np.array(row["pca"]) for row in rows}
+
+
+@pytest.mark.parametrize("standardize", [False, True])
+def test_a_pca_without_spark_is_that_of_spark(
+    spark: SparkSession, output: Path, tiny_model: Path, tmp_path: Path, standardize: bool
+) -> None:
+    folder = tmp_path / "featurized"
+    featurize_folder(output.parent / "photos", folder, model=tiny_model)
+    on_spark = SparkResults(spark, str(folder))
+    with pytest.raises(ValueError, match="has no PCA: `pomona pca"):
+        pca.ensure_pca(on_spark)
+    pca_on_spark.write_pca(on_spark, components=4, standardize=standardize)
+    expected, one = projections(folder), dict(on_spark.summary)
+    model = PipelineModel.load(str(folder / "pca_model"))
+
+    here = LocalResults(str(folder))
+    pca.write_pca(here, components=4, standardize=standardize)
+    found, other = projections(folder), here.summary
+    assert found.keys() == expected.keys()
+    assert len(found) == 32
+    for name, components in found.items():
+        np.testing.assert_allclose(components, expected[name], atol=1e-6)
+    np.testing.assert_allclose(other["variance_curve"], one["variance_curve"], atol=1e-6)
+    changing = {"variance_curve", "variance_explained", "seconds", "finished"}
+    assert {key: one[key] for key in one.keys() - changing} == {
+        key: other[key] for key in other.keys() - changing
+    }
+    again = PipelineModel.load(str(folder / "pca_model"))
+    vectors = spark.read.parquet(str(folder / "features")).where("error is null")
+    vectors = vectors.select("path", array_to_vector("features").alias("features")).sort("path")
+    rows = [
+        [row.pca.toArray() for row in each.transform(vectors).collect()] for each in (model, again)
+    ]
+    np.testing.assert_allclose(rows[0], rows[1], atol=1e-6)
 
 
 def test_the_verbs_go_through_spark_where_the_output_is_not_here(
@@ -128,6 +157,12 @@ def test_the_verbs_go_through_spark_where_the_output_is_not_here(
     monkeypatch.setattr(pomona.cli._results, "local_path", elsewhere)
     assert main(["report", str(output), "--sample", "8"]) == 0
     assert capsys.readouterr().out.startswith(f"{results.uri}/report/index.html: a sample of 8")
+    page = (output / "report/index.html").read_text(encoding="utf-8")
+    assert "not a JPEG" in page
+
+    assert main(["pca", str(output), "--components", "3", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["rows"] == 32
+    assert len(next(iter(projections(output).values()))) == 3
 
     new = tmp_path / "new.jpg"
     new.write_bytes(min((output.parent / "photos").rglob("r0_0.jpg")).read_bytes())
