@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import difflib
-from typing import Iterable
+from typing import Iterable, Mapping
 
 
-def did_you_mean(word: str, words: Iterable[str]) -> str:
+def did_you_mean(word: str, words: Iterable[str] | Mapping[str, str]) -> str:
     """Return a question that names the most similar of `words`; nothing if none is similar.
+
+    A mapping has what to name for each word.
 
     Examples
     --------
@@ -17,7 +19,9 @@ def did_you_mean(word: str, words: Iterable[str]) -> str:
     ''
     """
     similar = closest(word, words)
-    return "" if similar is None else f"; did you mean {similar!r}?"
+    if similar is None:
+        return ""
+    return f"; did you mean {words[similar] if isinstance(words, Mapping) else similar!r}?"
 
 
 def closest(word: str, words: Iterable[str]) -> str | None:
