@@ -217,6 +217,11 @@ def test_a_misspelled_model_file_suggests_the_one_beside_it(tiny_model: Path) ->
         Featurizer(wrong)
 
 
+def test_a_misspelled_model_to_pull_suggests_the_one_meant() -> None:
+    with pytest.raises(ModelError, match=r"did you mean 'mobilenet_v2'\?"):
+        models.pull("mobilenetv2")
+
+
 def test_a_model_is_a_name_or_a_path() -> None:
     with pytest.raises(TypeError, match=r"name or the path of an \.onnx file, not NoneType"):
         models.resolve(None)
@@ -237,6 +242,7 @@ def test_a_model_is_a_name_or_a_path() -> None:
             "run photos --outptu results",
             "required: -o/--output; --outptu is unknown; did you mean '--output'?",
         ),
+        ("help", "choose from .*; did you mean '--help'?"),
         ("--verson", "unrecognized arguments: --verson; did you mean '--version'?"),
     ],
 )

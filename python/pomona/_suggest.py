@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import difflib
-from typing import Iterable, Mapping
+from typing import Iterable
 
 
-def did_you_mean(word: str, words: Iterable[str] | Mapping[str, str]) -> str:
+def did_you_mean(word: str, words: Iterable[str]) -> str:
     """Return a question that names the most similar of `words`; nothing if none is similar.
-
-    A mapping has what to name for each word.
 
     Examples
     --------
@@ -19,9 +17,7 @@ def did_you_mean(word: str, words: Iterable[str] | Mapping[str, str]) -> str:
     ''
     """
     similar = closest(word, words)
-    if similar is None:
-        return ""
-    return f"; did you mean {words[similar] if isinstance(words, Mapping) else similar!r}?"
+    return "" if similar is None else f"; did you mean {similar!r}?"
 
 
 def closest(word: str, words: Iterable[str]) -> str | None:

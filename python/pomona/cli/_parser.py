@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any, NoReturn, Sequence
 
-from pomona._suggest import did_you_mean
+from pomona._suggest import closest, did_you_mean
 
 
 class Parser(argparse.ArgumentParser):
@@ -47,7 +47,10 @@ class Parser(argparse.ArgumentParser):
         try:
             super()._check_value(action, value)
         except argparse.ArgumentError as error:
-            error.message += did_you_mean(str(value), _spellings(action))
+            spellings = _spellings(action)
+            similar = closest(str(value), spellings)
+            if similar is not None:
+                error.message += f"; did you mean {spellings[similar]!r}?"
             raise
 
 
@@ -56,6 +59,7 @@ def _spellings(action: argparse.Action) -> dict[str, str]:
     choices: Any = action.choices or ()
     spellings = {str(choice): str(choice) for choice in choices}
     if isinstance(action, argparse._SubParsersAction):
+        spellings.update(help="--help", version="--version")
         # `pomona pull` means `pomona model pull`.
         for name, parser in action.choices.items():
             for inner in parser._actions:
