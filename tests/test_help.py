@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import argparse
 import array
 import inspect
 import io
+import json
+import os
 import pydoc
+import re
 import rlcompleter
+import subprocess
+import sys
 from pathlib import Path
+from subprocess import PIPE
 from typing import Any
 
 import numpy as np
@@ -19,6 +26,7 @@ from PIL import Image
 import extension_docs
 import pomona
 from pomona import Featurizer, ImageError, ModelError, _native, models
+from pomona.cli import FAILED, USAGE, _parser, main
 from specimens import picture, saved
 
 PHOTO = saved(picture("RGB", 20, 30, 0), "JPEG")
@@ -209,6 +217,160 @@ def test_a_misspelled_model_file_suggests_the_one_beside_it(tiny_model: Path) ->
         Featurizer(wrong)
 
 
+def test_a_misspelled_model_to_pull_suggests_the_one_meant() -> None:
+    with pytest.raises(ModelError, match=r"did you mean 'mobilenet_v2'\?"):
+        models.pull("mobilenetv2")
+
+
 def test_a_model_is_a_name_or_a_path() -> None:
     with pytest.raises(TypeError, match=r"name or the path of an \.onnx file, not NoneType"):
         models.resolve(None)
+
+
+# The command line
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("featurise photos -o out", "choose from .*; did you mean 'featurize'?"),
+        ("pull mobilenet_v2", "choose from .*; did you mean 'model pull'?"),
+        ("model qantize mine", "choose from .*; did you mean 'quantize'?"),
+        ("featurize photos -o out --decode fats", "did you mean 'fast'?"),
+        ("featurize photos -o out --treads 2", "arguments: --treads 2; did you mean '--threads'?"),
+        (
+            "run photos --outptu results",
+            "required: -o/--output; --outptu is unknown; did you mean '--output'?",
+        ),
+        ("help", "choose from .*; did you mean '--help'?"),
+        ("--verson", "unrecognized arguments: --verson; did you mean '--version'?"),
+    ],
+)
+def test_a_misspelled_word_of_a_command_suggests_the_one_meant(
+    line: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(line.split()) == USAGE
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert re.search(f"{message[:-1]}[?]$", last), last
+
+
+@pytest.mark.parametrize("verb", ["run", "featurize"])
+@pytest.mark.parametrize(
+    "line", ["a b -o out", "-o out a b", "--images a b -o out", "-o out --images a b"]
+)
+def test_photos_are_named_first_or_after_their_option(verb: str, line: str) -> None:
+    args = _parser().parse_args([verb, *line.split()])
+    assert (args.images, args.output) == (["a", "b"], "out")
+
+
+def test_photos_are_required(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "-o", "results"]) == USAGE
+    assert "IMAGES is required" in capsys.readouterr().err
+
+
+def test_the_old_name_of_overwrite_warns(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = []
+
+    def pull(name: str, **options: Any) -> str:
+        given.append(options)
+        return str(tiny_model)
+
+    monkeypatch.setattr(models, "pull", pull, raising=False)
+    assert main(["model", "pull", "--force"]) == 0
+    assert capsys.readouterr().err == "pomona: --force is deprecated: use --overwrite\n"
+    assert main(["model", "pull", "--overwrite"]) == 0
+    assert [options["force"] for options in given] == [True, True]
+
+
+def test_every_command_that_prints_a_result_prints_it_as_json() -> None:
+    without = {"model", "completion", "featurize", "report", "train", "predict"}
+    parsers = {**commands(_parser()), **commands(commands(_parser())["model"])}
+    for name, parser in parsers.items():
+        if name not in without:
+            assert "--json" in parser._option_string_actions, name
+
+
+def commands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    (found,) = [each for each in parser._actions if isinstance(each, argparse._SubParsersAction)]
+    return dict(found.choices)
+
+
+@pytest.mark.parametrize(
+    "line", ["model list --json", "info --json", "model info --json {model}", "model pull --json"]
+)
+def test_json_is_one_object_and_nothing_else(
+    line: str,
+    tiny_model: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(models, "pull", lambda *_, **__: str(tiny_model), raising=False)
+    assert main(line.format(model=tiny_model).split()) == 0
+    assert isinstance(json.loads(capsys.readouterr().out), dict)
+
+
+def test_a_failure_with_json_is_one_line_on_standard_error(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["model", "info", "--json", "nowhere.onnx"]) == FAILED
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
+
+
+# Shell completion
+
+
+@pytest.fixture(scope="module")
+def script(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What completes the command line in bash."""
+    path = tmp_path_factory.mktemp("completion") / "pomona"
+    done = subprocess.run(
+        [sys.executable, "-m", "pomona", "completion", "bash"], stdout=PIPE, check=True
+    )
+    path.write_bytes(done.stdout)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [
+        ("fea", {"featurize"}),
+        ("model q", {"quantize"}),
+        ("featurize --ov", {"--overwrite"}),
+        ("featurize --decode ", {"exact", "fast"}),
+        ("completion ", {"bash", "zsh", "fish"}),
+        ("run --model m", {"mine", "mobilenet_v2"}),
+        ("model info e", {"efficientnet_lite0"}),
+        ("featurize ph", {"photos"}),
+        ("bench --images ", {"photos"}),
+        ("bench --model th", {"this.onnx"}),
+        ("model convert w", {"weights.h5"}),
+    ],
+)
+def test_tab_completes_commands_options_choices_models_and_files(
+    script: Path, tmp_path: Path, line: str, offered: set[str]
+) -> None:
+    home = tmp_path / "home" / "pomona"
+    home.mkdir(parents=True)
+    (home / "mine.onnx").touch()
+    here = tmp_path / "here"
+    (here / "photos").mkdir(parents=True)
+    (here / "weights.h5").touch()
+    (here / "this.onnx").touch()
+    press_tab = (
+        'source "$1"; function=$(complete -p pomona | grep -o "_[a-z]*_pomona"); '
+        'COMP_WORDS=(pomona "${@:2}"); COMP_CWORD=$(($# - 1)); '
+        '"$function" pomona; printf "%s\\n" "${COMPREPLY[@]}"'
+    )
+    done = subprocess.run(
+        ["bash", "--norc", "-c", press_tab, "bash", script, *line.split(" ")],
+        cwd=here,
+        env={"PATH": os.environ["PATH"], "XDG_CACHE_HOME": str(home.parent)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert set(done.stdout.split()) == offered

@@ -34,11 +34,20 @@ def test_importing_the_package_loads_neither_numpy_nor_the_extension():
 
 
 def test_every_public_name_can_be_imported_and_is_listed():
-    assert dir(pomona) == sorted(pomona.__all__)
+    assert set(pomona.__all__) < set(dir(pomona))
     names = {}
     exec("from pomona import *", names)  # noqa: S102
     assert set(pomona.__all__) <= set(names)
     assert all(names[name] is getattr(pomona, name) for name in pomona.__all__)
+
+
+def test_submodules_are_listed_and_imported_on_first_use():
+    assert {"models", "plots", "spark"} < set(dir(pomona))
+    script = "import pomona; print(pomona.plan.DEFAULT_WORKERS, pomona.models.__name__)"
+    assert run(script) == "2 pomona.models\n"
+    blocked = "import sys; sys.modules['pyspark'] = None; import pomona\n"
+    script = "try: pomona.pipeline\nexcept AttributeError as error: print(error)"
+    assert "pyspark" in run(blocked + script)
 
 
 def test_a_name_that_does_not_exist_is_an_attribute_error():

@@ -281,7 +281,10 @@ def test_with_no_way_out_the_error_says_what_to_do(
     monkeypatch.setattr(sources, "MOBILENET_URL", f"http://127.0.0.1:{free_port()}/weights.h5")
     with pytest.raises(ModelError, match="cannot download the weights of mobilenet_v2") as error:
         models.pull("mobilenet_v2")
+    assert "127.0.0.1" in str(error.value)
+    assert "could not be reached" in str(error.value)
     assert "pomona model pull mobilenet_v2 --weights FILE" in str(error.value)
+    assert "pomona model convert mine.h5 -o mine.onnx" in str(error.value)
     assert "pomona model pull efficientnet_lite0" in str(error.value)
 
 

@@ -381,7 +381,9 @@ def test_json_has_these_keys_and_no_others(capsys: pytest.CaptureFixture[str]) -
         "instance", "workers", "spot_workers", "vcpus", "provisioning_seconds", "starting_seconds",
         "reading_seconds", "featurizing_seconds", "finishing_seconds", "total_seconds", "cost",
     ]  # fmt: skip
-    assert found["throughput"] == {"images_per_second": 100.0, "measured_with": None}
+    assert found["throughput"] == {
+        "images_per_second": 100.0, "measured_with": None, "failed": {},
+    }  # fmt: skip
     assert found["settings"] == plan.spark_settings("m5.xlarge")
 
 

@@ -33,6 +33,19 @@ else:
             "featurize_folder": "local",
             "load_image": "_native",
         },
+        submodules=(
+            "bench",
+            "findings",
+            "models",
+            "pca",
+            "pipeline",
+            "plan",
+            "plots",
+            "report",
+            "results",
+            "similar",
+            "spark",
+        ),
     )
 
 __all__ = [

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from pomona._suggest import did_you_mean
 
 if TYPE_CHECKING:
-    from typing import Any, Mapping
+    from typing import Any, Iterable, Mapping
 
 _ENCODE = "pass the bytes of its file or, if it has none, encode it: {} and buffer.getvalue()"
 
@@ -84,10 +84,10 @@ def refuse_unknown(function: str, keywords: Mapping[str, Any]) -> None:
     from pomona import _native
 
     known = inspect.signature(getattr(_native, function)).parameters
-    raise TypeError(unexpected(function, next(iter(keywords)), known))
+    raise TypeError(unexpected(function, next(iter(keywords)), list(known)))
 
 
-def unexpected(function: str, keyword: str, known: Any) -> str:
+def unexpected(function: str, keyword: str, known: Iterable[str]) -> str:
     """Say that a function has no such keyword argument, in Python's own words."""
     message = f"{function}() got an unexpected keyword argument {keyword!r}"
     return message + did_you_mean(keyword, known)

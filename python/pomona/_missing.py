@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import errno
 import os
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Iterable
+
+from pomona._suggest import closest
 
 if TYPE_CHECKING:
     from pomona._typing import PathLike
@@ -50,6 +51,6 @@ def _near(path: Path) -> str | None:
                     names = [entry.name for entry in islice(entries, _COMPARED)]
             except OSError:
                 return None
-            near = difflib.get_close_matches(missing.name, names, n=1)
-            return str(folder / near[0]) if near else None
+            near = closest(missing.name, names)
+            return None if near is None else str(folder / near)
     return None

@@ -84,6 +84,8 @@ class Bench:
     #: The folder of the photos, and how many of them were used.
     photos: str
     photo_count: int
+    #: The photos that could not be decoded and were left out, and why.
+    failed: dict[str, str]
     #: The fields of `pomona.DecodeOptions` with which they were decoded.
     decode: DecodeKeywords
     rounds: int
@@ -129,7 +131,7 @@ def measure(
     ModelError
         If a model does not exist or breaks the model contract.
     ValueError
-        If the folder has no photos, or one of them cannot be decoded.
+        If the folder has no photos, or none of them can be decoded.
     TypeError, ValueError
         If a decode option does not exist or has an invalid value.
     """
@@ -138,13 +140,17 @@ def measure(
 
     decode = gather_options("measure", decode_options).keywords()
     folder = os.fspath(images if images is not None else BUILT_IN_PHOTOS)
-    photos = _read(folder)
+    models = models or default_models()
+    photos, failed = _decodable(_read(folder), _native.Featurizer(models[0], **decode))
+    if not photos:
+        path, reason = next(iter(failed.items()))
+        raise ValueError(f"{folder}: no photo could be decoded; the first is {path}: {reason}")
     processors = len(os.sched_getaffinity(0))
     peaks, results, shares = [], [], []
     for number in threads or _doubling(processors):
         runs = [
             _Run(_native.Featurizer(model, threads=number, **decode), photos, seconds / _ROUNDS)
-            for model in models or default_models()
+            for model in models
         ]
         arithmetic = _Rates()
         for _ in range(_ROUNDS):
@@ -164,6 +170,7 @@ def measure(
         int8_instructions=int8_instructions(),
         photos=folder,
         photo_count=len(photos),
+        failed=failed,
         decode=decode,
         rounds=_ROUNDS,
         seconds=seconds,
@@ -212,9 +219,7 @@ class _Run:
         self._featurizer = featurizer
         # The first call creates a session for each thread, so every thread needs photos.
         batch = list(islice(cycle(photos.values()), max(len(photos), 4 * featurizer.threads)))
-        for path, error in zip(photos, featurizer.try_featurize(batch).errors):
-            if error is not None:
-                raise ValueError(f"{path}: {error.reason}") from error
+        featurizer.try_featurize(batch)
         start = time.perf_counter()
         featurizer.try_featurize(batch)
         passes = seconds / (time.perf_counter() - start)
@@ -252,6 +257,15 @@ def _read(folder: str) -> dict[str, bytes]:
         raise ValueError(f"{folder} has no photos")
     step = -(-len(paths) // _MAX_PHOTOS)
     return {path: Path(path).read_bytes() for path in paths[::step]}
+
+
+def _decodable(
+    photos: dict[str, bytes], featurizer: Featurizer
+) -> tuple[dict[str, bytes], dict[str, str]]:
+    """Return the photos that have features, and why the others have none."""
+    errors = featurizer.try_featurize(photos.values()).errors
+    failed = {path: error.reason for path, error in zip(photos, errors) if error is not None}
+    return {path: photo for path, photo in photos.items() if path not in failed}, failed
 
 
 def _multiply_adds(featurizer: Featurizer) -> int | None:

@@ -364,7 +364,8 @@ def test_a_photo_that_gets_no_answer_is_named_and_the_others_have_features(
 @pytest.mark.parametrize(
     ("column", "message"),
     [
-        ("cast(1 as int)", "image 0 must be bytes or None, not int"),
+        ("cast(1 as int)", "a column of bytes or of paths, not of int"),
+        ("named_struct('path', '/a.jpg')", "not of structs: pass one of their fields: path"),
         ("''", "the path of a photo is empty"),
     ],
 )

@@ -22,6 +22,7 @@ from pomona.cli._errors import (
     OutputClosedError,
     explain,
 )
+from pomona.cli._parser import Parser
 from pomona.cli._terminal import complain, warnings_as_lines
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ _VERBS = [
     "info",
     "bench",
     "plan",
+    "completion",
 ]
 
 _EPILOG = f"""\
@@ -51,7 +53,7 @@ examples:
   pomona model quantize {DEFAULT_MODEL} --images fruits
                                                 make an int8 version, twice as fast with VNNI
   pomona featurize fruits -o features.parquet   featurize a folder on this machine
-  pomona run --images s3://bucket/Test --output s3://bucket/results
+  pomona run s3://bucket/Test -o s3://bucket/results
                                                 compute features and a PCA on Spark
   pomona pca features.parquet                   fit a PCA to the features of either
   pomona report results                         write a report, to view in a browser
@@ -62,6 +64,7 @@ examples:
                                                 predict the labels of new photos
   pomona bench                                  measure the throughput of this machine
   pomona plan --photos 100000 --deadline 30     estimate the cost of a job on EMR
+  pomona completion bash                        print a script for the Tab key in a shell
 
 exit codes:
   0    success; the summary counts photos that failed
@@ -148,7 +151,7 @@ def _parser(argv: Sequence[str] = ()) -> argparse.ArgumentParser:
     common.add_argument(
         "--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS
     )
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="pomona",
         description="Turn folders of photos into feature vectors.",
         epilog=_EPILOG,

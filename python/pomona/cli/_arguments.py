@@ -28,6 +28,27 @@ def add_json_option(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--json", action="store_true", help="print the result as a JSON object")
 
 
+class _Images(argparse.Action):
+    """Stores folders of photos, unless it is the positional argument and there are none."""
+
+    def __call__(
+        self, _: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, *__: Any
+    ) -> None:
+        if values:
+            namespace.images = values
+
+
+def add_images_argument(verb: argparse.ArgumentParser, what: str) -> None:
+    """Add the positional argument IMAGES, and ``--images`` as another way to give it."""
+    images = verb.add_mutually_exclusive_group(required=True)
+    images.add_argument(
+        "images", nargs="*", default=[], action=_Images, metavar="IMAGES", help=what
+    )
+    images.add_argument(
+        "--images", nargs="+", action=_Images, default=argparse.SUPPRESS, help=argparse.SUPPRESS
+    )
+
+
 class _DecodeOption(argparse.Action):
     """Collects the decode options that are given in ``decode_options``, by their Python names."""
 
@@ -85,7 +106,7 @@ def add_old_name(options: Any, old: str, new: str, **settings: Any) -> None:
             self, _: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, *__: Any
         ) -> None:
             complain(f"{old} is deprecated: use {new}")
-            setattr(namespace, self.dest, values)
+            setattr(namespace, self.dest, True if self.nargs == 0 else values)
 
     dest = new.lstrip("-").replace("-", "_")
     settings = {"default": argparse.SUPPRESS, "help": argparse.SUPPRESS, **settings}

@@ -100,6 +100,16 @@ def describe_findings(totals: Mapping[str, int]) -> str:
     return ", ".join(f"{total:,} {kind}" for kind, total in totals.items()) or "no findings"
 
 
+def describe_undecodable(failed: Mapping[str, str]) -> list[str]:
+    """Describe how many photos of a sample could not be decoded, and the first of them."""
+    return [
+        f"{count(len(failed), 'photo')} could not be decoded and "
+        f"{'is' if len(failed) == 1 else 'are'} left out; the first is {one_line(path)}: "
+        + one_line(reason)
+        for path, reason in list(failed.items())[:1]
+    ]
+
+
 def _listed(heading: str, number: int, first: Sequence[tuple[str, str]], column: str) -> list[str]:
     """List the first of a number of photos, and what a column has about each."""
     if not number:

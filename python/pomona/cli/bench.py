@@ -9,7 +9,7 @@ from pomona._decode import DecodeOptions, describe_changes
 from pomona._images import one_line
 from pomona.bench import BUILT_IN_PHOTOS, DEFAULT_SECONDS, measure
 from pomona.cli._arguments import above_zero, add_decode_options, add_json_option, positive
-from pomona.cli._terminal import count, show, show_json
+from pomona.cli._terminal import count, describe_undecodable, show, show_json
 
 if TYPE_CHECKING:
     import argparse
@@ -89,6 +89,7 @@ def _describe(bench: Bench) -> str:
         f"int8 instructions: {bench.int8_instructions or 'none'}",
         f"peak       {peaks}; billion float32 multiply-adds per second, {bench.vectors}",
         f"photos     {bench.photo_count:,}, {photos}" + (f"; {changes}" if changes else ""),
+        *describe_undecodable(bench.failed),
         "",
         *_table(bench.results),
         "",

@@ -11,6 +11,7 @@ from pomona._images import IMAGE_EXTENSIONS, describe_left_out, one_line
 from pomona.cli._arguments import (
     add_decisions,
     add_decode_options,
+    add_images_argument,
     add_json_option,
     add_model_option,
     positive,
@@ -46,7 +47,7 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
         "damaged.",
         epilog="example: pomona featurize fruits -o features.parquet",
     )
-    verb.add_argument("images", nargs="+", metavar="IMAGES", help="folders or photos")
+    add_images_argument(verb, "folders or photos")
     verb.add_argument(
         "-o",
         "--output",

@@ -12,12 +12,13 @@ from pomona.cli._arguments import (
     DEFAULT_MODEL,
     add_decode_options,
     add_json_option,
+    add_old_name,
     height_and_width,
     numbers,
     positive,
 )
 from pomona.cli._errors import USAGE, CommandError
-from pomona.cli._terminal import complain, count, show, show_json, size
+from pomona.cli._terminal import complain, count, describe_undecodable, show, show_json, size
 from pomona.models.store import BUILT_IN_NAMES, DEFAULT_PHOTOS, NAME_SUFFIX
 from pomona.processor import INT8_WITHOUT_INSTRUCTIONS, int8_instructions
 
@@ -50,11 +51,12 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
         "name",
         nargs="?",
         default=DEFAULT_MODEL,
-        metavar="NAME",
+        metavar="MODEL",
         help=f"{' or '.join(BUILT_IN_NAMES)} (default: {DEFAULT_MODEL})",
     )
     pull.add_argument("--weights", metavar="FILE", help="the published weights, if downloaded")
-    pull.add_argument("--force", action="store_true", help="download it even if it exists")
+    pull.add_argument("--overwrite", action="store_true", help="replace the model if it exists")
+    add_old_name(pull, "--force", "--overwrite", nargs=0)
     add_json_option(pull)
     pull.set_defaults(command=_model_pull, unfinished="run the same command to resume")
 
@@ -163,7 +165,7 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
 def _model_pull(args: argparse.Namespace) -> int:
     from pomona import models
 
-    path = models.pull(args.name, weights=args.weights, force=args.force)
+    path = models.pull(args.name, weights=args.weights, force=args.overwrite)
     _show_model(models.info(path), args)
     return 0
 
@@ -221,12 +223,7 @@ def _describe_quantized(made: Quantized, bench: Bench, facts: dict[str, Any]) ->
     fidelity = made.fidelity
     float32, int8 = bench.results
     seen = ", also used for calibration" if fidelity.seen_in_calibration else ""
-    lines = []
-    for path, reason in list(made.failed.items())[:1]:
-        lines.append(
-            f"{count(len(made.failed), 'photo')} failed; the first is {one_line(path)}: "
-            + one_line(reason)
-        )
+    lines = describe_undecodable(made.failed)
     compared = f"{count(fidelity.photos, 'photo')} in {count(fidelity.labels, 'folder')}"
     lines += [
         _describe_model(facts),

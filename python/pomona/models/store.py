@@ -71,7 +71,7 @@ def output_path(output: PathLike | None, name: str | None) -> pathlib.Path:
             )
         return path
     if name is None:
-        raise ValueError("give an output file, or a name for the model")
+        raise ValueError("give an output file, or a name for the model (-o or --name)")
     path = path_of(name)
     path.parent.mkdir(parents=True, exist_ok=True)
     return path

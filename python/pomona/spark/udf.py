@@ -346,14 +346,21 @@ def _slices(
         photos, paths, *others = batch if isinstance(batch, tuple) else (batch, None)
         if others:
             raise TypeError("featurize takes a column of photos and a column of paths, no more")
-        if isinstance(photos, pd.DataFrame):
-            raise TypeError(
-                "featurize takes a column of bytes or of paths, not a struct: pass one of its "
-                f"fields, such as {'.'.join(['column', *photos.columns[:1]])}"
-            )
+        _check_type(photos)
         for start in range(0, len(photos), _SLICE_ROWS):
             rows = slice(start, start + _SLICE_ROWS)
             yield photos.iloc[rows].tolist(), None if paths is None else paths.iloc[rows].tolist()
+
+
+def _check_type(photos: pd.Series | pd.DataFrame) -> None:
+    """Raise a TypeError for a column of neither bytes nor paths."""
+    message = "featurize takes a column of bytes or of paths, not of"
+    if isinstance(photos, pd.DataFrame):
+        fields = ", ".join(map(str, photos.columns))
+        raise TypeError(f"{message} structs: pass one of their fields: {fields}")
+    first = next((photo for photo in photos if photo is not None), b"")
+    if not isinstance(first, (bytes, bytearray, memoryview, str)):
+        raise TypeError(f"{message} {type(first).__name__}")
 
 
 def _next(reader: PathFeaturizer) -> FeaturizedBatch:
