@@ -258,7 +258,7 @@ def write_pca(
         # From here on, the results have no PCA until all of it is saved.
         results.write_summary(pca_summary(None))
     with timed(seconds, "model"):
-        spark_ml.save(results.home / "pca_model", pca.stages())
+        spark_ml.save(results.home / "pca_model", spark_ml.takes_arrays(*pca.stages()))
     results.write_summary(finished_summary(summary, pca, variance, components, seconds))
     return pca
 

@@ -9,11 +9,13 @@ import pytest
 from pyspark.ml import PipelineModel
 from pyspark.ml.feature import PCAModel, StandardScalerModel
 from pyspark.ml.functions import array_to_vector, vector_to_array
+from pyspark.ml.linalg import SparseVector
 from pyspark.sql import DataFrame, SparkSession
 from sklearn.decomposition import PCA as ReferencePCA  # noqa: N811
 from sklearn.preprocessing import StandardScaler
 
-from pomona.spark.pca import fit_pca
+from pomona.results import spark_ml
+from pomona.spark.pca import PCA, fit_pca
 
 # PySpark 3.1's vectors call numpy by an old name.
 pytestmark = pytest.mark.filterwarnings("ignore:tostring:DeprecationWarning")
@@ -101,17 +103,65 @@ def test_standardized_features_count_alike_and_constant_ones_do_not_count(
     np.testing.assert_allclose(projected * signs, reference, atol=1e-5)
 
 
-def test_plain_pyspark_loads_and_applies_the_saved_model(
-    features: DataFrame, tmp_path: Path
+@pytest.fixture(scope="module")
+def fitted(features: DataFrame) -> PCA:
+    return fit_pca(features, components=2)
+
+
+@pytest.fixture(scope="module", params=["spark", "without spark"])
+def saved(
+    request: pytest.FixtureRequest, fitted: PCA, tmp_path_factory: pytest.TempPathFactory
+) -> PipelineModel:
+    """A PCA model that was saved with and without Spark, as plain PySpark loads it."""
+    folder = tmp_path_factory.mktemp("saved") / "model"
+    if request.param == "spark":
+        fitted.model.write().save(str(folder))
+        assert [type(stage) for stage in spark_ml.load(folder)] == [
+            spark_ml.Sql, spark_ml.Assembler, spark_ml.Sql, spark_ml.Scaler, spark_ml.Projection,
+        ]  # fmt: skip
+    else:
+        fitted.model.write().save(str(folder.with_name("spark")))
+        stages = spark_ml.load(folder.with_name("spark"))
+        spark_ml.save(folder, spark_ml.takes_arrays(*spark_ml.takes_vectors(stages)))
+    return PipelineModel.load(str(folder))
+
+
+def test_plain_pyspark_applies_the_saved_model_to_arrays_and_vectors(
+    features: DataFrame, fitted: PCA, saved: PipelineModel
 ) -> None:
-    pca = fit_pca(features, components=2)
-    pca.model.write().save(str(tmp_path / "model"))
-    model = PipelineModel.load(str(tmp_path / "model"))
-    assert [type(stage) for stage in model.stages] == [StandardScalerModel, PCAModel]
-    assert model.stages[1].getK() == 2
-    vectors = features.withColumn("features", array_to_vector("features"))
-    applied = model.transform(vectors).withColumn("pca", vector_to_array("pca"))
-    np.testing.assert_allclose(collect(applied), collect(pca.project(features)), atol=1e-6)
+    assert isinstance(saved.stages[-2], StandardScalerModel)
+    assert isinstance(saved.stages[-1], PCAModel)
+    expected = collect(fitted.project(features))
+    vectors = array_to_vector("features")
+    for frame in (
+        features,
+        features.withColumn("features", features["features"].cast("array<double>")),
+        features.withColumn("features", vectors),
+    ):
+        applied = saved.transform(frame)
+        assert applied.columns[:2] == ["id", "features"]
+        applied = applied.withColumn("vectors", vector_to_array("features_vector"))
+        np.testing.assert_allclose(
+            collect(applied.withColumn("pca", vector_to_array("pca"))), expected, atol=1e-6
+        )
+        # Text in between loses nothing.
+        exact = applied.join(features.select("id", features["features"].alias("given")), "id")
+        assert exact.where("vectors != CAST(given AS array<double>)").count() == 0
+
+
+def test_photos_without_features_have_no_components(
+    spark: SparkSession, matrix: np.ndarray, saved: PipelineModel
+) -> None:
+    rows = [None, [np.nan] * D, [*matrix[0]], [*matrix[1][:-1], np.inf]]
+    applied = saved.transform(frame_of(spark, rows)).withColumn("pca", vector_to_array("pca"))
+    assert np.isfinite(collect(applied)).all(axis=1).tolist() == [False, False, True, False]
+
+
+def test_features_of_another_length_are_refused(spark: SparkSession, saved: PipelineModel) -> None:
+    sparse = spark.createDataFrame([(1, SparseVector(D, {0: 1.0}))], ["id", "features"])
+    for frame in (frame_of(spark, [[1.0] * (D - 1)]), frame_of(spark, [[1.0] * (D + 1)]), sparse):
+        with pytest.raises(Exception, match=f"dense and of length {D}"):
+            saved.transform(frame).select("pca").collect()
 
 
 def test_rows_that_cannot_count_are_left_out_and_counted(

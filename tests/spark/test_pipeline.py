@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pyspark.ml import PipelineModel
-from pyspark.ml.functions import array_to_vector, vector_to_array
+from pyspark.ml.functions import vector_to_array
 from pyspark.sql import SparkSession
 
 import pomona
@@ -73,8 +73,7 @@ def test_a_run_leaves_features_projections_a_model_and_a_summary(
     assert len(rows) == PHOTOS
 
     model = PipelineModel.load(str(output / "pca_model"))
-    vectors = features.withColumn("features", array_to_vector("features"))
-    applied = model.transform(vectors).select("path", vector_to_array("pca").alias("pca"))
+    applied = model.transform(features).select("path", vector_to_array("pca").alias("pca"))
     for row in applied.collect():
         assert len(row.pca) == summary.k
         np.testing.assert_allclose(row.pca, rows[row.path].pca, atol=1e-5)

@@ -27,6 +27,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pomona._decode import DecodeOptions
+from pomona.results import array_stages
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -170,7 +171,40 @@ class ClassNames(NamedTuple):
     labels: Sequence[str]
 
 
-Stage = Union[Photos, Scaler, Projection, Logistic, LinearSVMs, Forest, ClassNames]
+class Sql(NamedTuple):
+    """A query over the rows, which it calls ``__THIS__``; see `pomona.results.array_stages`."""
+
+    statement: str
+
+
+class Assembler(NamedTuple):
+    """Columns of numbers become one of vectors; see `pomona.results.array_stages`."""
+
+    inputs: Sequence[str]
+    output: str
+
+
+Stage = Union[Photos, Sql, Assembler, Scaler, Projection, Logistic, LinearSVMs, Forest, ClassNames]
+
+
+def takes_arrays(scaler: Scaler, projection: Projection) -> list[Stage]:
+    """Return the stages of a saved PCA, which takes arrays and vectors."""
+    dimensions = scaler.mean.size
+    return [
+        Sql(array_stages.spread(dimensions)),
+        Assembler(array_stages.columns(dimensions), array_stages.VECTORS),
+        Sql(array_stages.UNPACK),
+        scaler._replace(input=array_stages.VECTORS),
+        projection,
+    ]
+
+
+def takes_vectors(stages: Sequence[Stage]) -> tuple[Scaler, Projection]:
+    """Return the two stages of a saved PCA that take vectors, for a pipeline that has them."""
+    scaler, projection = stages[-2:]
+    if not (isinstance(scaler, Scaler) and isinstance(projection, Projection)):
+        raise ValueError("the pipeline is not a saved PCA")
+    return scaler._replace(input=array_stages.FEATURES), projection
 
 
 def save(folder: PathLike, stages: Sequence[Stage]) -> None:
@@ -247,6 +281,8 @@ def _write_pipeline(folder: Path, stages: Sequence[Stage]) -> None:
 #: The names of Spark's stages before they are fitted, with which their identifiers start.
 _NAMES = {
     Photos: "ImageFeaturizer",
+    Sql: "SQLTransformer",
+    Assembler: "VectorAssembler",
     Scaler: "StandardScaler",
     Projection: "PCA",
     Logistic: "LogisticRegression",
@@ -272,6 +308,13 @@ def _write_stage(folder: Path, uid: str, stage: Stage) -> None:
         _write_metadata(folder, _FEATURIZER, uid, params, modelFile=file, modelSha256=stage.sha256)
         (folder / "model").mkdir()
         shutil.copyfile(stage.model, str(folder / "model" / file))
+    elif isinstance(stage, Sql):
+        params = {"statement": stage.statement}
+        _write_metadata(folder, f"{_ML}feature.SQLTransformer", uid, params)
+    elif isinstance(stage, Assembler):
+        params = {"inputCols": list(stage.inputs), "outputCol": stage.output}
+        params["handleInvalid"] = array_stages.INVALID
+        _write_metadata(folder, f"{_ML}feature.VectorAssembler", uid, params)
     elif isinstance(stage, Scaler):
         params = {"withMean": True, "withStd": stage.standardize}
         params.update(inputCol=stage.input, outputCol=stage.output)
@@ -333,6 +376,10 @@ def _read_stage(folder: Path) -> Stage:
             params["inputCol"],
             params["outputCol"],
         )
+    if kind == f"{_ML}feature.SQLTransformer":
+        return Sql(params["statement"])
+    if kind == f"{_ML}feature.VectorAssembler":
+        return Assembler(params["inputCols"], params["outputCol"])
     if kind == f"{_ML}feature.StandardScalerModel":
         row = _read_row(folder / "data")
         mean, deviation = _from_vector(row["mean"]), _from_vector(row["std"])

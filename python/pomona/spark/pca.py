@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Iterator
 
 import numpy as np
 import pandas as pd
-from pyspark.ml import PipelineModel
+from pyspark.ml import PipelineModel, Transformer
 from pyspark.ml.common import _py2java
-from pyspark.ml.feature import PCAModel, StandardScalerModel
+from pyspark.ml.feature import PCAModel, SQLTransformer, StandardScalerModel, VectorAssembler
 from pyspark.ml.functions import array_to_vector, vector_to_array
 from pyspark.ml.linalg import DenseMatrix, DenseVector, VectorUDT
 from pyspark.sql import DataFrame, SparkSession
@@ -38,6 +38,7 @@ from pomona.pca import (
     moments_of,
     pca_summary,
 )
+from pomona.results import array_stages
 from pomona.spark._session import described, session_of
 from pomona.spark._shipping import active_context
 from pomona.spark.features import read_features
@@ -61,11 +62,11 @@ class PCA(Fit):
     Attributes
     ----------
     model
-        `StandardScalerModel` (subtracts the mean; divides by the standard deviation if
-        `standardize`) and `PCAModel`, from a vector column ``features`` to a vector column ``pca``.
-        Plain PySpark loads it, without pomona. Spark's stages take no array columns, so convert
-        first: ``model.transform(df.withColumn("features", array_to_vector("features")))``, or use
-        `project`.
+        A `PipelineModel` from a column ``features``, of arrays or vectors, to a vector column
+        ``pca``. Its last stages are `StandardScalerModel` (subtracts the mean; divides by the
+        standard deviation if `standardize`) and `PCAModel`; those before turn arrays into vectors
+        (see `pomona.results.array_stages`). Plain PySpark loads it, without pomona, and applies it
+        to saved features. `project` is faster.
     """
 
     model: PipelineModel
@@ -85,7 +86,7 @@ class PCA(Fit):
         """
         vectors = features.where(col("features").isNotNull())
         vectors = vectors.withColumn("features", array_to_vector("features"))
-        projected = self.model.transform(vectors)
+        projected = PipelineModel(takes_vectors(self.model)).transform(vectors)
         others = [name for name in features.columns if name != "features"]
         return projected.select(*others, vector_to_array("pca", "float32").alias("pca"))
 
@@ -218,7 +219,7 @@ def _moments_of(features: pd.Series) -> Moments:
 
 
 def _pipeline_model(pca: Fit) -> PipelineModel:
-    """Build the two fitted stages as Spark's own `fit` would.
+    """Build the fitted stages as Spark's own `fit` would, and before them those that take arrays.
 
     Their Java constructors are private only within Scala.
     """
@@ -231,7 +232,8 @@ def _pipeline_model(pca: Fit) -> PipelineModel:
         _py2java(context, DenseVector(pca.mean)),
     )
     scaler = StandardScalerModel(java_scaler)
-    scaler._set(inputCol="features", outputCol="centred", withMean=True, withStd=pca.standardize)
+    vectors = array_stages.VECTORS
+    scaler._set(inputCol=vectors, outputCol="centred", withMean=True, withStd=pca.standardize)
 
     k, d = pca.components.shape
     java_pca = java.PCAModel(
@@ -241,7 +243,20 @@ def _pipeline_model(pca: Fit) -> PipelineModel:
     )
     projection = PCAModel(java_pca)
     projection._set(inputCol="centred", outputCol="pca", k=k)
-    return PipelineModel([scaler, projection])
+    columns = array_stages.columns(d)
+    assembler = VectorAssembler(
+        inputCols=columns, outputCol=vectors, handleInvalid=array_stages.INVALID
+    )
+    spread, unpack = (
+        SQLTransformer(statement=sql) for sql in (array_stages.spread(d), array_stages.UNPACK)
+    )
+    return PipelineModel([spread, assembler, unpack, scaler, projection])
+
+
+def takes_vectors(model: PipelineModel) -> list[Transformer]:
+    """Return the two stages of a PCA that take vectors, for a pipeline that has them."""
+    scaler, projection = model.stages[-2:]
+    return [scaler.copy({scaler.inputCol: array_stages.FEATURES}), projection]
 
 
 def _uid(stage: str) -> str:

@@ -56,7 +56,7 @@ from pomona.spark.classification import classifiers, holdouts
 from pomona.spark.classification.prediction import check_loadable
 from pomona.spark.classification.svm import require_scikit_learn
 from pomona.spark.features import read_features
-from pomona.spark.pca import fit_pca
+from pomona.spark.pca import fit_pca, takes_vectors
 from pomona.spark.results import SparkResults
 from pomona.spark.transformer import ImageFeaturizer, decode_params
 
@@ -212,7 +212,7 @@ def train(
         with timed(seconds, "train"), described(context, f"train {classifier} on all photos"):
             pca = []
             if data.components is not None:
-                pca = PipelineModel.load((home / "pca_model").uri).stages
+                pca = takes_vectors(PipelineModel.load((home / "pca_model").uri))
             stages = _fit(data, data.photos, classifier, seed, pca)
     finally:
         data.photos.unpersist()
@@ -374,7 +374,7 @@ def _fit(
             fitted = fit_pca(
                 photos.select("features"), components=components, standardize=data.standardize
             )
-            pca = fitted.model.stages
+            pca = takes_vectors(fitted.model)
     table = photos.select("label", "features")
     for stage in pca:
         table = stage.transform(table)
