@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, Callable
 from pomona._optional import require
 from pomona.findings.table import to_csv
 from pomona.pca import ensure_pca
-from pomona.report.content import Content, collect
+from pomona.report.content import collect
 
 if TYPE_CHECKING:
     from pomona.results import Results

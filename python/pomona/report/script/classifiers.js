@@ -46,7 +46,7 @@ function detail(box, training, metrics) {
     matrix(names, metrics.confusion, showPairs),
     element("h3", { text: say("metrics.title") }), element("p", { text: say("metrics.lead") }),
     element("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": say("metrics.title") },
-      table([say("class"), ...["recall", "precision", "f1", "test", "train"].map((name) => say(`scores.${name}`))], metrics.classes.map((each, at) =>
+      table([say("class"), ...["recall", "precision", "class-f1", "test", "train"].map((name) => say(`scores.${name}`))], metrics.classes.map((each, at) =>
         [names[at], ratio(each.recall), ratio(each.precision), ratio(each.f1), each.support, each.trained]))));
   showPairs();
 }
