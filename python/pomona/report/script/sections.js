@@ -92,7 +92,7 @@ function against() {
     const list = element("div", { class: "strip" });
     details.append(list, portions(list, listed, (each) => {
       const { path, label, photo = rowOfPath.get(path) ?? null, score } = each;
-      return tile(photo, [element("b", { text: nameOf(label) }), fileName(path), score == null ? "" : fixed(score, 3)], path);
+      return tile(photo, [element("b", { text: nameOf(label) }), fileName(path), score == null ? "" : fixed(score, 1)], path);
     }, TILES));
     box.append(details);
   }
