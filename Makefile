@@ -107,7 +107,8 @@ lint-stubs: .venv/dev/.pomona ## Compare the stub of the extension with the exte
 # The template's placeholders are neither valid CSS nor valid JSON.
 lint-web: .venv/biome/.installed ## Lint the JavaScript, CSS and HTML of the report
 	mkdir -p target/lint
-	sed 's/{{[a-z]*}}//g' python/pomona/report/template.html > target/lint/template.html
+	sed 's/{{text\.\([a-z0-9.-]*\)}}/\1/g; s/{{language}}/en/; s/{{[a-z]*}}//g' python/pomona/report/template.html > target/lint/template.html
+	cat python/pomona/report/script/*.js > target/lint/script.js
 	PATH="$(CURDIR)/.venv/lint/bin:$$PATH" .venv/biome/node_modules/.bin/biome lint --error-on-warnings \
 		python/pomona/report target/lint
 

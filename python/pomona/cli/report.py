@@ -10,7 +10,7 @@ from pomona._images import one_line
 from pomona.cli._arguments import add_json_option, positive, seed
 from pomona.cli._results import add_results, open_others, open_results
 from pomona.cli._terminal import count, describe_findings, show, show_json, show_step, size
-from pomona.report import SAMPLE_PHOTOS, write_report
+from pomona.report import LANGUAGES, SAMPLE_PHOTOS, write_report
 
 if TYPE_CHECKING:
     from pomona.report import Report
@@ -51,6 +51,12 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
         metavar="OTHER",
         help="other results, such as last month's: show what is new, gone or has changed",
     )
+    verb.add_argument(
+        "--language",
+        choices=LANGUAGES,
+        default=LANGUAGES[0],
+        help=f"language of the page (default: {LANGUAGES[0]})",
+    )
     add_json_option(verb)
     verb.set_defaults(command=_report, unfinished="the report was not written")
 
@@ -60,7 +66,12 @@ def _report(args: argparse.Namespace) -> int:
         args.against, "report", args.unfinished
     ) as against:
         report = write_report(
-            results, sample=args.sample, seed=args.seed, against=against, progress=show_step
+            results,
+            sample=args.sample,
+            seed=args.seed,
+            against=against,
+            language=args.language,
+            progress=show_step,
         )
     if args.json:
         show_json(asdict(report))

@@ -8,11 +8,10 @@
            neighbours.png  near_duplicates.png  outliers.png  other_classes.png
            confusion_<classifier>_<hold-out>.png
 
-The page embeds plotly.js (4 MB, MIT) from the PyPI package plotly, because smooth panning and
-rotation of 20,000 points takes a library. Template, script and style are files next to this module.
-The data is embedded as JSON and inserted into the page only as text, so neither labels nor paths
-can become markup, and the Content-Security-Policy of the page forbids all requests and all scripts
-but its own two.
+Template, style, scripts and the sentences of each language are files next to this module; the
+scripts are joined into one. The data is embedded as JSON and inserted into the page only as text,
+so neither labels nor paths can become markup, and the Content-Security-Policy of the page forbids
+all requests and all scripts but its own.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from typing import TYPE_CHECKING, Any, Callable
 from pomona._optional import require
 from pomona.findings.table import to_csv
 from pomona.pca import ensure_pca
-from pomona.report.content import Content, collect
+from pomona.report.content import collect
 
 if TYPE_CHECKING:
     from pomona.results import Results
@@ -40,7 +39,13 @@ SAMPLE_PHOTOS = 4000
 #: Where the findings are, in the folder of results.
 FINDINGS_FILE = "report/findings.csv"
 
-_PLACEHOLDER = re.compile(r"\{\{(\w+)\}\}")
+#: Languages of the page: a file of sentences in the folder ``text`` each.
+LANGUAGES = ("en", "fr")
+
+#: The parts of the page's script in the order in which they run.
+_SCRIPTS = ("data", "photos", "findings", "marks", "maps", "sections", "classifiers", "page")
+
+_PLACEHOLDER = re.compile(r"\{\{([\w.-]+)\}\}")
 _FOLDER = Path(__file__).parent
 
 
@@ -76,6 +81,7 @@ def write_report(
     sample: int = SAMPLE_PHOTOS,
     seed: int = 0,
     against: Results | None = None,
+    language: str = "en",
     progress: Callable[[str], None] = lambda _: None,
 ) -> Report:
     """Write a report about results to their folder.
@@ -92,6 +98,8 @@ def write_report(
         Seed of the sample and of t-SNE; equal seeds give equal reports.
     against
         Other results, such as last month's: the report shows what is new, gone or has changed.
+    language
+        Language of the page: ``en`` or ``fr``.
     progress
         Called with a description of each step before it starts.
 
@@ -100,8 +108,9 @@ def write_report(
     ImportError
         A package of ``pip install 'pomona[report]'`` is missing.
     ValueError
-        No photo of the run has features, `sample` is less than 1, or the ``findings.csv`` of an
-        earlier report is damaged, so that the decisions in it would be lost.
+        No photo of the run has features, `sample` is less than 1, there is no such `language`, or
+        the ``findings.csv`` of an earlier report is damaged, so that the decisions in it would be
+        lost.
     ModelError
         The features of `against` come from another model.
     OSError
@@ -115,8 +124,9 @@ def write_report(
     """
     if sample < 1:
         raise ValueError(f"a sample of {sample} photos makes no report: it must be at least 1")
+    if language not in LANGUAGES:
+        raise ValueError(f"language is {language!r} and must be one of {', '.join(LANGUAGES)}")
     # Before work is spent on the content.
-    plotly = str(_require("plotly.offline").get_plotlyjs())
     _require("sklearn.manifold")
     drawing = _require("pomona.report.pictures")
     earlier = results.read(FINDINGS_FILE)
@@ -125,7 +135,7 @@ def write_report(
     findings = to_csv(content.findings, earlier, FINDINGS_FILE)
     progress("drawing the figures")
     pictures = drawing.draw(content)
-    page = _page(content, plotly).encode()
+    page = _page(content.data, language).encode()
     for name in drawing.NAMES:
         if name not in pictures:  # left by an earlier report
             results.delete(f"report/{name}")
@@ -144,20 +154,34 @@ def write_report(
     )
 
 
-def _page(content: Content, plotly: str) -> str:
-    """Fill data, scripts and style into the template."""
-    script = _text("report.js")
-    # Escaped, because JSON in a script element must not contain the end of the element.
-    data = json.dumps(content.data, separators=(",", ":")).replace("<", "\\u003c")
+def _page(data: dict[str, Any], language: str) -> str:
+    """Fill data, scripts, style and sentences into the template."""
+    sentences = json.loads(_text(f"text/{language}.json"))
+    content = json.dumps({**data, "language": language, "text": sentences}, separators=(",", ":"))
+    script = _script()
     parts = {
-        "title": html.escape(f"Pomona report: {content.data['summary']['output']}"),
-        "hashes": " ".join(_hash(each) for each in (plotly, script)),
+        "language": language,
+        "title": html.escape(sentences["title"].format(output=data["summary"]["output"])),
+        "hash": _hash(script),
         "style": _text("report.css"),
-        "data": data,
-        "plotly": plotly,
+        # Escaped, because JSON in a script element must not contain the end of the element.
+        "data": content.replace("<", "\\u003c"),
         "script": script,
     }
-    return _PLACEHOLDER.sub(lambda match: parts[match.group(1)], _text("template.html"))
+
+    def part(match: re.Match[str]) -> str:
+        name = match.group(1)
+        if name.startswith("text."):
+            return html.escape(sentences[name[len("text.") :]])
+        return parts[name]
+
+    return _PLACEHOLDER.sub(part, _text("template.html"))
+
+
+def _script() -> str:
+    """Join the scripts into one whose names stay its own."""
+    joined = "\n".join(_text(f"script/{name}.js") for name in _SCRIPTS)
+    return f'"use strict";\n(() => {{\n{joined}\n}})();\n'
 
 
 def _require(module: str) -> Any:

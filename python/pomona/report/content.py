@@ -74,7 +74,7 @@ class Content:
     flat, solid
         t-SNE in 2 and 3 dimensions: float32, shape (n, 2) and (n, 3); None for too few photos.
     data
-        The data of the page, as JSON; `report.js` describes it.
+        The data of the page, as JSON; `script/data.js` describes it.
     findings
         What `pomona.findings.check` finds in all photos.
     """
@@ -154,14 +154,13 @@ def collect(
         "photos": _photos(
             paths, _labels_of(paths, sample, findings, classifiers, drift), classes, thumbnails
         ),
-        "missing": _explain_missing(results.uri, sample.paths, pictures),
+        "missing": _missing(results.uri, paths, pictures),
         "maps": {
             "pca": _columns(sample.pca[:, :2]),
             "flat": None if flat is None else _columns(flat),
             "solid": None if solid is None else _columns(solid),
         },
         "warned": results.warned(WARNED_LISTED) if summary.get("warnings") else [],
-        "notes": _notes(summary.get("warnings"), summary.get("turned")),
         "broken": results.broken(BROKEN_LISTED) if summary["errors"] else [],
         "sheets": _sheets(sample.labels),
         **_similarity(index),
@@ -328,40 +327,24 @@ def _nearest(index: Index) -> dict[str, Any]:
     }
 
 
-def _explain_missing(
+def _missing(
     output: str, paths: Sequence[str], pictures: Mapping[str, NDArray[np.uint8] | str]
-) -> str | None:
-    """Explain why thumbnails are missing, and how to get them; None if there are all."""
+) -> dict[str, Any] | None:
+    """Count missing thumbnails, with a reason; None if there are all.
+
+    The reason is None if the photos are stored elsewhere, and only the results are on the machine
+    that writes the page.
+    """
     missing = [path for path in paths if isinstance(pictures[path], str)]
     if not missing:
         return None
-    message = f"{len(missing):,} of the {len(paths):,} photos on this page cannot be shown"
-    if local_path(output) is not None and local_path(missing[0]) is None:
-        return (
-            f"{message}: they are stored elsewhere, such as {missing[0]}, and only the results are "
-            "on the machine that wrote this page. Copy the results to where the photos are, and "
-            "run `pomona report` on that copy."
-        )
-    return f"{message}, such as {missing[0]}: {pictures[missing[0]]}."
-
-
-def _notes(warnings: int | None, turned: int | None) -> list[str]:
-    """State how many photos the model may not have seen as their photographers did."""
-    notes = []
-    if warnings:
-        photos = "1 photo has" if warnings == 1 else f"{warnings:,} photos have"
-        notes.append(
-            f"{photos} a warning, because a part is damaged or missing or because grey levels are "
-            "clipped. The column “warning” of the features has them all. With --strict "
-            "(strict=True), such photos are errors."
-        )
-    if turned:
-        photos = "1 photo has" if turned == 1 else f"{turned:,} photos have"
-        notes.append(
-            f"{photos} an EXIF orientation that was not applied, so the model saw them turned or "
-            "mirrored. --apply-exif (apply_exif=True) applies it."
-        )
-    return notes
+    elsewhere = local_path(output) is not None and local_path(missing[0]) is None
+    return {
+        "n": len(missing),
+        "of": len(paths),
+        "example": missing[0],
+        "reason": None if elsewhere else pictures[missing[0]],
+    }
 
 
 def _sheets(labels: Sequence[str]) -> list[list[int]]:
@@ -445,12 +428,7 @@ def _classifiers(results: Results) -> list[dict[str, Any]]:
     metrics = [(name, results.read_json(f"classifier/{name}/metrics.json")) for name in names]
     trainings = [{"name": name, **each} for name, each in metrics if each is not None]
     for each in trainings:
-        if _is_outdated(each, results.summary):
-            each["notes"] = [
-                "Trained on earlier results, with other photos or another image model: train it "
-                "again.",
-                *each["notes"],
-            ]
+        each["outdated"] = _is_outdated(each, results.summary)
     return trainings
 
 
