@@ -20,7 +20,7 @@ def require(module: str, extra: str, needed_for: str, *, advice: str = "") -> An
     extra : str
         The extra that installs it, such as ``"report"``.
     needed_for : str
-        Subject of the message, in the singular: ``"the report"`` gives "the report needs plotly:
+        Subject of the message, in the singular: ``"the report"`` gives "the report needs matplotlib:
         pip install 'pomona[report]'".
     advice : str
         Ends the message, after a comma: ``"on every node"``.
