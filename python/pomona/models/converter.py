@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from pomona._errors import ModelError
 from pomona.models import store
 from pomona.models.contract import contract_metadata, write_model
+from pomona.models.file_kinds import check_kind, folder_error
 from pomona.models.keras.file import HDF5_MAGIC, ZIP_MAGIC
 from pomona.models.keras.mobilenet import convert_keras, official_license
 from pomona.models.onnx_classifier import cut_classifier
@@ -77,10 +78,7 @@ def convert(
     """
     source = pathlib.Path(weights)
     if source.is_dir():
-        raise ModelError(
-            f"{source} is a folder; expected a .h5, .keras or .onnx file. A TensorFlow SavedModel "
-            "can be loaded with Keras and saved as a .keras file"
-        )
+        raise folder_error(source)
     if not source.is_file():
         raise FileNotFoundError(f"there is no weights file {str(source)!r}")
     target = store.output_path(output, name)
@@ -111,14 +109,14 @@ def write_converted(
     std: Sequence[float] | None = None,
 ) -> None:
     """Convert one file to another; its first bytes decide whether Keras wrote it."""
+    check_kind(source)
     with source.open("rb") as file:
         start = file.read(len(HDF5_MAGIC))
     is_keras = start == HDF5_MAGIC or start.startswith(ZIP_MAGIC)
     if not is_keras and source.suffix.lower() != store.MODEL_SUFFIX:
-        content = f"begins with {start!r}" if start else "is empty"
         raise ModelError(
-            f"{source}: it {content}; expected a .h5 or .keras file that holds a MobileNetV2, or "
-            f"an {store.MODEL_SUFFIX} file"
+            f"{source}: it begins with {start!r}; expected a .h5 or .keras file that holds a "
+            f"MobileNetV2, or an {store.MODEL_SUFFIX} file"
         )
     try:
         if is_keras:

@@ -73,10 +73,30 @@ def load_onnx(path: PathLike) -> onnx.ModelProto:
     try:
         model = onnx.load(os.fspath(path))
     except (DecodeError, onnx.checker.ValidationError, FileNotFoundError, ValueError) as error:
-        raise ModelError(f"{os.fspath(path)} is not a complete ONNX file: {error}") from error
+        raise ModelError(f"{os.fspath(path)} {_incomplete(pathlib.Path(path), error)}") from error
     if not model.graph.node:
         raise ModelError(f"{os.fspath(path)} is not an ONNX file: it holds no graph")
     return model
+
+
+def _incomplete(path: pathlib.Path, error: Exception) -> str:
+    """Say what an ONNX file lacks."""
+    if isinstance(error, DecodeError):
+        return (
+            "is not a complete ONNX file: it is damaged, or its download broke off. Compare its "
+            f"size with the original's and download it again ({error})"
+        )
+    graph = onnx.load(str(path), load_external_data=False).graph
+    entries = [entry for tensor in graph.initializer for entry in tensor.external_data]
+    names = dict.fromkeys(entry.value for entry in entries if entry.key == "location")
+    for name in names:
+        if not (path.parent / name).is_file():
+            return (
+                f"keeps its weights in another file, {name}, which is not beside it: copy or "
+                "download that file into the same folder, under this name"
+            )
+    hint = f" (its weights are in {', '.join(names)})" if names else ""
+    return f"is not a complete ONNX file: {error}{hint}"
 
 
 def _parameters(graph: onnx.GraphProto) -> int:

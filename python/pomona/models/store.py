@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from pomona._errors import ModelError
 from pomona._suggest import closest
+from pomona.models.file_kinds import check_kind
 
 if TYPE_CHECKING:
     from pomona._typing import PathLike
@@ -118,6 +119,7 @@ def resolve(model: PathLike) -> str:
                 f"{path} holds Keras weights, which Pomona cannot run. Convert them first: "
                 f"pomona model convert {path} -o {path.with_suffix(MODEL_SUFFIX).name}"
             )
+        check_kind(path)
         return str(path.absolute())
     if path.is_dir():
         raise ModelError(f"model {text!r} is a folder; expected an {MODEL_SUFFIX} file or a name")
