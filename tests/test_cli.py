@@ -497,7 +497,7 @@ def test_model_list_tells_what_is_there_and_what_can_be_had(
     assert capsys.readouterr().out.splitlines() == [
         f"models in {home}:",
         "  none yet",
-        "available with `pomona model pull NAME`:",
+        "available with `pomona model pull MODEL`:",
         "  mobilenet_v2",
         "  efficientnet_lite0",
     ]
@@ -506,7 +506,7 @@ def test_model_list_tells_what_is_there_and_what_can_be_had(
     assert capsys.readouterr().out.splitlines() == [
         f"models in {home}:",
         "  mobilenet_v2",
-        "available with `pomona model pull NAME`:",
+        "available with `pomona model pull MODEL`:",
         "  efficientnet_lite0",
     ]
 

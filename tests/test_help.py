@@ -176,6 +176,18 @@ def test_paths_may_be_path_objects_and_must_be_paths(featurizer: Featurizer) -> 
         reader.submit(None)
 
 
+def test_photos_in_memory_are_no_folders(tmp_path: Path, tiny_model: Path) -> None:
+    for images in ([PHOTO], PHOTO, None):
+        with pytest.raises(TypeError, match=r"not (bytes|None): .* use pomona\.featurize"):
+            pomona.featurize_folder(images, tmp_path / "x.parquet", model=tiny_model)
+
+
+@pytest.mark.parametrize("size", [224, (224,), (8.0, 8), "8x8"])
+def test_a_size_is_two_integers(size: Any) -> None:
+    with pytest.raises(TypeError, match=r"size must be a pair of integers, \(height, width\), not"):
+        pomona.load_image(PHOTO, size=size)
+
+
 # Misspelled names
 
 
@@ -225,6 +237,8 @@ def test_a_misspelled_model_to_pull_suggests_the_one_meant() -> None:
 def test_a_model_is_a_name_or_a_path() -> None:
     with pytest.raises(TypeError, match=r"name or the path of an \.onnx file, not NoneType"):
         models.resolve(None)
+    with pytest.raises(TypeError, match="not list"):
+        pomona.featurize([PHOTO], model=[])
 
 
 # The command line
@@ -285,7 +299,7 @@ def test_the_old_name_of_overwrite_warns(
 
 
 def test_every_command_that_prints_a_result_prints_it_as_json() -> None:
-    without = {"model", "completion", "featurize", "report", "train", "predict"}
+    without = {"model", "completion", "train", "predict"}
     parsers = {**commands(_parser()), **commands(commands(_parser())["model"])}
     for name, parser in parsers.items():
         if name not in without:

@@ -1,7 +1,8 @@
-"""Arguments of the extension that are neither bytes nor strings.
+"""Arguments that are not of the type that a function is for.
 
-The extension calls these functions only for such arguments. What holds exactly the bytes of a photo
-is converted; everything else is refused with a message that says what to pass instead.
+What holds exactly the bytes of a photo, or a path, is converted; everything else is refused with a
+message that says what to pass instead. The extension calls these functions only for what is neither
+bytes nor a string.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from pomona._suggest import did_you_mean
 
 if TYPE_CHECKING:
     from typing import Any, Iterable, Mapping
+
+    from pomona._typing import PathLike
 
 _ENCODE = "pass the bytes of its file or, if it has none, encode it: {} and buffer.getvalue()"
 
@@ -77,6 +80,21 @@ def path_text(path: Any, index: int) -> str | None:
     if isinstance(path, (bytes, bytearray, memoryview)):
         message += ": for the contents of photos, use Featurizer"
     raise TypeError(message)
+
+
+def list_of_paths(images: PathLike | Iterable[PathLike]) -> list[PathLike]:
+    """Return the folders and photos that a function is given, one or several."""
+    if isinstance(images, (str, os.PathLike)):
+        return [images]
+    one = isinstance(images, bytes) or not hasattr(images, "__iter__")
+    paths: list[Any] = [images] if one else list(images)
+    for path in paths:
+        if not isinstance(path, (str, os.PathLike)):
+            raise TypeError(
+                f"images must be paths of folders or photos, not {_kind(path)}: for photos in "
+                "memory, use pomona.featurize"
+            )
+    return paths
 
 
 def refuse_unknown(function: str, keywords: Mapping[str, Any]) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Iterable
 
 from pomona._decode import gather_options
 from pomona._native import Featurizer
+from pomona.models.store import resolve
 
 if TYPE_CHECKING:
     import numpy as np
@@ -73,7 +74,7 @@ def featurize(
     >>> features = pomona.featurize([photo.read_bytes() for photo in photos])  # doctest: +SKIP
     """
     decode = gather_options("featurize", decode_options)
-    return _featurizer(os.fspath(model), threads, decode, os.getpid()).featurize(batch_of_bytes)
+    return _featurizer(resolve(model), threads, decode, os.getpid()).featurize(batch_of_bytes)
 
 
 @lru_cache(maxsize=_CACHED_MODELS)

@@ -98,9 +98,9 @@ class Bench:
 
 
 def measure(
-    models: Sequence[PathLike] | None = None,
+    models: PathLike | Sequence[PathLike] | None = None,
     *,
-    threads: Sequence[int] | None = None,
+    threads: int | Sequence[int] | None = None,
     seconds: float = DEFAULT_SECONDS,
     images: PathLike | None = None,
     **decode_options: Unpack[DecodeKeywords],
@@ -109,9 +109,9 @@ def measure(
 
     Parameters
     ----------
-    models : sequence of str or path, optional
+    models : str, path or sequence of them, optional
         Names or files. By default the built-in model that has been pulled, and its int8 version.
-    threads : sequence of int, optional
+    threads : int or sequence of int, optional
         Numbers of threads; by default 1, 2, 4 and so on, up to the number of CPUs that this process
         may use.
     seconds : float, default 2
@@ -140,6 +140,10 @@ def measure(
 
     decode = gather_options("measure", decode_options).keywords()
     folder = os.fspath(images if images is not None else BUILT_IN_PHOTOS)
+    if isinstance(models, (str, os.PathLike)):
+        models = [models]
+    if isinstance(threads, int):
+        threads = [threads]
     models = models or default_models()
     photos, failed = _decodable(_read(folder), _native.Featurizer(models[0], **decode))
     if not photos:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Iterable, Iterator, NamedTuple, Sequence
 
 import numpy as np
 
+from pomona._arguments import list_of_paths
 from pomona._batch import FeaturizedBatch
 from pomona._decode import gather_options
 from pomona._errors import ERROR_COLUMNS, NOTE_COLUMNS, ImageError
@@ -238,7 +239,7 @@ def featurize_folder(
     parquet("writing Parquet")
     from pomona._native import Featurizer
 
-    roots = [images] if isinstance(images, (str, os.PathLike)) else list(images)
+    roots = list_of_paths(images)
     for path in map(os.fsdecode, [*roots, output]):
         if "://" in path and not Path(path).exists() and not Path(path).parent.exists():
             raise ValueError(

@@ -20,6 +20,7 @@ import numpy as np
 from pyspark.sql.functions import col
 
 import pomona
+from pomona._arguments import list_of_paths
 from pomona._decode import gather_options
 from pomona._progress import report_left_out, timed
 from pomona.decisions import read_decisions
@@ -137,7 +138,7 @@ def run(
     if components is None and variance is None:
         variance = DEFAULT_VARIANCE
     chosen = None if decisions is None else read_decisions(decisions)
-    folders = [images] if isinstance(images, (str, os.PathLike)) else list(images)
+    folders = list_of_paths(images)
     sources = [Folder(spark, os.fspath(folder)) for folder in folders]
     home = Folder(spark, os.fspath(output))
     for source in sources:

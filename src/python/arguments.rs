@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::num::NonZeroU64;
 use std::time::Duration;
 
-use pyo3::exceptions::{PyDeprecationWarning, PyValueError};
+use pyo3::exceptions::{PyDeprecationWarning, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyDict, PyList, PyString, PyTuple};
@@ -194,7 +194,13 @@ fn natural(name: &'static str, value: i64) -> Result<u64> {
     u64::try_from(value).map_err(|_| invalid(name, "at least 0", value))
 }
 
-pub(super) fn size((height, width): (i64, i64)) -> Result<Size> {
+pub(super) fn size(size: &Bound<'_, PyAny>) -> PyResult<Size> {
+    let Ok((height, width)) = size.extract::<(i64, i64)>() else {
+        return Err(PyTypeError::new_err(format!(
+            "size must be a pair of integers, (height, width), not {}",
+            size.repr()?
+        )));
+    };
     // A JPEG has at most so many.
     let side = |value| match u16::try_from(value) {
         Ok(side @ 1..) => Ok(side.into()),

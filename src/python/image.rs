@@ -28,7 +28,7 @@ use crate::resize::{CHANNELS, Resizer, Size};
 )]
 pub(super) fn load_image<'py>(
     image: &Bound<'py, PyAny>,
-    size: Option<(i64, i64)>,
+    size: Option<&Bound<'py, PyAny>>,
     apply_exif: bool,
     strict: bool,
     max_pixels: i64,

@@ -290,7 +290,7 @@ def _model_list(args: argparse.Namespace) -> int:
     lines = [f"models in {one_line(str(home()))}:"]
     lines += [f"  {name}" for name in present] or ["  none yet"]
     if missing:
-        lines.append("available with `pomona model pull NAME`:")
+        lines.append("available with `pomona model pull MODEL`:")
         lines += [f"  {name}" for name in missing]
     show("\n".join(lines))
     return 0

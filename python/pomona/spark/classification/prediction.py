@@ -43,6 +43,7 @@ from pyspark.sql.functions import (
 )
 from pyspark.sql.utils import IllegalArgumentException
 
+from pomona._arguments import list_of_paths
 from pomona._decode import changes_of_features, gather_options
 from pomona._deprecated import renamed_arguments
 from pomona._errors import ERROR_COLUMNS, NOTE_COLUMNS
@@ -163,7 +164,7 @@ def predict(
     gather_options("predict", decode_options)
     context = spark.sparkContext
     home = Folder(spark, os.fspath(output))
-    folders = [images] if isinstance(images, (str, os.PathLike)) else list(images)
+    folders = list_of_paths(images)
     sources = [Folder(spark, os.fspath(folder)) for folder in folders]
     for source in sources:
         if source.contains(home) or home.contains(source):
