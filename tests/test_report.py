@@ -33,6 +33,7 @@ from pomona.decisions import read_decisions
 from pomona.report import LANGUAGES, content, write_report
 from pomona.results import LocalResults
 from pomona.results.metrics import Mistake, Training, measure
+from pomona.results.thumbnails import jpeg
 from services import PATIENCE
 from specimens import damaged, turned
 
@@ -300,8 +301,6 @@ def test_the_report_is_a_page_and_its_pictures(small: Path) -> None:
     assert report.bytes == (small / "report/index.html").stat().st_size
     names = [
         "classes.png",
-        "neighbours.png",
-        "outliers.png",
         "pca.png",
         "photos.png",
         "tsne.png",
@@ -310,7 +309,7 @@ def test_the_report_is_a_page_and_its_pictures(small: Path) -> None:
     ]
     assert report.pictures == names
     assert sorted(path.name for path in (small / "report").iterdir()) == sorted(
-        [*names, "index.html"]
+        [*names, "findings.csv", "index.html"]
     )
     for name in names:
         with Image.open(small / "report" / name) as picture:
@@ -483,13 +482,77 @@ def test_a_photo_among_others_of_another_class_is_a_stranger(tmp_path: Path) -> 
     labels = ["apple"] * 12 + ["pear"] * 12
     paths = [f"file:/photos/{label}/{number}.jpg" for number, label in enumerate(labels)]
     data = data_of(write(outputs.write_output(tmp_path / "o", paths, labels, features)))
-    row = data["photos"]["path"].index("file:/photos/apple/3.jpg")
-    assert [each[0] for each in data["label_errors"]] == [row]
-    assert data["photos"]["path"][data["label_errors"][0][1]].startswith("file:/photos/pear/")
-    assert [data["photos"]["path"][each] for each in data["duplicates"]["pairs"][0][:2]] == [
-        "file:/photos/apple/3.jpg",
-        "file:/photos/pear/20.jpg",
+    kinds = {kind["kind"]: kind for kind in data["findings"]["kinds"]}
+    for name in ("label_error", "duplicate_across_classes"):
+        (found,) = kinds[name]["listed"]
+        assert (found["path"], found["label"]) == ("file:/photos/apple/3.jpg", "apple")
+        assert (found["suggestion"], found["other_label"]) == ("relabel: pear", "pear")
+        assert data["photos"]["path"][found["photo"]] == found["path"]
+        assert data["photos"]["path"][found["other"]] == found["other_path"]
+    assert found["other_path"] == "file:/photos/pear/20.jpg"
+
+
+def test_the_findings_beside_the_page_keep_their_decisions(small: Path) -> None:
+    table = write(small).with_name("findings.csv")
+    lines = table.read_text("utf-8-sig").splitlines()
+    assert len(lines) == 16
+    decided = lines[1].replace("thin_class,5,,", "thin_class,5,,leave out")
+    table.write_text("\n".join([lines[0], decided]), "utf-8-sig")
+    write(small)
+    assert table.read_text("utf-8-sig").splitlines() == [lines[0], decided, *lines[2:]]
+    table.write_text("path,decision\nx.jpg,maybe\n")
+    with pytest.raises(ValueError, match=r"report/findings.csv, line 2: unknown decision 'maybe'"):
+        write(small)
+    assert table.read_text() == "path,decision\nx.jpg,maybe\n"
+
+
+def test_a_report_against_another_shows_what_changed(tmp_path: Path) -> None:
+    features = outputs.features_of(2, 12)
+    labels = ["apple"] * 12 + ["pear"] * 12
+    paths = [f"file:/photos/{label}/{number}.jpg" for number, label in enumerate(labels)]
+    old = outputs.write_output(tmp_path / "old", paths[1:], labels[1:], features[1:])
+    features[5] = -features[5]
+    new = outputs.write_output(tmp_path / "new", paths[:-1], labels[:-1], features[:-1])
+    write_report(LocalResults(str(new)), against=LocalResults(str(old)))
+    data = data_of(new / "report/index.html")["against"]
+    assert (data["uri"], data["photos"]) == (str(old), 23)
+    assert [each["path"] for each in data["new"]["listed"]] == [paths[0], paths[5]]
+    assert [each["path"] for each in data["gone"]["listed"]] == [paths[5], paths[-1]]
+    assert [each["path"] for each in data["far"]["listed"]] == [paths[5]]
+    shown = data_of(new / "report/index.html")["photos"]["path"]
+    assert shown[data["far"]["listed"][0]["photo"]] == paths[5]
+    assert [each["label"] for each in data["classes"]] == ["apple", "pear"]
+    assert data_of(write(old))["against"] is None
+
+
+def test_a_mistake_is_shown_beside_a_photo_of_the_predicted_class(small: Path) -> None:
+    write_metrics(small, ["Fruit 0 of 3", "Fruit 1 of 3"])
+    metrics = small / "classifier/forest/metrics.json"
+    training = json.loads(metrics.read_text())
+    data = data_of(write(small))
+    path = data["photos"]["path"][0]
+    training["holdouts"]["random"]["mistakes"] = [
+        [path, "Fruit 0 of 3", "Fruit 1 of 3"],
+        ["file:/gone.jpg", "Fruit 0 of 3", "Fruit 1 of 3"],
     ]
+    metrics.write_text(json.dumps(training))
+    data = data_of(write(small))
+    (row, other), unknown = data["classifiers"][0]["holdouts"]["random"]["mistake_photos"]
+    assert data["photos"]["path"][row] == path
+    assert data["classes"][data["photos"]["label"][other]]["label"] == "Fruit 1 of 3"
+    assert unknown == [None, None]
+
+
+def test_thumbnails_get_smaller_where_a_page_would_get_too_large(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Noise is harder to compress than any photo.
+    noise = np.random.RandomState(0).randint(0, 256, (96, 96, 3)).astype(np.uint8)
+    pictures = [noise, "unreadable", *[noise] * 38]
+    assert content._encoded(pictures)[:2] == [jpeg(noise), None]
+    monkeypatch.setattr(content, "THUMBNAIL_BYTES", content.THUMBNAIL_BYTES // 115)
+    thumbnails = content._encoded(pictures)
+    assert sum(len(each or b"") for each in thumbnails) <= content.THUMBNAIL_BYTES
 
 
 def test_a_photo_unlike_all_others_comes_first_of_the_odd_ones(tmp_path: Path) -> None:
@@ -498,7 +561,8 @@ def test_a_photo_unlike_all_others_comes_first_of_the_odd_ones(tmp_path: Path) -
     paths = [f"file:/photos/{number}.jpg" for number in range(24)]
     output = outputs.write_output(tmp_path / "o", paths, ["a"] * 12 + ["b"] * 12, features)
     data = data_of(write(output))
-    assert data["photos"]["path"][data["outliers"][0][0]] == "file:/photos/5.jpg"
+    outliers = next(kind for kind in data["findings"]["kinds"] if kind["kind"] == "outlier")
+    assert outliers["listed"][0]["path"] == "file:/photos/5.jpg"
 
 
 @pytest.mark.parametrize(("classes", "per_class", "components"), [(1, 2, 1), (2, 6, 2)])
@@ -543,7 +607,7 @@ def test_pictures_of_the_report_before_are_not_left_beside_the_page(small: Path)
     report = write_report(LocalResults(str(small)), sample=4)
     assert "tsne.png" not in report.pictures
     there = sorted(path.name for path in (small / "report").iterdir() if path != mine)
-    assert there == sorted(["index.html", *report.pictures])
+    assert there == sorted(["findings.csv", "index.html", *report.pictures])
     assert mine.exists()
 
 
@@ -578,11 +642,10 @@ def test_the_command_says_where_the_report_is(
 ) -> None:
     assert main(["report", str(small), "--sample", "9"]) == 0
     shown = capsys.readouterr()
-    first, second = shown.out.splitlines()
+    first, second, third = shown.out.splitlines()
     assert first.startswith(f"{small}/report/index.html: a sample of 9 photos of 15, ")
-    assert second.startswith(
-        "figures next to it: classes.png, neighbours.png, outliers.png, pca.png, "
-    )
+    assert second.startswith("figures next to it: classes.png, pca.png, ")
+    assert third == "findings.csv next to it: 15 thin_class"
     assert "pomona: arranging the photos on a map" in shown.err
 
 

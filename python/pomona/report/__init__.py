@@ -5,7 +5,7 @@
     report/index.html        data, thumbnails and scripts in one file that works offline
     report/findings.csv      all findings, with a column for decisions
     report/classes.png  photos.png  variance.png  pca.png  tsne.png  tsne_3d.png
-           neighbours.png  near_duplicates.png  outliers.png  other_classes.png
+           other_classes.png  near_duplicates.png  outliers.png
            confusion_<classifier>_<hold-out>.png
 
 Template, style, scripts and the sentences of each language are files next to this module; the

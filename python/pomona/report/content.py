@@ -17,7 +17,7 @@ from pomona.results import Vectors
 from pomona.results.base import class_order
 from pomona.results.local import local_path
 from pomona.results.thumbnails import THUMBNAIL_SIDE, jpeg
-from pomona.similar import DUPLICATE_DISTANCE, Index, duplicates
+from pomona.similar import Index
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -40,15 +40,11 @@ EXTRA_PHOTOS = 600
 THUMBNAIL_BYTES = 6_500_000
 THUMBNAIL_QUALITIES = (70, 50, 35, 20, 10)
 
-#: Maximum numbers of unreadable photos, photos with a warning, photos shown with their neighbours,
-#: neighbours per photo, near-duplicates, outliers and possible label errors.
+#: Maximum numbers of unreadable photos and of photos with a warning, and the nearest photos of each
+#: photo.
 BROKEN_LISTED = 200
 WARNED_LISTED = 200
-NEIGHBOURHOODS = 8
 NEIGHBOURS = 6
-PAIRS_LISTED = 24
-OUTLIERS_LISTED = 16
-LABEL_ERRORS_LISTED = 16
 
 #: Principal components used by t-SNE; further ones are mostly noise.
 TSNE_COMPONENTS = 50
@@ -163,7 +159,6 @@ def collect(
         "warned": results.warned(WARNED_LISTED) if summary.get("warnings") else [],
         "broken": results.broken(BROKEN_LISTED) if summary["errors"] else [],
         "sheets": _sheets(sample.labels),
-        **_similarity(index),
         "near": _nearest(index),
         "against": None if drift is None else _against(drift, row_of),
         "findings": _findings(findings, row_of),
@@ -356,70 +351,6 @@ def _sheets(labels: Sequence[str]) -> list[list[int]]:
         [each[at] for at in np.unique(np.linspace(0, len(each) - 1, SHEET_PHOTOS).astype(int))]
         for each in (rows[label] for label in sorted(rows, key=class_order))
     ]
-
-
-def _similarity(index: Index) -> dict[str, Any]:
-    rows, distances = index.neighbours(NEIGHBOURS)
-    near = duplicates([Vectors(index.paths, index.labels, index.units)], most=PAIRS_LISTED)
-    row_of = {path: row for row, path in enumerate(index.paths)}
-    return {
-        "neighbours": [
-            {"photo": row, "near": _near(rows[row], distances[row])}
-            for row in _spread(index.labels, NEIGHBOURHOODS)
-            if rows.shape[1]
-        ],
-        "duplicates": {
-            "pairs": [
-                [row_of[pair.path], row_of[pair.other], round(pair.distance, 4)]
-                for pair in near.pairs
-            ],
-            "found": near.found,
-            "threshold": DUPLICATE_DISTANCE,
-        },
-        "outliers": _outliers(distances),
-        "label_errors": _label_errors(index.labels, rows),
-    }
-
-
-def _near(rows: NDArray[np.int64], distances: NDArray[np.float32]) -> list[list[float]]:
-    return [[int(row), round(float(distance), 4)] for row, distance in zip(rows, distances)]
-
-
-def _spread(labels: Sequence[str], number: int) -> list[int]:
-    """Choose one photo from each of `number` classes, spread evenly over all classes."""
-    middles = [sheet[len(sheet) // 2] for sheet in _sheets(labels)]
-    picks = np.unique(np.linspace(0, len(middles) - 1, number).astype(int))
-    return [middles[at] for at in picks]
-
-
-def _outliers(distances: NDArray[np.float32]) -> list[list[float]]:
-    """Find the photos with the largest mean distance from their nearest neighbours."""
-    if not distances.shape[1]:
-        return []
-    means = distances.mean(axis=1)
-    order = np.argsort(-means, kind="stable")[:OUTLIERS_LISTED]
-    return _near(order, means[order])
-
-
-def _label_errors(labels: Sequence[str], rows: NDArray[np.int64]) -> list[list[int]]:
-    """Find photos most of whose nearest neighbours are of one other class.
-
-    Returns
-    -------
-    list
-        For each photo, its row, the row of its nearest neighbour of that class, and the number of
-        neighbours of that class.
-    """
-    suspects = []
-    for row, near in enumerate(rows):
-        others = [labels[other] for other in near if labels[other] != labels[row]]
-        if others:
-            label = max(set(others), key=lambda each: (others.count(each), each))
-            votes = others.count(label)
-            if 2 * votes > len(near):
-                nearest = next(int(other) for other in near if labels[other] == label)
-                suspects.append([row, nearest, votes])
-    return sorted(suspects, key=lambda each: -each[2])[:LABEL_ERRORS_LISTED]
 
 
 def _classifiers(results: Results) -> list[dict[str, Any]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, Any, Sequence
+from typing import TYPE_CHECKING, Any, Mapping, Sequence
 
 from pomona import plots
 from pomona.results.metrics import CLASSIFIERS, HOLDOUTS
@@ -13,12 +13,20 @@ if TYPE_CHECKING:
 
     from pomona.report.content import Content
 
+#: Findings in a figure.
+DRAWN = 24
+
 #: All names; `draw` omits empty figures.
 NAMES = (
     *("classes.png", "photos.png", "variance.png", "pca.png", "tsne.png", "tsne_3d.png"),
-    *("neighbours.png", "near_duplicates.png", "outliers.png", "other_classes.png"),
+    *("other_classes.png", "near_duplicates.png", "outliers.png"),
     *(f"confusion_{name}_{holdout}.png" for name in CLASSIFIERS for holdout in HOLDOUTS),
 )
+
+
+_ERRORS = ("label_error",)
+_DUPLICATES = ("duplicate_across_classes", "duplicate_across_parts", "duplicate")
+_OUTLIERS = ("outlier",)
 
 
 def draw(content: Content) -> dict[str, bytes]:
@@ -45,7 +53,7 @@ def draw(content: Content) -> dict[str, bytes]:
         figures["tsne.png"] = _without_axes(plots.components_scatter(content.flat, sample.labels))
     if content.solid is not None:
         figures["tsne_3d.png"] = _without_axes(plots.space_scatter(content.solid, sample.labels))
-    figures.update(_similarity(content))
+    figures.update(_findings(content))
     for each in content.data["classifiers"]:
         figures.update(_confusion(each))
     with warnings.catch_warnings():
@@ -62,63 +70,35 @@ def _without_axes(figure: Figure) -> Figure:
     return figure
 
 
-def _similarity(content: Content) -> dict[str, Figure]:
-    labels, data = content.sample.labels, content.data
-    files = [path.rpartition("/")[2] for path in content.sample.paths]
+def _findings(content: Content) -> dict[str, Figure]:
+    """Draw the first label errors, near-duplicates and outliers whose photos are on the page."""
+    groups = {group["kind"]: group for group in content.data["findings"]["kinds"]}
+    figures = {}
+    for name, title, kinds in (
+        ("other_classes.png", "possible label errors, and a photo of the other class", _ERRORS),
+        ("near_duplicates.png", "near-duplicates, with their distance", _DUPLICATES),
+        ("outliers.png", "outliers of their classes", _OUTLIERS),
+    ):
+        chosen = [groups[kind] for kind in kinds if kind in groups]
+        listed = [each for group in chosen for each in group["listed"] if each["photo"] is not None]
+        strips = [_strip(content, each) for each in listed[:DRAWN]]
+        if strips:
+            total = sum(group["total"] for group in chosen)
+            figures[name] = plots.photo_strips(strips, f"{len(strips):,} of {total:,} {title}")
+    return figures
 
-    def photo(row: int, text: str) -> tuple[bytes, str]:
-        return content.thumbnails[row] or b"", text
 
-    def names(one: int, two: int, between: str) -> str:
-        return (
-            labels[one] if labels[one] == labels[two] else between.join([labels[one], labels[two]])
-        )
-
-    pairs = data["duplicates"]["pairs"]
-    pictures: dict[str, tuple[str, Sequence[tuple[str, Sequence[tuple[bytes, str]]]]]] = {
-        "neighbours.png": (
-            "Photos with their nearest neighbours and distances",
-            [
-                (
-                    labels[each["photo"]],
-                    [
-                        photo(each["photo"], "this photo"),
-                        *(photo(row, f"{far:.3f} {labels[row]}") for row, far in each["near"]),
-                    ],
-                )
-                for each in data["neighbours"]
-            ],
-        ),
-        "near_duplicates.png": (
-            f"The {len(pairs):,} closest of {data['duplicates']['found']:,} near-duplicates",
-            [
-                (
-                    f"{far:.4f} {names(one, two, ' and ')}",
-                    [photo(one, files[one]), photo(two, files[two])],
-                )
-                for one, two, far in pairs
-            ],
-        ),
-        "outliers.png": (
-            "Outliers, with their mean distance from their nearest neighbours",
-            [
-                (labels[row], [photo(row, f"{far:.3f} {files[row]}")])
-                for row, far in data["outliers"]
-            ],
-        ),
-        "other_classes.png": (
-            "Possible label errors: the photo, and its neighbour of another class",
-            [
-                (names(row, like, " like "), [photo(row, files[row]), photo(like, files[like])])
-                for row, like, _ in data["label_errors"]
-            ],
-        ),
-    }
-    return {
-        name: plots.photo_strips(strips, title)
-        for name, (title, strips) in pictures.items()
-        if strips
-    }
+def _strip(content: Content, finding: Mapping[str, Any]) -> tuple[str, Sequence[tuple[bytes, str]]]:
+    """Return the heading and the one or two photos of a finding."""
+    photos, heading = [(finding["photo"], finding["path"])], finding["label"]
+    if finding["other"] is not None:
+        photos.append((finding["other"], finding["other_path"]))
+        if finding["other_label"] != finding["label"]:
+            heading = f"{finding['label']} / {finding['other_label']}"
+    return (
+        f"{finding['score']:.3g} {heading}",
+        [(content.thumbnails[row] or b"", path.rpartition("/")[2]) for row, path in photos],
+    )
 
 
 def _confusion(training: dict[str, Any]) -> dict[str, Figure]:
