@@ -64,9 +64,9 @@ function decisionOf(path, label, labels) {
   return control;
 }
 
-/* A control that decides about many photos at once. */
-function decideAll(title, extra, apply) {
-  const control = element("select", { class: "decision" }, element("option", { value: "-", text: title }), ...choices([]), ...extra);
+/* A control that decides about many photos at once; `labels` are the classes that they may go to. */
+function decideAll(title, labels, apply, ...others) {
+  const control = element("select", { class: "decision" }, element("option", { value: "-", text: title }), ...others, ...choices(labels.filter(Boolean)));
   control.addEventListener("change", () => {
     apply(control.value);
     control.value = "-";
@@ -100,9 +100,9 @@ function section({ kind, total, listed }) {
       table([say("photo"), say("reason"), say("decision")], listed.map((each) => [each.path, each.suggestion, control(each)]))));
   } else {
     const suggested = listed.some((each) => each.suggestion) ? [element("option", { value: "suggested", text: say("decision.suggested") })] : [];
-    const all = decideAll(say("decision.all", { n: listed.length }), suggested, (choice) => {
+    const all = decideAll(say("decision.all", { n: listed.length }), [], (choice) => {
       for (const each of listed) decide(each.path, choice === "suggested" ? each.suggestion : choice);
-    });
+    }, ...suggested);
     const list = element("div", { class: "found" });
     box.append(element("p", { class: "acts" }, all), list, portions(list, listed, (each) => found(kind, each), TILES));
   }

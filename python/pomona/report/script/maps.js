@@ -8,7 +8,7 @@ const DRAG_TURN = 0.008; // radians per pixel
 const MANY = 1500; // from this many photos on, marks are smaller
 const REACH = { mouse: 12, touch: 24 }; // pixels within which a photo is meant
 const STILL = 5; // pixels that a click may move
-const NAMES_SHARE = 0.14; // of the map that names may cover; otherwise the labels are numbers
+const NAMES_SHARE = 0.2; // of the map that names may cover; otherwise the labels are numbers
 const NUMBERS_SHARE = 0.3;
 const LABEL_PADDING = 8;
 const HOME = { x: 0, y: 0, zoom: 1, around: Math.PI / 4, up: 0.4 };
@@ -480,7 +480,7 @@ function select(rows) {
     const list = element("div", { class: "strip" });
     box.replaceChildren(element("h3", { text: say("selection.title", { n: rows.length }) }),
       element("p", { class: "acts" },
-        decideAll(say("decision.all", { n: rows.length }), [], (choice) => { for (const row of rows) decide(photos.path[row], choice); }), " ",
+        decideAll(say("decision.all", { n: rows.length }), classes.map((each) => each.label), (choice) => { for (const row of rows) decide(photos.path[row], choice); }), " ",
         button(say("selection.save"), () => saveCsv("selection.csv", ["path", "label"], rows.map((row) => [photos.path[row], classes[photos.label[row]].label]))), " ",
         button(say("selection.clear"), () => select([]))),
       element("ul", { class: "counts" }, ...ranked.map(([label, n]) => element("li", {}, glyph(label), ` ${labelName(label)} `, element("b", { text: formatted(n) })))),
