@@ -29,7 +29,7 @@ from pomona.spark.classification.prediction import label_photos, load, predict, 
 from pomona.spark.classification.svm import fit_svm
 from pomona.spark.classification.training import train
 from pomona.spark.images import read_images
-from pomona.spark.pca import fit_pca
+from pomona.spark.pca import fit_pca, takes_vectors
 
 # PySpark 3.1's vectors call numpy by an old name.
 pytestmark = pytest.mark.filterwarnings("ignore:tostring:DeprecationWarning")
@@ -107,7 +107,7 @@ def test_each_classifier_is_the_same_with_and_without_spark(
     monkeypatch.setattr(local, "TREES", 10)
     rows = vectors(spark, *clouds).drop("target").cache()
     labels = [f"class {number}" for number in range(5)]
-    pca = fit_pca(rows.select("features"), components=6).model.stages
+    pca = takes_vectors(fit_pca(rows.select("features"), components=6).model)
     table = PipelineModel(pca).transform(rows)
     fitted = classifiers.fit(name, table.select("label", "pca"), "pca", labels, seed=0)
     PipelineModel([*pca, *fitted]).save(str(tmp_path / "spark"))

@@ -210,7 +210,7 @@ def train(
         part = photos if rows is None else photos.take(rows)
         stages: list[Stage] = []
         if components is not None and rows is None:
-            stages += spark_ml.load(results.home / "pca_model")
+            stages += spark_ml.takes_vectors(spark_ml.load(results.home / "pca_model"))
         elif components is not None:
             stages += _fit_pca(part, components, summary["standardize"])
         return _fit(stages, part, classifier, seed)
