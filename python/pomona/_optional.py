@@ -20,8 +20,8 @@ def require(module: str, extra: str, needed_for: str, *, advice: str = "") -> An
     extra : str
         The extra that installs it, such as ``"report"``.
     needed_for : str
-        Subject of the message, in the singular: ``"the report"`` gives "the report needs matplotlib:
-        pip install 'pomona[report]'".
+        Subject of the message, in the singular: ``"the report"`` gives "the report needs
+        matplotlib: pip install 'pomona[report]'".
     advice : str
         Ends the message, after a comma: ``"on every node"``.
 

@@ -257,7 +257,7 @@ def featurize_folder(
     tally = Tally()
     decided = _decided(find_images(*roots, tally=tally), chosen)
     if not tally.images:
-        raise NoImagesError(_no_photos(roots, tally))
+        raise NoImagesError(no_photos(roots, tally))
     if chosen is not None:
         chosen.check_found({key(each.path) for each in decided}, ", ".join(map(os.fsdecode, roots)))
     labels = {each.path: each.label for each in decided}
@@ -280,7 +280,7 @@ def featurize_folder(
     with _output_file(output, folder) as file:
         with row_groups(file, _schema().with_metadata(metadata)) as write, Progress(
             "Featurizing", total=tally.images - left_out
-        ) as progress, _read_ahead(photos_to_read) as chunks:
+        ) as progress, read_ahead(photos_to_read) as chunks:
             for photos in chunks:
                 batch = featurizer.try_featurize([photo.content for photo in photos])
                 errors = [photo.error or error for photo, error in zip(photos, batch.errors)]
@@ -384,7 +384,8 @@ def _decided(paths: Iterable[str], decisions: Decisions | None) -> list[Decision
     return found
 
 
-def _no_photos(roots: Sequence[PathLike], tally: Tally) -> str:
+def no_photos(roots: Sequence[PathLike], tally: Tally) -> str:
+    """Say why a listing of folders has no photos."""
     where = ", ".join(one_line(os.fsdecode(root)) for root in roots)
     endings = " ".join(ending[1:] for ending in IMAGE_EXTENSIONS)
     message = f"no photos in {where}: no file name ends in {endings}"
@@ -454,8 +455,8 @@ def _chunks(photos: Iterable[tuple[str, str]]) -> Iterator[list[_Photo]]:
 
 
 @contextmanager
-def _read_ahead(photos: Iterable[tuple[str, str]]) -> Iterator[Iterator[list[_Photo]]]:
-    """Read photos in a thread, one chunk ahead of the consumer."""
+def read_ahead(photos: Iterable[tuple[str, str]]) -> Iterator[Iterator[list[_Photo]]]:
+    """Read photos, given with their labels, in a thread, one chunk ahead of the consumer."""
     ready: Queue[list[_Photo] | Exception | None] = Queue(maxsize=1)
     stop = Event()
 

@@ -35,14 +35,17 @@ def add_results(verb: argparse.ArgumentParser) -> None:
     )
 
 
-def add_engine(verb: argparse.ArgumentParser) -> None:
-    """Add ``--engine``."""
+def add_engine(
+    verb: argparse.ArgumentParser,
+    auto: str = "local for the results of `pomona featurize` and Spark for those of `pomona run`",
+) -> None:
+    """Add ``--engine``; `auto` says what it does by default."""
     verb.add_argument(
         "--engine",
         choices=ENGINES,
         default=ENGINES[0],
         help="where to compute: on this machine with numpy, or on Spark (default: auto, which is "
-        "local for the results of `pomona featurize` and Spark for those of `pomona run`)",
+        f"{auto})",
     )
 
 

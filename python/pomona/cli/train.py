@@ -1,20 +1,22 @@
-"""`pomona train`: train a classifier on the features of a run, on Spark."""
+"""`pomona train`: train a classifier on features."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, cast
 
 from pomona._images import one_line
-from pomona.cli._arguments import add_old_name, number, seed
-from pomona.cli._results import check_local
-from pomona.cli._spark import spark_session
-from pomona.cli._terminal import count, show
+from pomona.cli._arguments import add_json_option, add_old_name, number, seed
+from pomona.cli._results import add_engine, add_results, open_results
+from pomona.cli._terminal import complain, count, show, show_json
+from pomona.results import LocalResults
 from pomona.results.metrics import CLASSIFIERS, DEFAULT_HOLDOUT, FEATURES
 
 if TYPE_CHECKING:
     import argparse
 
     from pomona.results.metrics import Metrics, Training
+    from pomona.spark.results import SparkResults
 
 # Confusions of classes shown on a terminal; metrics.json has all of them.
 _SHOWN = 5
@@ -25,15 +27,15 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
     verb = verbs.add_parser(
         "train",
         parents=[common],
-        help="train a classifier on the features of a run, on Spark",
-        description="Train a classifier on the features of a run, with the names of the photos' "
-        "folders as labels. It is tested twice: on photos drawn at random, and on ranges of views "
-        "(the rotation index in names such as r0_115.jpg) or groups that no training photo comes "
-        "from, so that near-duplicates do not flatter it. The saved classifier is trained on all "
-        "photos; use it with `pomona predict` or plain PySpark.",
-        epilog="example: pomona train s3://bucket/results --classifier svm",
+        help="train a classifier on features",
+        description="Train a classifier on features, with the names of the photos' folders as "
+        "labels. It is tested twice: on photos drawn at random, and on photos that no "
+        "near-duplicate in the training part flatters: ranges of views (the rotation index in "
+        "names such as r0_115.jpg), groups, or photos that look alike. The saved classifier is "
+        "trained on all photos; use it with `pomona predict` or plain PySpark.",
+        epilog="example: pomona train fruits.parquet --classifier svm",
     )
-    verb.add_argument("results", metavar="RESULTS", help="the folder that `pomona run` wrote")
+    add_results(verb)
     verb.add_argument(
         "--classifier",
         required=True,
@@ -44,7 +46,7 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
         "--features",
         choices=FEATURES,
         default=FEATURES[0],
-        help="train on the run's principal components or on the features of the image model "
+        help="train on the principal components or on the features of the image model "
         f"(default: {FEATURES[0]})",
     )
     verb.add_argument(
@@ -56,9 +58,11 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
     )
     verb.add_argument(
         "--group",
-        metavar="PATTERN|COLUMN",
-        help="photos to test together: a regular expression for their paths, whose first group is "
-        "the key, or a column of the features (default: ranges of the rotation index)",
+        metavar="COLUMN|CSV|PATTERN|duplicates",
+        help="photos to test together: a column of the features; a CSV file with the columns path "
+        "and group; a regular expression for the paths, whose first group is the key; or "
+        "`duplicates`, photos that look alike (default: ranges of the rotation index if the names "
+        "have one, otherwise duplicates)",
     )
     verb.add_argument(
         "--seed", type=seed, default=0, metavar="N", help="seed of the hold-outs (default: 0)"
@@ -67,34 +71,45 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
         "-o",
         "--output",
         metavar="OUTPUT",
-        help="the folder to save the classifier in (default: classifier/NAME/model in RESULTS)",
+        help="the folder to save the classifier in (default: classifier/NAME/model in the folder "
+        "of results)",
     )
     add_old_name(verb, "--save", "--output")
     verb.add_argument(
         "--model",
         metavar="MODEL",
-        help="the image model that the run used, if it is not available under its name",
+        help="the image model that computed the features, if it is not available under its name",
     )
+    add_engine(verb)
+    add_json_option(verb)
     verb.set_defaults(command=_train, unfinished="no classifier was saved")
 
 
 def _train(args: argparse.Namespace) -> int:
-    check_local([args.results])
-    with spark_session("train", args.unfinished) as spark:
-        from pomona.spark.classification.training import train
+    options = {
+        "classifier": args.classifier,
+        "features": args.features,
+        "holdout_share": args.holdout,
+        "group": args.group,
+        "seed": args.seed,
+        "model": args.model,
+        "output": args.output,
+        "progress": complain,
+    }
+    with open_results(args.results, "train", args.unfinished, engine=args.engine) as results:
+        if isinstance(results, LocalResults):
+            from pomona.classification import train
 
-        training = train(
-            spark,
-            args.results,
-            classifier=args.classifier,
-            features=args.features,
-            holdout_share=args.holdout,
-            group=args.group,
-            seed=args.seed,
-            model=args.model,
-            output=args.output,
-        )
-    show(describe(training))
+            training = train(results, **options)
+        else:
+            from pomona.spark.classification import training as on_spark
+
+            spark = cast("SparkResults", results).spark
+            training = on_spark.train(spark, results.uri, **options)
+    if args.json:
+        show_json(asdict(training))
+    else:
+        show(describe(training))
     return 0
 
 

@@ -118,6 +118,10 @@ class Results(ABC):
         """Delete a file if it exists."""
 
     @abstractmethod
+    def columns(self) -> list[str]:
+        """Return the names of the columns of the features, including those that users added."""
+
+    @abstractmethod
     def classes(self) -> list[ClassCount]:
         """Count the photos of each class, sorted by label."""
 

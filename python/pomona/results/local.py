@@ -151,6 +151,12 @@ class LocalResults(Results):
         with suppress(FileNotFoundError):
             (self.home / name).unlink()
 
+    def columns(self) -> list[str]:
+        """Read the schema of the first file."""
+        path = self._files("features")[0]
+        with path.open("rb") as file:
+            return list(open_parquet(file, path).schema_arrow.names)
+
     def classes(self) -> list[ClassCount]:
         """Count in one pass over labels and errors."""
         counts: dict[str, list[int]] = {}

@@ -87,6 +87,8 @@ class Training:
     notes: list[str] = field(default_factory=list)
     #: The folder of the saved pipeline.
     model: str = ""
+    #: ``local`` or ``spark``: where it was trained.
+    engine: str = "spark"
     #: ``name`` and ``sha256`` of the image model that computes the features.
     image_model: dict[str, str] = field(default_factory=dict)
     #: Wall-clock seconds per stage.

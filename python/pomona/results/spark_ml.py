@@ -39,8 +39,9 @@ if TYPE_CHECKING:
 _SPARK_VERSION = "3.1.2"
 _ROW_METADATA = b"org.apache.spark.sql.parquet.row.metadata"
 
-#: What a saved pipeline consists of.
-CONTENT = ("metadata", "stages")
+#: What the folder of a saved pipeline has: what Spark ML writes, and the fingerprints of the photos
+#: that a classifier was trained on (`pomona.classification.fingerprints`).
+CONTENT = ("metadata", "stages", "trained-photos.npy")
 
 _ML = "org.apache.spark.ml."
 _FEATURIZER = "pomona.spark.transformer.ImageFeaturizer"
@@ -261,8 +262,17 @@ def load(folder: PathLike) -> list[Stage]:
             _read_stage(home / "stages" / f"{number:0{digits}}_{uid}")
             for number, uid in enumerate(uids)
         ]
-    except (OSError, KeyError, IndexError, pa.ArrowException) as error:
+    except (OSError, LookupError, ValueError) as error:
         raise ValueError(f"{home} is not a complete pipeline saved by Pomona: {error}") from error
+
+
+def engine_of(folder: PathLike) -> str:
+    """Return whether a pipeline was saved by this module, ``local``, or by Spark, ``spark``.
+
+    Any other folder counts as Spark's.
+    """
+    home = Path(folder)
+    return str(_metadata(home).get("engine", "spark")) if (home / "metadata").is_dir() else "spark"
 
 
 def _write_pipeline(folder: Path, stages: Sequence[Stage]) -> None:
@@ -271,7 +281,7 @@ def _write_pipeline(folder: Path, stages: Sequence[Stage]) -> None:
     kind = _JAVA_PIPELINE
     if any(isinstance(stage, Photos) for stage in stages):
         kind, params["language"] = _PYTHON_PIPELINE, "Python"
-    _write_metadata(folder, kind, f"PipelineModel_{_hex()}", params)
+    _write_metadata(folder, kind, f"PipelineModel_{_hex()}", params, engine="local")
     (folder / "stages").mkdir()
     digits = len(str(len(stages)))
     for number, (uid, stage) in enumerate(zip(uids, stages)):
@@ -400,7 +410,7 @@ def _read_stage(folder: Path) -> Stage:
         return Forest(trees, metadata["numFeatures"], params["featuresCol"])
     if kind == f"{_ML}feature.IndexToString":
         return ClassNames(params["labels"])
-    raise ValueError(f"{folder} is a stage that Pomona does not save: {kind}")
+    raise ValueError(f"{folder.name} is a stage that Pomona does not save: {kind}")
 
 
 _DECODE_PARAMS = {

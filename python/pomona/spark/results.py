@@ -80,6 +80,10 @@ class SparkResults(Results):
         """Delete a file with Hadoop."""
         (self.home / name).delete()
 
+    def columns(self) -> list[str]:
+        """Read the schema."""
+        return list(self._table("features").columns)
+
     def classes(self) -> list[ClassCount]:
         """Count on the executors."""
         with _job(self.spark, "count the photos of each class"):

@@ -1,12 +1,6 @@
 """Fit Spark ML classifiers as pipeline stages, from a column of features to class names.
 
-The hyperparameters are the same for all photos and models. They maximize the mean accuracy over
-several seeds on a sample of Fruits-360 (295 photos, 23 classes) with features of
-`efficientnet_lite0`, and were confirmed on another data set (600 photos, 6 classes). Penalties
-scale with the variance of the features, which differs between models by orders of magnitude.
-Features are not standardized: a network's small features are mostly noise, and scaling them up
-costs 1 to 4 points of accuracy. A penalty ten times as large costs about one point, one ten times
-as small costs nothing.
+The hyperparameters are those of `pomona.classification.classifiers`.
 """
 
 from __future__ import annotations
@@ -18,6 +12,7 @@ from pyspark.ml.feature import IndexToString, StringIndexerModel
 from pyspark.ml.stat import Summarizer
 from pyspark.sql.functions import col
 
+from pomona.classification import classifiers
 from pomona.spark.classification.svm import fit_svm
 
 if TYPE_CHECKING:
@@ -27,18 +22,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from pyspark.ml import Transformer
     from pyspark.sql import DataFrame
-
-#: L2 penalties for features with a total variance of 1.
-LOGISTIC_PENALTY = 1e-4
-SVM_PENALTY = 1e-3
-
-#: Maximum iterations of the logistic regression, which usually converges long before.
-LOGISTIC_STEPS = 200
-
-#: Twice as many trees take twice the time and change no result. They grow until their leaves are
-#: pure, or to the maximum depth that Spark supports.
-TREES = 100
-TREE_DEPTH = 30
 
 #: Columns that a classifier adds; an SVM does not add `PROBABILITY`.
 PREDICTED, PROBABILITY, SCORES = "predicted", "probability", "scores"
@@ -66,15 +49,17 @@ def fit(
         forest = RandomForestClassifier(
             labelCol=_TARGET,
             probabilityCol=PROBABILITY,
-            numTrees=TREES,
-            maxDepth=TREE_DEPTH,
+            numTrees=classifiers.TREES,
+            maxDepth=classifiers.TREE_DEPTH,
             seed=seed,
             **columns,
         )
         model = forest.fit(indexed)
     elif name == "svm":
         mean, spread = _mean_and_spread(indexed, features)
-        model = fit_svm(indexed, features, _TARGET, len(classes), mean, SVM_PENALTY * spread)
+        model = fit_svm(
+            indexed, features, _TARGET, len(classes), mean, classifiers.SVM_PENALTY * spread
+        )
         model = model._set(**columns)
     else:
         _, spread = _mean_and_spread(indexed, features)
@@ -83,8 +68,8 @@ def fit(
             probabilityCol=PROBABILITY,
             family="multinomial",
             standardization=False,
-            regParam=LOGISTIC_PENALTY * spread,
-            maxIter=LOGISTIC_STEPS,
+            regParam=classifiers.LOGISTIC_PENALTY * spread,
+            maxIter=classifiers.LOGISTIC_STEPS,
             **columns,
         )
         model = logistic.fit(indexed)

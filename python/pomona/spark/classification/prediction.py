@@ -1,31 +1,18 @@
-"""Label new photos with a pipeline saved by `pomona.spark.train`.
+"""Label new photos with a saved classifier, on Spark.
 
-`predict` writes a folder of Parquet files with one row per photo:
-
-``path``, ``label``
-    As `pomona.spark.read_images` returns them: ``label`` is the name of the photo's folder.
-``predicted``
-    The predicted class; null if the photo cannot be read.
-``probability``, ``probabilities``
-    The probability of the predicted class, and of each class (a map). For a random forest, these
-    are shares of the votes. An SVM has no probabilities; in their place it has
-``scores``
-    The signed distance from the boundary of each class (a map). It is positive if the photo looks
-    like the class; the class with the highest one is predicted.
-``error``, ``error_kind``, ``error_version``
-    Why a photo cannot be read, as in `pomona.spark.features`; null if it can.
-``warning``, ``orientation``
-    Notes on a photo that can be read, as in `pomona.spark.features`.
+`predict` writes a folder of Parquet files with the columns that `pomona.classification.prediction`
+documents.
 """
 
 from __future__ import annotations
 
+import io
 import os
-import warnings
-from dataclasses import dataclass, replace
 from time import monotonic
-from typing import TYPE_CHECKING, Sequence
+from typing import TYPE_CHECKING, Callable, Sequence
 
+import numpy as np
+import pandas as pd
 from py4j.protocol import Py4JJavaError
 from pyspark.ml import PipelineModel
 from pyspark.ml.feature import IndexToString, StandardScalerModel
@@ -39,17 +26,22 @@ from pyspark.sql.functions import (
     count,
     lit,
     map_from_arrays,
+    pandas_udf,
     when,
 )
+from pyspark.sql.functions import sum as total
 from pyspark.sql.utils import IllegalArgumentException
 
 from pomona._arguments import list_of_paths
-from pomona._decode import changes_of_features, gather_options
+from pomona._decode import gather_options
 from pomona._deprecated import renamed_arguments
 from pomona._errors import ERROR_COLUMNS, NOTE_COLUMNS
+from pomona.classification.fingerprints import FILE, are_among, as_set, fingerprints
+from pomona.classification.prediction import Predictions, changed_options
+from pomona.results.summary import LISTED_ERRORS
 from pomona.spark._hadoop import Folder
 from pomona.spark._s3 import storage_of, why_not_by_paths
-from pomona.spark._session import described
+from pomona.spark._session import described, session_of
 from pomona.spark.classification.classifiers import PREDICTED, PROBABILITY, SCORES
 from pomona.spark.images import read_images
 from pomona.spark.transformer import ImageFeaturizer, decode_params
@@ -62,47 +54,6 @@ if TYPE_CHECKING:
     from pomona._decode import DecodeKeywords
     from pomona._typing import PathLike
 
-#: Unreadable photos listed in the result; the rows have all of them.
-LISTED_ERRORS = 5
-
-
-@dataclass(frozen=True)
-class Predictions:
-    """The outcome of `predict`.
-
-    Attributes
-    ----------
-    uri
-        The folder of labels.
-    photos, errors
-        Rows, and those of photos that cannot be read.
-    first_errors
-        The first errors: (path, reason).
-    warnings, turned
-        Rows with a warning, and rows of photos whose EXIF orientation was not applied.
-    predicted
-        Photos per predicted class.
-    named, agreeing
-        Readable photos in folders named like one of the classes, and those among them that are
-        predicted as that class.
-    probabilities
-        Whether there are probabilities; an SVM has scores instead.
-    seconds
-        Wall-clock seconds in total.
-    """
-
-    uri: str
-    photos: int
-    errors: int
-    first_errors: list[tuple[str, str]]
-    warnings: int
-    turned: int
-    predicted: dict[str, int]
-    named: int
-    agreeing: int
-    probabilities: bool
-    seconds: float
-
 
 @renamed_arguments(model="classifier")
 def predict(
@@ -112,6 +63,7 @@ def predict(
     output: PathLike,
     *,
     overwrite: bool = False,
+    progress: Callable[[str], None] = lambda _: None,
     **decode_options: Unpack[DecodeKeywords],
 ) -> Predictions:
     """Label photos in one pass and write the labels as Parquet.
@@ -126,11 +78,13 @@ def predict(
     images
         Folders of photos, as for `pomona.spark.read_images`.
     output
-        The folder to write; this module documents its columns.
+        The folder to write; `pomona.classification.prediction` documents its columns.
     overwrite
         Replace existing labels. They are deleted once the new ones are complete, so a job that
         fails leaves them intact. A crash between the two steps leaves both; run again to replace
         both.
+    progress
+        Called with a description of each step before it starts.
     **decode_options
         How photos are decoded: the fields of `pomona.DecodeOptions`. Those not given are as for the
         photos that the classifier was trained on.
@@ -181,35 +135,29 @@ def predict(
             f"{home.uri} contains {foreign[0]}, which `predict` did not write: choose another "
             "output"
         )
+    progress("loading the classifier")
     with described(context, "load the classifier"):
         pipeline = load(spark, classifier)
-    _set_options(pipeline.stages[0], decode_options)
+        trained = trained_photos(spark, classifier)
+    featurizer = pipeline.stages[0]
+    options = changed_options(featurizer.decode_options(), decode_options)
+    featurizer.setParams(**decode_params(options))
+    progress("listing the photos")
     with described(context, "list the photos"):
         uris = [source.uri for source in sources]
         only_spark = why_not_by_paths(spark, uris, storage_of(spark))
         photos = read_images(spark, images, content=only_spark is not None)
-    labelled = label_photos(pipeline, photos)
+    labelled = label_photos(pipeline, photos, trained)
+    progress("labelling the photos")
     with described(context, "label the photos and write"):
         labelled.write.mode("append").parquet(home.uri)
     for name in existing:
         if name.startswith("part-"):
             (home / name).delete()
+    progress("counting the labels")
     with described(context, "count the labels"):
-        return _count(spark, home, labelled, pipeline.stages[-1].getLabels(), started)
-
-
-def _set_options(featurizer: ImageFeaturizer, given: DecodeKeywords) -> None:
-    """Change how a classifier's photos are decoded, and warn where their features may differ."""
-    trained = featurizer.decode_options()
-    options = replace(trained, **given)
-    for name in changes_of_features(trained, options):
-        before, now = getattr(trained, name), getattr(options, name)
-        warnings.warn(
-            f"the classifier was trained with {name}={before!r}: with {name}={now!r}, photos "
-            "that this changes may be labelled less well",
-            stacklevel=4,
-        )
-    featurizer.setParams(**decode_params(options))
+        classes = pipeline.stages[-1].getLabels()
+        return _count(spark, home, labelled, classes, trained is not None, started)
 
 
 def load(spark: SparkSession, classifier: PathLike) -> PipelineModel:
@@ -233,6 +181,12 @@ def load(spark: SparkSession, classifier: PathLike) -> PipelineModel:
     return pipeline
 
 
+def trained_photos(spark: SparkSession, classifier: PathLike) -> frozenset[bytes] | None:
+    """Read the fingerprints of a classifier's training photos; None if it has none."""
+    file = Folder(spark, os.fspath(classifier)) / FILE
+    return as_set(np.load(io.BytesIO(file.read_bytes()))) if file.exists() else None
+
+
 def check_loadable(folder: Folder) -> None:
     """Refuse a folder that Spark ML cannot load from, because it takes the path for a glob."""
     if folder.pattern != folder.uri:
@@ -242,10 +196,13 @@ def check_loadable(folder: Folder) -> None:
         )
 
 
-def label_photos(pipeline: PipelineModel, photos: DataFrame) -> DataFrame:
+def label_photos(
+    pipeline: PipelineModel, photos: DataFrame, trained: frozenset[bytes] | None
+) -> DataFrame:
     """Label photos, with or without their content, and keep a row for each that cannot be read.
 
-    The result has the columns that this module documents.
+    `trained` are the fingerprints of the training photos, if they are known. The result has the
+    columns that `pomona.classification.prediction` documents.
     """
     featurizer, *others, names = pipeline.stages
     source = "content" if "content" in photos.columns else "path"
@@ -276,7 +233,30 @@ def label_photos(pipeline: PipelineModel, photos: DataFrame) -> DataFrame:
         ]
     else:
         columns = [when(readable, _map(labels, vector_to_array(SCORES))).alias("scores")]
-    return table.select("path", "label", predicted, *columns, *ERROR_COLUMNS, *NOTE_COLUMNS)
+    if trained is None:
+        known = lit(None).cast("boolean")
+    else:
+        known = when(readable, _are_among(photos, trained)(vector_to_array(features, "float32")))
+    return table.select(
+        "path",
+        "label",
+        predicted,
+        *columns,
+        *ERROR_COLUMNS,
+        *NOTE_COLUMNS,
+        known.alias("trained"),
+    )
+
+
+def _are_among(photos: DataFrame, trained: frozenset[bytes]) -> Callable[[Column], Column]:
+    shared = session_of(photos).sparkContext.broadcast(trained)
+
+    def known(features: pd.Series) -> pd.Series:
+        return pd.Series(are_among(fingerprints(np.stack(features.to_numpy())), shared.value))
+
+    # Objects, because Spark 3.1 does not understand annotations that are text.
+    known.__annotations__ = {"features": pd.Series, "return": pd.Series}
+    return pandas_udf(known, "boolean")
 
 
 def _map(labels: Sequence[str], numbers: Column) -> Column:
@@ -289,7 +269,12 @@ def _dimensions(stage: Transformer) -> int:
 
 
 def _count(
-    spark: SparkSession, home: Folder, labelled: DataFrame, classes: Sequence[str], started: float
+    spark: SparkSession,
+    home: Folder,
+    labelled: DataFrame,
+    classes: Sequence[str],
+    known: bool,
+    started: float,
 ) -> Predictions:
     rows = spark.read.schema(labelled.schema).parquet(home.pattern)
     groups = rows.groupBy("label", PREDICTED).agg(
@@ -297,6 +282,7 @@ def _count(
         count("error").alias("errors"),
         count("warning").alias("warnings"),
         count("orientation").alias("turned"),
+        total(col("trained").cast("int")).alias("trained"),
     )
     counts = groups.collect()
     predicted: dict[str, int] = dict.fromkeys(sorted(classes), 0)
@@ -318,4 +304,5 @@ def _count(
         agreeing=sum(row.photos for row in named if row.label == row.predicted),
         probabilities="probabilities" in rows.columns,
         seconds=round(monotonic() - started, 3),
+        trained=sum(row.trained or 0 for row in counts) if known else None,
     )

@@ -12,7 +12,7 @@ their overhead.
 from __future__ import annotations
 
 import uuid
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from pyspark.ml.classification import LinearSVC, LogisticRegressionModel, OneVsRest
@@ -21,7 +21,7 @@ from pyspark.ml.functions import vector_to_array
 from pyspark.ml.linalg import DenseMatrix, DenseVector
 from pyspark.sql.functions import col
 
-from pomona._optional import require
+from pomona.classification import classifiers
 from pomona.spark._session import session_of, settings
 from pomona.spark._shipping import active_context
 
@@ -65,12 +65,6 @@ def fit_svm(
     return _linear_model(weights, intercepts)
 
 
-def require_scikit_learn() -> Any:
-    """Import ``sklearn.svm``, to fail before work is spent on the features."""
-    advice = "on the driver, or choose another classifier"
-    return require("sklearn.svm", "report", "an SVM", advice=advice)
-
-
 def _fit_on_executors(
     rows: DataFrame, features: str, target: str, classes: int, penalty: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -100,19 +94,8 @@ def _fit_on_driver(
     )
     with settings(session_of(rows), spark_sql_execution_arrow_pyspark_enabled="true"):
         frame = arrays.toPandas()
-    centred = np.stack(frame["x"].to_numpy()) - mean
-    # liblinear penalizes the intercept like the weight of a feature of this size. With the typical
-    # distance of a photo from the mean, the penalty is negligible.
-    size = float(np.sqrt(np.einsum("ij,ij->", centred, centred) / len(centred))) or 1.0
-    svm = require_scikit_learn().LinearSVC(
-        C=1 / (penalty * len(centred)), intercept_scaling=size, random_state=0
-    )
-    svm.fit(centred, frame["y"].to_numpy())
-    weights, intercepts = svm.coef_, svm.intercept_
-    # For two classes, scikit-learn fits only the second one.
-    if len(weights) == 1:
-        weights, intercepts = np.vstack([-weights, weights]), np.hstack([-intercepts, intercepts])
-    return weights, intercepts - weights @ mean
+    matrix = np.stack(frame["x"].to_numpy())
+    return classifiers.fit_svm(matrix, frame["y"].to_numpy(), mean, penalty)
 
 
 def _linear_model(

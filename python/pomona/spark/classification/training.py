@@ -1,66 +1,66 @@
-"""Train a classifier on the results of a run, test it on two hold-outs, and save its pipeline.
+"""Train a classifier on the results of a run, test it on two hold-outs, and save it, on Spark.
 
-`train` writes this to the folder of results::
-
-    classifier/<logistic, svm or forest>/
-        model/          a Spark PipelineModel from photos to labels, unless saved elsewhere
-        metrics.json    a `Training`, written last: if it exists, the model is complete
-
-The ``holdouts`` of ``metrics.json`` are ``random`` and ``blocked``, each a `Metrics`; ``blocked``
-is null for photos with neither a rotation index in their names nor groups::
-
-    {"classifier": "svm", "features": "pca", "dimensions": 47, "photos": 295, "left_out": 0,
-     "holdouts": {"random": {"how": "25% of each class, drawn at random", "notes": [],
-                             "train": 218, "test": 77, "left_out": 0,
-                             "accuracy": 1.0, "macro_f1": 1.0,
-                             "classes": [{"label": "apple_6", "precision": 1.0, "recall": 1.0,
-                                          "f1": 1.0, "support": 4, "trained": 11}, …],
-                             "confusion": [[4, 0, …], …],
-                             "mistakes": [["file:/…/r0_11.jpg", "apple_6", "pear_1"], …]},
-                  "blocked": {…}},
-     "notes": [], "model": "file:/…/classifier/svm/model", …}
+`train` writes what `pomona.classification.training` documents.
 """
 
 from __future__ import annotations
 
+import io
 import os
 import platform
+from collections import Counter
 from dataclasses import asdict
 from datetime import datetime, timezone
 from math import ceil
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Callable, Iterator, NamedTuple, Sequence
 
+import numpy as np
+import pandas as pd
 from pyspark.ml import PipelineModel
-from pyspark.ml.functions import array_to_vector
-from pyspark.sql.functions import col, count, expr, lit, when
+from pyspark.ml.functions import array_to_vector, vector_to_array
+from pyspark.sql.functions import col, expr
 
 import pomona
 from pomona import ModelError
 from pomona._deprecated import renamed_arguments
-from pomona._errors import ERROR_COLUMNS, NOTE_COLUMNS
 from pomona._progress import timed
+from pomona.classification import holdouts
+from pomona.classification.classifiers import require_scikit_learn
+from pomona.classification.fingerprints import FILE, WIDTH, fingerprints
+from pomona.classification.training import (
+    COMPARED_NUMBERS,
+    TAKEN_COLUMNS,
+    Groups,
+    check_arguments,
+    check_classes,
+    check_model,
+    check_trained_on,
+    column_of,
+    hold_out,
+    no_model,
+    step_of,
+)
 from pomona.results.metrics import (
-    CLASSIFIERS,
     DEFAULT_HOLDOUT,
-    FEATURES,
     LISTED_MISTAKES,
     Metrics,
     Mistake,
     Training,
     measure,
 )
+from pomona.results.spark_ml import CONTENT
 from pomona.spark._hadoop import Folder
 from pomona.spark._session import described
 from pomona.spark._shipping import ship, shipped_path
-from pomona.spark.classification import classifiers, holdouts
+from pomona.spark.classification import classifiers
 from pomona.spark.classification.prediction import check_loadable
-from pomona.spark.classification.svm import require_scikit_learn
 from pomona.spark.features import read_features
 from pomona.spark.pca import fit_pca, takes_vectors
 from pomona.spark.results import SparkResults
 from pomona.spark.transformer import ImageFeaturizer, decode_params
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from pyspark.ml import Transformer
     from pyspark.sql import DataFrame, SparkSession
 
@@ -69,17 +69,16 @@ if TYPE_CHECKING:
 #: Bytes of features per task. Below that, the overhead of a task is larger than its work.
 _TASK_BYTES = 32 * 1024 * 1024
 
-#: Classes listed in an error message.
-_LISTED = 5
-
 
 class _Data(NamedTuple):
     """The labelled photos, and how to preprocess their features."""
 
+    #: In the order of the paths.
+    paths: list[str]
+    labels: list[str]
+
     #: ``path``, ``label``, ``features`` (a vector).
     photos: DataFrame
-    #: Photos per label.
-    sizes: dict[str, int]
     #: Principal components; None for raw features.
     components: int | None
     standardize: bool
@@ -97,6 +96,7 @@ def train(
     seed: int = 0,
     model: PathLike | None = None,
     output: PathLike | None = None,
+    progress: Callable[[str], None] = lambda _: None,
 ) -> Training:
     """Train a classifier on a run's labelled photos, test it on two hold-outs, and save it.
 
@@ -110,15 +110,13 @@ def train(
     results
         The folder that `pomona.pipeline.run` wrote.
     classifier
-        ``logistic``, ``svm`` or ``forest``; see `pomona.spark.classification.classifiers.fit`.
+        ``logistic``, ``svm`` or ``forest``; see `pomona.classification.classifiers.fit`.
     features
         ``pca``: the run's principal components. ``raw``: the features of the image model.
     holdout_share
         The share of photos to test on, greater than 0 and less than 1.
     group
-        Photos with the same key are tested together. A column of the features, or a regular
-        expression for paths whose first group is the key. None: ranges of the rotation index in the
-        file names.
+        As for `pomona.classification.train`.
     seed
         Seed of the hold-outs and of the forest. A seed holds out the same photos everywhere.
     model
@@ -127,6 +125,8 @@ def train(
     output
         The folder to save the pipeline in; an existing Spark ML model is replaced. None:
         ``classifier/<classifier>/model`` in `results`.
+    progress
+        Called with a description of each step before it starts.
 
     Returns
     -------
@@ -155,14 +155,9 @@ def train(
     >>> labelled = PipelineModel.load(training.model).transform(photos)  # doctest: +SKIP
     >>> labelled.select("path", "predicted")  # doctest: +SKIP
     """
-    if classifier not in CLASSIFIERS:
-        raise ValueError(f"no classifier {classifier!r}: choose one of {', '.join(CLASSIFIERS)}")
-    if features not in FEATURES:
-        raise ValueError(f"no features {features!r}: choose one of {', '.join(FEATURES)}")
-    if not 0.0 < holdout_share < 1.0:
-        raise ValueError(f"the hold-out is {holdout_share}: it must be between 0 and 1")
+    check_arguments(classifier, features, holdout_share)
     if classifier == "svm":
-        require_scikit_learn()
+        require_scikit_learn("svm", "on the driver, or choose another classifier")
     context = spark.sparkContext
     home = Folder(spark, os.fspath(results))
     ran = SparkResults(spark, home.uri)
@@ -175,13 +170,14 @@ def train(
     network = _network(spark, summary, model)
 
     seconds: dict[str, float] = {}
+    progress("reading the features")
     with timed(seconds, "read"), described(context, "read the features to train on"):
-        data, left_out = _read(spark, home, summary, features, group)
+        data, left_out = _read(spark, home, summary, features)
     training = Training(
         classifier=classifier,
         features=features,
         dimensions=data.components or summary["dim"],
-        photos=sum(data.sizes.values()),
+        photos=len(data.paths),
         left_out=left_out,
         holdout=holdout_share,
         group=group,
@@ -190,33 +186,30 @@ def train(
         image_model=summary["model"],
     )
     try:
+        progress("choosing the hold-outs")
         with timed(seconds, "split"), described(context, "hold out photos"):
-            keys = data.photos.drop("features")
-            splits: dict[str, holdouts.Holdout | None] = {
-                "random": holdouts.stratified(keys, holdout_share, seed),
-                "blocked": holdouts.blocked(keys, holdout_share, seed)
-                if group is None
-                else holdouts.grouped(keys, holdout_share, seed, group),
-            }
+            splits, training.notes = hold_out(
+                data.paths, data.labels, holdout_share, seed, group, _groups(spark, ran)
+            )
+        steps = [*(name for name, split in splits.items() if split), "all photos"]
         for name, split in splits.items():
             training.holdouts[name] = None
             if split is None:
-                training.notes.append(
-                    "no blocked hold-out: no file name has a rotation index, such as r0_115.jpg. "
-                    "Near-duplicates may make the random hold-out look too good: group them with "
-                    "--group"
-                )
                 continue
+            progress(step_of(steps, name, classifier))
             with timed(seconds, name), described(context, f"{name} hold-out of {classifier}"):
-                training.holdouts[name] = _test(data, split, classifier, seed)
+                training.holdouts[name] = _test(spark, data, split, classifier, seed)
+        progress(step_of(steps, "all photos", classifier))
         with timed(seconds, "train"), described(context, f"train {classifier} on all photos"):
             pca = []
             if data.components is not None:
                 pca = takes_vectors(PipelineModel.load((home / "pca_model").uri))
             stages = _fit(data, data.photos, classifier, seed, pca)
+            prints = _fingerprints(data.photos)
     finally:
         data.photos.unpersist()
 
+    progress("saving the classifier")
     metrics = own_folder / "metrics.json"
     metrics.delete()
     with timed(seconds, "save"), described(context, "save the classifier"):
@@ -225,6 +218,9 @@ def train(
             model=network, handleInvalid="skip", **decode_params(ran.decode)
         )
         PipelineModel([featurizer, *stages]).write().overwrite().save(target.uri)
+        file = io.BytesIO()
+        np.save(file, prints, allow_pickle=False)
+        (target / FILE).write_bytes(file.getvalue())
     training.seconds = seconds
     training.versions = {
         "pomona": pomona.__version__,
@@ -238,7 +234,7 @@ def train(
 
 def _check_replaceable(target: Folder) -> None:
     """Refuse to replace anything but a Spark ML model."""
-    foreign = [name for name in target.sizes() if name not in ("metadata", "stages")]
+    foreign = [name for name in target.sizes() if name not in CONTENT]
     if foreign:
         raise FileExistsError(
             f"{target.uri} contains {foreign[0]}, which is not part of a Spark ML model: choose "
@@ -252,89 +248,88 @@ def _network(spark: SparkSession, summary: dict[str, Any], given: PathLike | Non
     try:
         shipped = ship(spark.sparkContext, name if given is None else given)
     except ModelError as error:
-        hint = f"The features were computed with {name}: give its file with --model (model=)"
-        if given is not None:
-            hint = "The model is the image model; output is where the classifier is saved"
-        raise ModelError(f"{str(error).rstrip('.')}. {hint}") from error
-    if shipped.sha256 != sha256:
-        raise ModelError(
-            f"the features were computed with {name} (sha256 {sha256[:16]}…), and {given or name} "
-            f"is another model ({shipped.sha256[:16]}…): give the right file with --model (model=)"
-        )
+        raise no_model(name, given, error) from error
+    check_model(name, sha256, given, shipped.sha256)
     return str(shipped_path(spark.sparkContext, shipped))
 
 
 def _read(
-    spark: SparkSession, home: Folder, summary: dict[str, Any], features: str, group: str | None
+    spark: SparkSession, home: Folder, summary: dict[str, Any], features: str
 ) -> tuple[_Data, int]:
     rows = read_features(spark, (home / "features").uri)
     # Spark sorts NaN after infinity. A single such number would spoil all weights.
     finite = expr("forall(features, x -> abs(x) < double('infinity'))")
     usable = col("error").isNull() & finite & (col("label") != "")
-    counts = rows.groupBy("label").agg(
-        count(lit(1)).alias("total"), count(when(usable, 1)).alias("usable")
-    )
-    counted = counts.collect()
-    total = sum(row.total for row in counted)
-    sizes = {
-        row.label: row.usable
-        for row in sorted(counted, key=lambda row: row.label or "")
-        if row.usable
-    }
-    photos = sum(sizes.values())
-    _check_classes(home, sizes, total)
-    # Groups may be any other column; an error lists them all.
-    taken = ("path", "label", "features", *ERROR_COLUMNS, *NOTE_COLUMNS)
-    extra = [] if group is None else [name for name in rows.columns if name not in taken]
+    total = rows.count()
+    listed = rows.where(usable).select("path", "label").orderBy("path").toPandas()
+    paths, labels = listed["path"].tolist(), listed["label"].tolist()
+    check_classes(home.uri, dict(sorted(Counter(labels).items())), total)
+    photos = len(paths)
     vectors = rows.where(usable).select(
-        "path", "label", *extra, array_to_vector("features").alias("features")
+        "path", "label", array_to_vector("features").alias("features")
     )
     # Vectors hold doubles.
     tasks = max(1, ceil(photos * summary["dim"] * 8 / _TASK_BYTES))
     if tasks < vectors.rdd.getNumPartitions():
         vectors = vectors.coalesce(tasks)
     components = summary["k"] if features == "pca" else None
-    return _Data(vectors.persist(), sizes, components, summary["standardize"]), total - photos
+    data = _Data(paths, labels, vectors.persist(), components, summary["standardize"])
+    return data, total - photos
 
 
-def _check_classes(home: Folder, sizes: dict[str, int], total: int) -> None:
-    if not sizes:
-        raise ValueError(
-            f"none of the {total:,} photos of {home.uri} has both features and a label, which is "
-            "the name of its folder"
-        )
-    if len(sizes) == 1:
-        raise ValueError(
-            f"all photos are of one class, {next(iter(sizes))}: there is nothing to classify. The "
-            "label of a photo is the name of its folder"
-        )
-    single = [label for label, photos in sizes.items() if photos == 1]
-    if single:
-        raise ValueError(
-            f"{_list(single)}: only one readable photo, but training and testing need one each; "
-            "add photos, or repeat the run without these classes"
-        )
+def _groups(spark: SparkSession, ran: SparkResults) -> Groups:
+    def read_file(name: str) -> str | None:
+        file = Folder(spark, name)
+        return file.read_bytes().decode("utf-8-sig") if file.exists() else None
+
+    def features(paths: Sequence[str]) -> NDArray[np.float32] | None:
+        if len(paths) * ran.summary["dim"] > COMPARED_NUMBERS:
+            return None
+        row_of = {path: row for row, path in enumerate(paths)}
+        matrix = np.zeros((len(paths), ran.summary["dim"]), np.float32)
+        for block in ran.vectors("features"):
+            rows = [row_of.get(path, -1) for path in block.paths]
+            known = np.flatnonzero(np.array(rows) >= 0)
+            matrix[np.array(rows)[known]] = block.matrix[known]
+        return matrix
+
+    return Groups(
+        columns=[name for name in ran.columns() if name not in TAKEN_COLUMNS],
+        read_column=lambda name: column_of(ran, name),
+        read_file=read_file,
+        features=features,
+    )
 
 
-def _list(names: list[str]) -> str:
-    more = len(names) - _LISTED
-    return ", ".join(names[:_LISTED]) + (f" and {more} more" if more > 0 else "")
+def _fingerprints(photos: DataFrame) -> NDArray[np.uint8]:
+    """Compute the fingerprints of all photos on the executors."""
+
+    def compute(frames: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+        for frame in frames:
+            if len(frame):
+                prints = fingerprints(np.stack(frame["x"].to_numpy()))
+                yield pd.DataFrame({"prints": [prints.tobytes()]})
+
+    arrays = photos.select(vector_to_array("features", "float32").alias("x"))
+    rows = arrays.mapInPandas(compute, "prints binary").collect()
+    return np.frombuffer(b"".join(row.prints for row in rows), np.uint8).reshape(-1, WIDTH)
 
 
-def _test(data: _Data, split: holdouts.Holdout, classifier: str, seed: int) -> Metrics:
+def _test(
+    spark: SparkSession, data: _Data, split: holdouts.Holdout, classifier: str, seed: int
+) -> Metrics:
     """Fit to the training part and predict the test part."""
-    parts = split.parts.where(col("part").isNotNull()).select("path", "part")
+    used = np.flatnonzero(split.parts != holdouts.LEFT_OUT).tolist()
+    trained = Counter(data.labels[row] for row in used if split.parts[row] == holdouts.TRAIN)
+    check_trained_on(split, trained, int((split.parts == holdouts.TEST).sum()))
+    table = pd.DataFrame(
+        {"path": [data.paths[row] for row in used], "part": split.parts[used].astype(int)}
+    )
+    parts = spark.createDataFrame(table, "path string, part int")
     rows = data.photos.join(parts, "path").select("path", "label", "features", "part")
     rows = rows.coalesce(data.photos.rdd.getNumPartitions()).persist()
     try:
         training = rows.where(col("part") == holdouts.TRAIN)
-        trained = {row.label: row["count"] for row in training.groupBy("label").count().collect()}
-        if len(trained) < 2:
-            classes = _list(list(trained)) or "nothing"
-            raise ValueError(
-                f"the {split.name} hold-out ({split.how}) leaves {classes} to train on: hold out "
-                "less, or choose other groups"
-            )
         table = rows.where(col("part") == holdouts.TEST)
         for stage in _fit(data, training, classifier, seed, None):
             table = stage.transform(table)
@@ -348,17 +343,12 @@ def _test(data: _Data, split: holdouts.Holdout, classifier: str, seed: int) -> M
     finally:
         rows.unpersist()
     counts = {(row.label, row.predicted): row["count"] for row in pairs}
-    if not counts:
-        raise ValueError(
-            f"the {split.name} hold-out ({split.how}) has no photos to test on: hold out more"
-        )
-    used = sum(counts.values()) + sum(trained.values())
     return measure(
         counts,
         trained,
         how=split.how,
         notes=split.notes,
-        left_out=sum(data.sizes.values()) - used,
+        left_out=len(data.paths) - len(used),
         mistakes=mistakes,
     )
 
