@@ -39,8 +39,15 @@ def to_png(figure: Figure) -> bytes:
     b'PNG'
     """
     buffer = io.BytesIO()
-    # Without matplotlib's name and version, equal figures give equal bytes.
-    figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
+    figure.savefig(
+        buffer,
+        format="png",
+        dpi=DPI,
+        # Without matplotlib's name and version, equal figures give equal bytes.
+        metadata={"Software": None},
+        # Photos take half the time of the default level, and 2 % more bytes.
+        pil_kwargs={"compress_level": 4},
+    )
     return buffer.getvalue()
 
 

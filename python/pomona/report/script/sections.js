@@ -108,7 +108,8 @@ function about() {
   const stages = Object.entries(seconds).map(([stage, took]) => [STAGES.includes(stage) ? say(`stage.${stage}`) : stage, `${fixed(took, 1)} s`]);
   byId("stages").append(table([say("about.stage"), say("about.time")], stages));
   const lines = [
-    summary.featurized && summary.images_per_second ? say("about.speed", { n: summary.images_per_second }) : say("about.no-new"),
+    // null: a file of features does not say when it was computed.
+    ...(summary.featurized === null ? [] : [summary.featurized ? say("about.speed", { n: summary.images_per_second }) : say("about.no-new")]),
     ...(summary.decode ? [say("about.decode", { options: summary.decode })] : []),
     say("about.finished", { when: summary.finished }),
     say("about.model", { name: model.name, sha256: model.sha256 }),
