@@ -344,6 +344,8 @@ def test_each_classifier_tells_classes_apart_and_survives_being_saved(
     named = [f"class {label}" for label in clouds[1]]
     stages = classifiers.fit(name, clouds[0], named, seed=0, column="features")
     spark_ml.save(tmp_path / "model", stages)
+    # A checksum as Hadoop writes it.
+    (tmp_path / "model/.trained-photos.npy.crc").touch()
     spark_ml.save(tmp_path / "model", stages)
     model, classes = spark_ml.load(tmp_path / "model")
     assert isinstance(model, type(stages[0]))

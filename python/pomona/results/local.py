@@ -143,6 +143,9 @@ class LocalResults(Results):
         """Write a temporary file and rename it."""
         path = self.home / name
         path.parent.mkdir(parents=True, exist_ok=True)
+        # Hadoop keeps a checksum beside each file, and refuses content that it does not fit.
+        with suppress(FileNotFoundError):
+            path.with_name(f".{path.name}.crc").unlink()
         with atomic_file(path) as file:
             file.write(content)
 

@@ -234,7 +234,8 @@ def save(folder: PathLike, stages: Sequence[Stage]) -> None:
 def check_replaceable(folder: Path) -> None:
     """Raise FileExistsError if a folder contains anything but a saved pipeline."""
     names = [path.name for path in folder.iterdir()] if folder.exists() else []
-    foreign = sorted(name for name in names if name not in CONTENT)
+    # Hadoop keeps a hidden checksum beside each file.
+    foreign = sorted(name for name in names if name not in CONTENT and name[0] != ".")
     if foreign:
         raise FileExistsError(
             f"{folder} contains {foreign[0]}, which is not part of a Spark ML model: choose "
