@@ -69,9 +69,8 @@ def write_metrics(output: Path, labels: list[str]) -> None:
     counts = {(label, label): 5 for label in labels[1:]}
     counts.update({(labels[0], labels[0]): 4, (labels[0], labels[1]): 1})
     photos = LocalResults(str(output)).vectors("pca")
-    first = min(
-        path for block in photos for path, of in zip(block.paths, block.labels) if of == labels[0]
-    )
+    rows = (row for block in photos for row in zip(block.labels, block.paths))
+    first = min((path for label, path in rows if label == labels[0]), default="file:/gone.jpg")
     found = measure(
         counts,
         dict.fromkeys(labels, 15),
@@ -471,10 +470,8 @@ def test_photos_that_are_elsewhere_are_placeholders_and_the_page_says_how_to_get
     paths = [f"s3://fruits/a/{number}.jpg" for number in range(9)]
     outputs.write_output(tmp_path / "o", paths, ["a"] * 9, outputs.features_of(1, 9))
     told = data_of(write(tmp_path / "o"))["missing"]
-    assert told.startswith(
-        "9 of the 9 photos on this page cannot be shown: they are stored elsewhere"
-    )
-    assert "Copy the results to where the photos are, and run `pomona report` on that copy." in told
+    # The page says it in its language.
+    assert told == {"n": 9, "of": 9, "example": paths[0], "reason": None}
 
 
 def test_a_photo_among_others_of_another_class_is_a_stranger(tmp_path: Path) -> None:
@@ -496,7 +493,7 @@ def test_a_photo_among_others_of_another_class_is_a_stranger(tmp_path: Path) -> 
 def test_the_findings_beside_the_page_keep_their_decisions(small: Path) -> None:
     table = write(small).with_name("findings.csv")
     lines = table.read_text("utf-8-sig").splitlines()
-    assert len(lines) == 16
+    assert len(lines) == 1 + 3 * 15  # thin, tiny and blank
     decided = lines[1].replace("thin_class,5,,", "thin_class,5,,leave out")
     table.write_text("\n".join([lines[0], decided]), "utf-8-sig")
     write(small)
@@ -646,7 +643,7 @@ def test_the_command_says_where_the_report_is(
     first, second, third = shown.out.splitlines()
     assert first.startswith(f"{small}/report/index.html: a sample of 9 photos of 15, ")
     assert second.startswith("figures next to it: classes.png, pca.png, ")
-    assert third == "findings.csv next to it: 15 thin_class"
+    assert third == "findings.csv next to it: 15 thin_class, 15 tiny, 15 blank"
     assert "pomona: arranging the photos on a map" in shown.err
 
 
