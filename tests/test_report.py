@@ -1156,7 +1156,7 @@ def test_a_page_in_french_compares_two_sets(
     assert browser.title.startswith("Rapport Pomona\u00a0: ")
     assert browser.find_element(By.TAG_NAME, "h1").text == "423 photos, 141 classes, 0 erreur"
     cells = [box["text"] for box in boxes_of(browser, "#against-classes td")]
-    assert cells == [label, "3", "2", "0,250", "50,0\u202f%", "x", "0", "2", "\u2013", "\u2013"]
+    assert cells == [label, "3", "2", "0,250", "50,0\xa0%", "x", "0", "2", "\u2013", "\u2013"]
     totals = [box["text"] for box in boxes_of(browser, "#against-lists .total")]
     assert totals == ["1\u202f234", "1", "1\u202f234"]
     until(browser, lambda: boxes_of(browser, "#tests .note"))

@@ -12,7 +12,7 @@
  * near{rows[[photo]], distances[[number]]}: the nearest photos of each photo of the sample
  * sheets[[photo]]
  * findings{scope{photos, of}, kinds[{kind, total, listed[…]}], thresholds}
- * broken[[path, label, reason]], warned[[path, label, warning]]: the first ones
+ * decisions[[path, decision]]: those of the findings.csv that was there before
  * classifiers[…] as in metrics.json, against: null or the comparison with an earlier set
  *
  * Names and paths are untrusted, so they reach the page only as text (textContent).
