@@ -43,10 +43,7 @@ EXTRA_PHOTOS = 600
 THUMBNAIL_BYTES = 6_500_000
 THUMBNAIL_QUALITIES = (70, 50, 35, 20, 10)
 
-#: Maximum numbers of unreadable photos and of photos with a warning, and the nearest photos of each
-#: photo.
-BROKEN_LISTED = 200
-WARNED_LISTED = 200
+#: Nearest photos of each photo.
 NEIGHBOURS = 6
 
 #: Principal components used by t-SNE; further ones are mostly noise.
@@ -151,14 +148,12 @@ def collect(
         "classes": [each._asdict() for each in classes],
         "sample": {"photos": len(sample.paths), "of": readable, "seed": seed},
         "photos": _photos(paths, _labels_of(paths, sample, findings, photos), classes, thumbnails),
-        "missing": _missing(results.uri, paths, pictures),
+        "missing": _missing(results.uri, sample.paths, pictures),
         "maps": {
             "pca": _columns(sample.pca[:, :2]),
             "flat": None if flat is None else _columns(flat),
             "solid": None if solid is None else _columns(solid),
         },
-        "warned": results.warned(WARNED_LISTED) if summary.get("warnings") else [],
-        "broken": results.broken(BROKEN_LISTED) if summary["errors"] else [],
         "sheets": _sheets(sample.labels),
         "near": _nearest(index),
         "against": None if drift is None else _against(drift, row_of),

@@ -7,7 +7,7 @@
  * summary, curve[share], classes[{label, photos, errors}], sample{photos, of, seed}
  * photos{path[], label[class], thumbnail[base64 JPEG or ""]}: first those of the sample, then others
  *   that only findings or mistakes show
- * missing: null or {photos, of, example, reason or null}: thumbnails that are empty
+ * missing: null or {n, of, example, reason or null}: photos of the sample without a thumbnail
  * maps{pca, flat, solid}: null or one list of coordinates per axis, of the sample
  * near{rows[[photo]], distances[[number]]}: the nearest photos of each photo of the sample
  * sheets[[photo]]
