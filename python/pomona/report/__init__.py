@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable
 
 from pomona._optional import require
+from pomona.decisions import decisions_of, rows_of
 from pomona.findings.table import to_csv
 from pomona.pca import ensure_pca
 from pomona.report.content import collect
@@ -135,7 +136,8 @@ def write_report(
     findings = to_csv(content.findings, earlier, FINDINGS_FILE)
     progress("drawing the figures")
     pictures = drawing.draw(content)
-    page = _page(content.data, language).encode()
+    decisions = _decisions(findings)
+    page = _page({**content.data, "decisions": decisions}, language).encode()
     for name in drawing.NAMES:
         if name not in pictures:  # left by an earlier report
             results.delete(f"report/{name}")
@@ -176,6 +178,15 @@ def _page(data: dict[str, Any], language: str) -> str:
         return parts[name]
 
     return _PLACEHOLDER.sub(part, _text("template.html"))
+
+
+def _decisions(findings: bytes) -> list[list[str]]:
+    """List the decisions that a table has from before, as the page writes them, by path."""
+    kept = decisions_of(rows_of(findings, FINDINGS_FILE), FINDINGS_FILE)
+    return [
+        [each.path, "leave out" if each.label is None else f"relabel: {each.label}"]
+        for each in kept.by_key.values()
+    ]
 
 
 def _script() -> str:

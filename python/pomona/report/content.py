@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from dataclasses import dataclass
 from itertools import zip_longest
-from typing import TYPE_CHECKING, Any, Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Callable, Iterable, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from pomona.findings.gallery import Gallery
     from pomona.results import ClassCount, Results, Sample
 
+    #: The paths of a photo and of another one that belongs to it.
+    _Pair = Tuple[Optional[str], Optional[str]]
+
 #: Photos of a class on the contact sheet.
 SHEET_PHOTOS = 8
 
@@ -40,10 +43,7 @@ EXTRA_PHOTOS = 600
 THUMBNAIL_BYTES = 6_500_000
 THUMBNAIL_QUALITIES = (70, 50, 35, 20, 10)
 
-#: Maximum numbers of unreadable photos and of photos with a warning, and the nearest photos of each
-#: photo.
-BROKEN_LISTED = 200
-WARNED_LISTED = 200
+#: Nearest photos of each photo.
 NEIGHBOURS = 6
 
 #: Principal components used by t-SNE; further ones are mostly noise.
@@ -147,17 +147,13 @@ def collect(
         "curve": [round(share, 5) for share in summary["variance_curve"]],
         "classes": [each._asdict() for each in classes],
         "sample": {"photos": len(sample.paths), "of": readable, "seed": seed},
-        "photos": _photos(
-            paths, _labels_of(paths, sample, findings, classifiers, drift), classes, thumbnails
-        ),
-        "missing": _missing(results.uri, paths, pictures),
+        "photos": _photos(paths, _labels_of(paths, sample, findings, photos), classes, thumbnails),
+        "missing": _missing(results.uri, sample.paths, pictures),
         "maps": {
             "pca": _columns(sample.pca[:, :2]),
             "flat": None if flat is None else _columns(flat),
             "solid": None if solid is None else _columns(solid),
         },
-        "warned": results.warned(WARNED_LISTED) if summary.get("warnings") else [],
-        "broken": results.broken(BROKEN_LISTED) if summary["errors"] else [],
         "sheets": _sheets(sample.labels),
         "near": _nearest(index),
         "against": None if drift is None else _against(drift, row_of),
@@ -198,10 +194,13 @@ def tsne(pca: NDArray[np.float32], dimensions: int, seed: int) -> NDArray[np.flo
     return np.asarray(arranged, np.float32)
 
 
-def _mistakes(training: dict[str, Any], photos: Gallery) -> dict[str, list[tuple[str, str | None]]]:
-    """Pair the mistakes of each hold-out with the nearest photo of the predicted class."""
+def _mistakes(training: dict[str, Any], photos: Gallery) -> dict[str, list[_Pair]]:
+    """Pair the mistakes of each hold-out with the nearest photo of the predicted class.
+
+    A classifier may be older than the results, which then lack some of its photos.
+    """
     number = {label: index for index, label in enumerate(photos.classes)}
-    pairs: dict[str, list[tuple[str, str | None]]] = {}
+    pairs: dict[str, list[_Pair]] = {}
     for name, metrics in training["holdouts"].items():
         mistakes = metrics["mistakes"] if metrics else []
         if not mistakes:
@@ -214,7 +213,10 @@ def _mistakes(training: dict[str, Any], photos: Gallery) -> dict[str, list[tuple
         nearest = photos.nearest_in_class([each[1] for each in known], [each[2] for each in known])
         other_of = {place: near for (place, _, _), near in zip(known, nearest) if near is not None}
         pairs[name] = [
-            (path, photos.paths[other_of[place][0]] if place in other_of else None)
+            (
+                path if path in photos.row_of else None,
+                photos.paths[other_of[place][0]] if place in other_of else None,
+            )
             for place, (path, _, _) in enumerate(mistakes)
         ]
     return pairs
@@ -223,14 +225,14 @@ def _mistakes(training: dict[str, Any], photos: Gallery) -> dict[str, list[tuple
 def _shown(
     sample: Sequence[str],
     findings: Findings,
-    mistakes: Sequence[Mapping[str, Sequence[tuple[str, str | None]]]],
+    mistakes: Sequence[Mapping[str, Sequence[_Pair]]],
     drift: Drift | None,
 ) -> list[str]:
     """List the photos of the page: the sample, and at most `EXTRA_PHOTOS` for what it lists.
 
     Each kind of finding and each hold-out gets its first ones.
     """
-    lists: list[Iterable[tuple[str, str | None]]] = [
+    lists: list[Iterable[_Pair]] = [
         [(each.path, each.other_path or None) for each in group.findings[:FINDINGS_LISTED]]
         for group in findings.groups
     ]
@@ -257,26 +259,12 @@ def _encoded(pictures: Sequence[NDArray[np.uint8] | str]) -> list[bytes | None]:
 
 
 def _labels_of(
-    paths: Sequence[str],
-    sample: Sample,
-    findings: Findings,
-    classifiers: Sequence[Mapping[str, Any]],
-    drift: Drift | None,
+    paths: Sequence[str], sample: Sample, findings: Findings, photos: Gallery
 ) -> list[str]:
-    """Return the labels of the photos of the page, each from the list that shows it."""
-    labels = dict(zip(sample.paths, sample.labels))
-    for finding in findings:
-        labels[finding.path] = finding.label
-        labels.setdefault(finding.other_path, finding.other_label)
-    for training in classifiers:
-        for metrics in filter(None, training["holdouts"].values()):
-            pairs = metrics.get("mistake_photos", [])
-            for (path, label, predicted), (_, other) in zip(metrics["mistakes"], pairs):
-                labels.setdefault(path, label)
-                if other is not None:
-                    labels.setdefault(paths[other], predicted)
-    if drift is not None:
-        labels.update((each.path, each.label) for each in (*drift.far, *drift.new))
+    """Return the labels of the photos of the page; those without features are findings."""
+    labels = {each.path: each.label for each in findings}
+    labels.update(zip(photos.paths, photos.labels))
+    labels.update(zip(sample.paths, sample.labels))
     return [labels[path] for path in paths]
 
 

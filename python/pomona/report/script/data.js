@@ -7,12 +7,12 @@
  * summary, curve[share], classes[{label, photos, errors}], sample{photos, of, seed}
  * photos{path[], label[class], thumbnail[base64 JPEG or ""]}: first those of the sample, then others
  *   that only findings or mistakes show
- * missing: null or {photos, of, example, reason or null}: thumbnails that are empty
+ * missing: null or {n, of, example, reason or null}: photos of the sample without a thumbnail
  * maps{pca, flat, solid}: null or one list of coordinates per axis, of the sample
  * near{rows[[photo]], distances[[number]]}: the nearest photos of each photo of the sample
  * sheets[[photo]]
  * findings{scope{photos, of}, kinds[{kind, total, listed[…]}], thresholds}
- * broken[[path, label, reason]], warned[[path, label, warning]]: the first ones
+ * decisions[[path, decision]]: those of the findings.csv that was there before
  * classifiers[…] as in metrics.json, against: null or the comparison with an earlier set
  *
  * Names and paths are untrusted, so they reach the page only as text (textContent).

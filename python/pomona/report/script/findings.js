@@ -8,12 +8,14 @@ const REASONED = ["unreadable", "warning"];
 
 // Decisions
 
-const decisions = new Map(); // by path
+const decisions = new Map(data.decisions); // by path; at first those of the last findings.csv
 const controls = new Map(); // the controls of a path
 const STORE = `pomona ${summary.output} ${summary.finished}`;
 const isKept = (() => {
   try {
-    for (const [path, decision] of JSON.parse(localStorage.getItem(STORE) ?? "[]")) decisions.set(path, decision);
+    const kept = localStorage.getItem(STORE);
+    if (kept) decisions.clear();
+    for (const [path, decision] of JSON.parse(kept ?? "[]")) decisions.set(path, decision);
     localStorage.setItem(STORE, JSON.stringify([...decisions]));
     return true;
   } catch {

@@ -188,7 +188,7 @@ class PhotoMap {
     this.named = spreadApart(labels, this.width, this.height);
     const [lines, names] = [[], []];
     for (const { label, x, y, left, top, wide, content } of this.named) {
-      if (Math.abs(left - x) > wide / 2 || Math.abs(top - y) > LABEL_HEIGHT / 2) lines.push(vector("line", { x1: x, y1: y, x2: left, y2: top }));
+      if (Math.abs(left - x) > wide / 2 || Math.abs(top - y) > 1.5 * LABEL_RISE) lines.push(vector("line", { x1: x, y1: y, x2: left, y2: top }));
       names.push(vector("rect", { x: left - wide / 2, y: top - LABEL_HEIGHT / 2, width: wide, height: LABEL_HEIGHT, rx: 3, style: `stroke:var(--mark-${label % COLOURS})` }),
         vector("text", { x: left, y: top + 4 }, content));
     }

@@ -56,6 +56,7 @@ class Sprites {
 }
 
 const LABEL_HEIGHT = 16;
+const LABEL_RISE = 17; // from the middle of a class to that of its label, so that small groups of marks stay visible
 const SPREAD_STEPS = 150;
 const GOLDEN_ANGLE = Math.PI * (3 - Math.sqrt(5));
 const ruler = document.createElement("canvas").getContext("2d");
@@ -65,12 +66,12 @@ function textWidth(content) {
   return ruler.measureText(content).width;
 }
 
-/* Move overlapping boxes {x, y, wide} apart, close to their anchors, within a frame. */
+/* Place boxes {x, y, wide} above their anchors, within a frame, and move them apart where they overlap. */
 function spreadApart(boxes, width, height) {
   for (const [at, box] of boxes.entries()) {
     // Boxes in one place need different directions to move in.
     box.left = box.x + 0.5 * Math.cos(at * GOLDEN_ANGLE);
-    box.top = box.y + 0.5 * Math.sin(at * GOLDEN_ANGLE);
+    box.top = box.y - LABEL_RISE + 0.5 * Math.sin(at * GOLDEN_ANGLE);
   }
   const within = (value, half, end) => Math.max(half, Math.min(end - half, value));
   for (let step = 0, touching = true; touching && step < SPREAD_STEPS; step++) {

@@ -15,6 +15,7 @@ function headline() {
     ...(summary.warnings ? [[say("fact.warnings"), formatted(summary.warnings)]] : []),
     ...(summary.turned ? [[say("fact.turned"), formatted(summary.turned)]] : []),
     [say("fact.model"), summary.model.name],
+    ...(summary.decode ? [[say("fact.decode"), summary.decode]] : []),
     [say("fact.features"), say("fact.reduced", { dim: summary.dim, n: summary.k })],
   ];
   byId("facts").append(...facts.map(([name, value]) => element("div", {}, element("dt", { text: name }), element("dd", { text: value }))));
@@ -109,8 +110,7 @@ function about() {
   byId("stages").append(table([say("about.stage"), say("about.time")], stages));
   const lines = [
     // null: a file of features does not say when it was computed.
-    ...(summary.featurized === null ? [] : [summary.featurized ? say("about.speed", { n: summary.images_per_second }) : say("about.no-new")]),
-    ...(summary.decode ? [say("about.decode", { options: summary.decode })] : []),
+    ...(summary.featurized === null ? [] : [summary.featurized && summary.images_per_second ? say("about.speed", { n: summary.images_per_second }) : say("about.no-new")]),
     say("about.finished", { when: summary.finished }),
     say("about.model", { name: model.name, sha256: model.sha256 }),
     Object.entries(versions).map(([name, version]) => `${name} ${version}`).join(", "),
