@@ -623,6 +623,7 @@ def test_a_run_on_spark_ends_with_a_summary() -> None:
         recovered=12,
         caution="some features were made by Pomona 0.1.0",
         left_out={".txt": 3},
+        decided={},
         vanished=1,
         reading={"way": "binaryFile", "reason": "only Spark reads hdfs://"},
         featurized=60,
