@@ -19,7 +19,7 @@ from pomona.classification import classifiers, holdouts, predict, train
 from pomona.classification.fingerprints import are_among, as_set, fingerprints
 from pomona.classification.holdouts import LEFT_OUT, TEST, TRAIN
 from pomona.classification.training import Groups, hold_out
-from pomona.cli import main
+from pomona.cli import SOME_PHOTOS_FAILED, main
 from pomona.models.store import names, sha256_of
 from pomona.results import spark_ml
 from pomona.results.metrics import measure
@@ -433,7 +433,7 @@ def test_train_writes_metrics_and_a_model_and_predict_labels_new_photos(
 
     labels = tmp_path / "labels.parquet"
     command = ["predict", told["model"], str(images), "-o", str(labels)]
-    assert main(command) == 0
+    assert main([*command, "--fail-on-error"]) == SOME_PHOTOS_FAILED
     shown = capsys.readouterr().out
     assert "r0_cut.jpg: " in shown
     assert "65 photos, 1 error: " in shown

@@ -299,7 +299,7 @@ def test_the_old_name_of_overwrite_warns(
 
 
 def test_every_command_that_prints_a_result_prints_it_as_json() -> None:
-    without = {"model", "completion", "train", "predict"}
+    without = {"model", "completion"}
     parsers = {**commands(_parser()), **commands(commands(_parser())["model"])}
     for name, parser in parsers.items():
         if name not in without:

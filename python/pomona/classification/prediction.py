@@ -35,6 +35,7 @@ from typing import TYPE_CHECKING, Any, Sequence
 
 import numpy as np
 
+from pomona._arguments import list_of_paths
 from pomona._batch import FeaturizedBatch
 from pomona._decode import changes_of_features, gather_options
 from pomona._errors import ERROR_COLUMNS, NOTE_COLUMNS, ModelError
@@ -156,7 +157,7 @@ def predict(
     """
     started = monotonic()
     gather_options("predict", decode_options)
-    roots = [images] if isinstance(images, (str, os.PathLike)) else list(images)
+    roots = list_of_paths(images)
     home = _local(output)
     sources = [_local(root) for root in roots]
     _check_output(home, sources, overwrite)

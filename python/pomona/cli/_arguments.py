@@ -7,6 +7,7 @@ from contextlib import suppress
 from math import inf
 from typing import Any, Callable
 
+from pomona.cli._errors import SOME_PHOTOS_FAILED
 from pomona.cli._terminal import complain
 from pomona.models.store import BUILT_IN_NAMES
 
@@ -26,6 +27,15 @@ def add_model_option(verb: argparse.ArgumentParser) -> None:
 def add_json_option(verb: argparse.ArgumentParser) -> None:
     """Add ``--json``. The verb then prints one object with `show_json`, and nothing else."""
     verb.add_argument("--json", action="store_true", help="print the result as a JSON object")
+
+
+def add_fail_on_error_option(verb: argparse.ArgumentParser, failed: str = "a photo failed") -> None:
+    """Add ``--fail-on-error``, for what `failed` says."""
+    verb.add_argument(
+        "--fail-on-error",
+        action="store_true",
+        help=f"exit with code {SOME_PHOTOS_FAILED} if {failed}; OUTPUT is written nevertheless",
+    )
 
 
 class _Images(argparse.Action):

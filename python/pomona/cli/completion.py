@@ -19,7 +19,7 @@ _SHELLS = {
 #: Arguments that are the name or the path of a model, a folder, or a file, by their metavars.
 _MODELS = ("MODEL",)
 _FOLDERS = ("CLASSIFIER", "FOLDER")
-_FILES = ("FILE", "FILE.onnx", "IMAGES", "OUTPUT", "PHOTO", "RESULTS", "WEIGHTS")
+_FILES = ("CSV", "FILE", "FILE.onnx", "IMAGES", "OTHER", "OUTPUT", "PHOTO", "RESULTS", "WEIGHTS")
 
 #: How each shell completes a model. The scripts list the folder of models themselves, because
 #: starting Python would take too long.

@@ -11,6 +11,7 @@ from pomona._images import IMAGE_EXTENSIONS, describe_left_out, one_line
 from pomona.cli._arguments import (
     add_decisions,
     add_decode_options,
+    add_fail_on_error_option,
     add_images_argument,
     add_json_option,
     add_model_option,
@@ -63,11 +64,8 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
         metavar="N",
         help="threads (default: the number of CPU cores available to this process)",
     )
-    verb.add_argument(
-        "--fail-on-error",
-        action="store_true",
-        help=f"exit with code {SOME_PHOTOS_FAILED} if a photo failed or a folder could not be "
-        "listed; the file is written nevertheless; --strict implies it",
+    add_fail_on_error_option(
+        verb, "a photo failed or a folder could not be listed (implied by --strict)"
     )
     verb.add_argument(
         "--overwrite",

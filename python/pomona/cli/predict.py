@@ -8,8 +8,13 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from pomona._images import one_line
-from pomona.cli._arguments import add_decode_options, add_json_option, positive
-from pomona.cli._errors import CommandError
+from pomona.cli._arguments import (
+    add_decode_options,
+    add_fail_on_error_option,
+    add_json_option,
+    positive,
+)
+from pomona.cli._errors import SOME_PHOTOS_FAILED, CommandError
 from pomona.cli._results import add_engine, check_local
 from pomona.cli._spark import spark_session
 from pomona.cli._terminal import (
@@ -58,6 +63,7 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
         metavar="N",
         help="threads, without Spark (default: the number of CPU cores available to this process)",
     )
+    add_fail_on_error_option(verb)
     add_engine(
         verb,
         "local for photos on this machine and a classifier that was trained on it, and Spark for "
@@ -90,7 +96,7 @@ def _predict(args: argparse.Namespace) -> int:
         show_json(asdict(predictions))
     else:
         show(describe(predictions))
-    return 0
+    return SOME_PHOTOS_FAILED if args.fail_on_error and predictions.errors else 0
 
 
 def _works_here(args: argparse.Namespace) -> bool:

@@ -9,6 +9,7 @@ from pomona._images import describe_left_out, one_line
 from pomona.cli._arguments import (
     add_decisions,
     add_decode_options,
+    add_fail_on_error_option,
     add_images_argument,
     add_json_option,
     add_model_option,
@@ -66,12 +67,7 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
         "path",
     )
     add_decisions(verb)
-    verb.add_argument(
-        "--fail-on-error",
-        action="store_true",
-        help=f"exit with code {SOME_PHOTOS_FAILED} if a photo failed; the results are written "
-        "nevertheless",
-    )
+    add_fail_on_error_option(verb)
     add_json_option(verb)
     add_decode_options(verb)
     verb.set_defaults(
