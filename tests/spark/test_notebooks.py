@@ -1,4 +1,8 @@
-"""The notebooks: what is committed, and what comes out when the local one is run."""
+"""The notebooks: what is committed, and what comes out when the local one is run.
+
+They are tested on the Spark that `make notebooks` runs them on; `test_livy.py` runs the one for EMR
+on the oldest.
+"""
 
 from __future__ import annotations
 
@@ -20,13 +24,22 @@ import pytest
 from PIL import Image
 
 import photos
+
+pytest.importorskip("jupytext", reason="only the Spark of `make notebooks` has jupytext")
+
+import notebooks
 import run_notebook
 
 ROOT = Path(__file__).resolve().parents[2]
-LOCAL, ON_EMR = (ROOT / "notebooks" / f"fruits_{where}.ipynb" for where in ("local", "on_emr"))
+LOCAL, ON_EMR = (notebooks.path_of(source, "en") for source in notebooks.SOURCES)
+COMMITTED = [
+    notebooks.path_of(source, language)
+    for source in notebooks.SOURCES
+    for language in notebooks.SUFFIXES
+]
 FIGURES = ["balance", "contact_sheet", "curve", "scatter"]
 #: Photos with what is known of them: tables in Jupyter, text and a contact sheet through Livy.
-TABLES = ["table", "predict", "nearest"]
+TABLES = ["table", "predict", "nearest", "suspects"]
 #: What only a laptop does: it ends its session itself, and has what draws the report.
 LOCAL_ONLY = {"stop", "write_report"}
 #: Cells of the contact sheets that stand below those texts.
@@ -41,7 +54,15 @@ pytestmark = [
     ),
 ]
 
-both = pytest.mark.parametrize("path", [LOCAL, ON_EMR], ids=lambda path: path.stem)
+each_committed = pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.stem)
+
+#: Words that are common in one language and do not exist in the other.
+WORDS = {
+    "en": re.compile(r"\b(the|of|and|is|with|which)\b", re.IGNORECASE),
+    "fr": re.compile(r"\b(le|les|des|une|est|qui|avec)\b", re.IGNORECASE),
+}
+#: What is no prose: code, titles of Spark's jobs, links.
+QUOTED = re.compile(r"`[^`]*`|(?<!\*)\*[^*]+\*(?!\*)|\[[^\]]*\]\([^)]*\)")
 
 
 def read(path: Path) -> Any:
@@ -55,6 +76,17 @@ def cell(notebook: Any, name: str) -> Any:
 
 def text(notebook: Any, name: str) -> str:
     return "".join(output.get("text", "") for output in cell(notebook, name).outputs)
+
+
+def values(notebook: Any, name: str) -> dict[str, Any]:
+    """The values that a cell prints as a dictionary, the last if there are several."""
+    found: dict[str, Any] = ast.literal_eval(re.findall(r"\{.*\}", text(notebook, name))[-1])
+    return found
+
+
+def markdown(notebook: Any) -> str:
+    cells = [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
+    return "\n\n".join(cells)
 
 
 def python(notebook: Any) -> str:
@@ -104,21 +136,29 @@ def test_the_local_notebook_ends_in_features_and_components_on_disk(
     assert len(features["path"]) == 6 * PER_CLASS + 1
     assert sum(error is not None for error in features["error"]) == 1
     pca = pq.read_table(str(results / "pca")).to_pydict()
-    assert len(set(pca["path"])) == len(pca["path"]) == 6 * PER_CLASS
+    # The notebook decides to leave out the near-duplicates.
+    decided = values(executed, "decide")
+    assert len(set(pca["path"])) == len(pca["path"]) == 6 * PER_CLASS - decided["left out"]
     assert set(pca["label"]) == {label.name for label in photo_folder.iterdir()}
 
-    matrix = np.array([each for each in features["features"] if each is not None], dtype=np.float64)
+    kept = set(pca["path"])
+    rows = zip(features["path"], features["features"])
+    matrix = np.array([each for path, each in rows if path in kept], dtype=np.float64)
     variances = np.linalg.eigvalsh(np.cov(matrix.T))[::-1]
     k = int(np.argmax(np.cumsum(variances) / variances.sum() >= 0.95)) + 1
     assert {len(each) for each in pca["pca"]} == {k}
-    assert text(executed, "fit").startswith(f"{k} of 16 components explain ")
+    assert f"'featurized': 0, 'k': {k}}}" in text(executed, "decide")
+    assert values(executed, "fit")["of"] == 16
     assert (results / "pca_model" / "metadata").is_dir()
 
 
 def test_the_local_notebook_says_what_it_does(executed: Any) -> None:
     count = 6 * PER_CLASS
-    assert f"{count + 1} photos, {count + 1} of them featurized now" in text(executed, "featurize")
-    assert f"{count} photos, each once" in text(executed, "check")
+    assert values(executed, "featurize") == {
+        "photos": count + 1,
+        "featurized": count + 1,
+        "errors": 1,
+    }
     assert "truncated" in text(executed, "read_features")
     assert [cell.id for cell in executed.cells] == [cell.id for cell in read(LOCAL).cells]
     for name in FIGURES:
@@ -131,10 +171,9 @@ def test_the_local_notebook_labels_photos_and_writes_a_report(
     executed: Any, photo_folder: Path
 ) -> None:
     count, results = 6 * PER_CLASS, photo_folder.parent / "results"
-    assert text(executed, "run").startswith(f"{count + 1} photos, 0 of them featurized now")
-    assert text(executed, "train").startswith("random hold-out: ")
-    assert f"of {count} photos get the label" in text(executed, "predict")
-    assert f"pairs of {count} photos" in text(executed, "duplicates")
+    assert values(executed, "run").items() >= {"photos": count + 1, "featurized": 0}.items()
+    assert text(executed, "train").startswith("random {'photos': ")
+    assert values(executed, "predict")["labels of folders"] == count
     labels = pq.read_table(str(results / "labels")).to_pydict()
     assert sum(label is not None for label in labels["predicted"]) == count
     assert (results / "report" / "index.html").stat().st_size > 1_000_000
@@ -159,7 +198,34 @@ def assert_photos(cell: Any) -> None:
     assert output.data["text/html"].count("data:image/jpeg;base64,") > 4
 
 
-@both
+@pytest.mark.parametrize("language", notebooks.SUFFIXES)
+@pytest.mark.parametrize("source", notebooks.SOURCES, ids=lambda source: source.stem)
+def test_a_committed_notebook_is_that_of_its_source(source: Path, language: str) -> None:
+    executed = read(notebooks.path_of(source, "en"))
+    committed = read(notebooks.path_of(source, language))
+    assert committed == notebooks.translated(source, language, executed)
+    assert [cell.id for cell in committed.cells] == [cell.id for cell in executed.cells]
+
+
+@each_committed
+def test_a_committed_notebook_is_in_one_language(path: Path) -> None:
+    language = "fr" if path.stem.endswith(".fr") else "en"
+    (other,) = set(WORDS) - {language}
+    prose = QUOTED.sub("", markdown(read(path)))
+    assert WORDS[other].findall(prose) == []
+    assert len(WORDS[language].findall(prose)) > 50
+
+
+@each_committed
+def test_what_a_plot_or_a_table_shows_is_said_below_it(path: Path) -> None:
+    cells = read(path).cells
+    for name in [*FIGURES, *TABLES]:
+        (place,) = [place for place, cell in enumerate(cells) if cell.id == name]
+        below = next(cell for cell in cells[place:] if cell.cell_type == "markdown")
+        assert not below.source.startswith("#"), name
+
+
+@each_committed
 def test_a_committed_notebook_has_the_outputs_of_a_whole_run(path: Path) -> None:
     notebook = read(path)
     cells = run_notebook.code_cells(notebook)
@@ -171,12 +237,12 @@ def test_a_committed_notebook_has_the_outputs_of_a_whole_run(path: Path) -> None
     assert "stderr" not in {output.get("name") for output in outputs}
     for cell_with_text in [
         *("imports", "read", "first_rows", "look", "featurize", "fit", "check"),
-        *("run", "train", "predict", "duplicates"),
+        *("run", "train", "predict", "findings", "decide"),
     ]:
         assert text(notebook, cell_with_text), cell_with_text
 
 
-@both
+@each_committed
 def test_a_committed_notebook_tells_of_no_machine_and_is_as_the_tool_leaves_it(path: Path) -> None:
     notebook = read(path)
     assert run_notebook.traces_of_machines(notebook) == []
@@ -184,7 +250,7 @@ def test_a_committed_notebook_tells_of_no_machine_and_is_as_the_tool_leaves_it(p
     assert notebook == read(path)
 
 
-@both
+@each_committed
 def test_a_notebook_defines_nothing_that_the_package_should_own(path: Path) -> None:
     definitions = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
     nodes = ast.walk(ast.parse(python(read(path))))

@@ -1,6 +1,6 @@
 """Renders photos of fruit, for tests and for the demo.
 
-Usage: python photos.py FOLDER [--classes N] [--per-class N] [--size PIXELS] [--broken]
+Usage: python photos.py FOLDER [--classes N] [--per-class N] [--size PIXELS] [--broken | --faults]
 
 Each class is a solid of revolution with its own profile, skin and gloss, lit from the upper left
 in front of a white background, and rotated around its stem from photo to photo, as in Fruits-360.
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Tuple
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageEnhance, ImageFilter
 
 Colour = Tuple[int, int, int]
 
@@ -102,6 +102,26 @@ def break_one(photos: list[Path]) -> Path:
     return broken
 
 
+def spoil(photos: list[Path]) -> list[Path]:
+    """Give a set of at least two classes the faults of real ones; return the photos.
+
+    The first photo of either of the first two classes is in the other's folder, and the third one
+    has a truncated, a blurred and a dark copy.
+    """
+    first, third = photos[0], photos[2]
+    second = next(path for path in photos if path.parent != first.parent)
+    swapped = [
+        one.rename(other.with_name(f"r0_{name}.jpg"))
+        for one, other, name in ((first, second, "moved"), (second, first, "moved"))
+    ]
+    image = Image.open(third)
+    blurred, dark = (third.with_name(f"r0_{name}.jpg") for name in ("blurred", "dark"))
+    image.filter(ImageFilter.GaussianBlur(4)).save(blurred, quality=JPEG_QUALITY)
+    ImageEnhance.Brightness(image).enhance(0.1).save(dark, quality=JPEG_QUALITY)
+    kept = [path for path in photos if path not in (first, second)]
+    return [*kept, *swapped, break_one([third]), blurred, dark]
+
+
 def photo(fruit: Fruit, series: int, angle: int, size: int, seed: int) -> Image.Image:
     """Render one view of a fruit, as an RGB image of `size` x `size` pixels."""
     canvas = size * OVERSAMPLING
@@ -183,13 +203,21 @@ def main() -> None:
     parser.add_argument(
         "--size", type=int, default=100, help="width and height in pixels (default: 100)"
     )
-    parser.add_argument("--broken", action="store_true", help="add a truncated photo")
+    faults = parser.add_mutually_exclusive_group()
+    faults.add_argument("--broken", action="store_true", help="add a truncated photo")
+    faults.add_argument(
+        "--faults",
+        action="store_true",
+        help="put two photos into the wrong folder, and add a truncated, a blurred and a dark one",
+    )
     options = parser.parse_args()
     photos = render(
         options.folder, classes=options.classes, per_class=options.per_class, size=options.size
     )
     if options.broken:
         photos.append(break_one(photos))
+    if options.faults:
+        photos = spoil(photos)
     print(f"{options.folder}: {len(photos)} photos in {options.classes} classes")
 
 

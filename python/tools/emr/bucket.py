@@ -6,7 +6,7 @@ import json
 
 from emr.aws import FILLED, Aws
 from emr.errors import AwsError, Stop
-from emr.files import JOB, NOTEBOOK, SCRIPT
+from emr.files import JOB, NOTEBOOKS, SCRIPT
 from emr.settings import Settings
 
 #: Days after which S3 deletes the parts of incomplete uploads, which killed executors leave.
@@ -112,9 +112,10 @@ def upload(aws: Aws, settings: Settings) -> None:
         aws.call("s3", "cp", f"bootstrap/{name}", f"{settings.uri}/{name}", quiet)
     aws.call("s3", "cp", str(FILLED / "emr.json"), f"{settings.uri}/emr.json", quiet)
     # JupyterHub saves the user's changes under the same key, so an existing notebook stays.
-    key = f"jupyter/jovyan/{NOTEBOOK.name}"
-    head = ("s3api", "head-object", "--bucket", settings.BUCKET, "--key", key)
-    for _ in aws.unless(*head, codes=("404", "NoSuchKey")):
-        aws.call("s3", "cp", f"notebooks/{NOTEBOOK.name}", f"{settings.uri}/{key}", quiet)
+    for notebook in NOTEBOOKS:
+        key = f"jupyter/jovyan/{notebook.name}"
+        head = ("s3api", "head-object", "--bucket", settings.BUCKET, "--key", key)
+        for _ in aws.unless(*head, codes=("404", "NoSuchKey")):
+            aws.call("s3", "cp", f"notebooks/{notebook.name}", f"{settings.uri}/{key}", quiet)
     if settings.local_photos is not None:
         aws.call("s3", "sync", str(settings.local_photos), settings.images_uri, quiet)

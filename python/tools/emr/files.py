@@ -10,7 +10,8 @@ from emr.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[3]
 BOOTSTRAP = ROOT / "bootstrap"
-NOTEBOOK = ROOT / "notebooks" / "fruits_on_emr.ipynb"
+#: In English and in French.
+NOTEBOOKS = [ROOT / "notebooks" / f"fruits_on_emr{suffix}" for suffix in (".ipynb", ".fr.ipynb")]
 SCRIPT = "bootstrap-emr.sh"
 JOB = "pomona_job.py"
 
@@ -23,7 +24,7 @@ def check(settings: Settings) -> None:
             f"{settings.wheelhouse} has no wheelhouse: "
             f"make wheelhouse EMR={settings.RELEASE[len('emr-') :]}"
         )
-    for path in (BOOTSTRAP / SCRIPT, BOOTSTRAP / JOB, NOTEBOOK):
+    for path in (BOOTSTRAP / SCRIPT, BOOTSTRAP / JOB, *NOTEBOOKS):
         if not path.is_file():
             raise Stop(f"{path} is missing: is the repository complete?")
 

@@ -1,6 +1,6 @@
-"""Draw `pipeline.svg`, the README's picture, from rendered photos and their real features.
+"""Draw `pipeline.svg`, the picture of docs/spark.md, from rendered photos and their real features.
 
-Usage: python notebooks/images/make_pipeline.py [MODEL]
+Usage: python docs/images/make_pipeline.py [MODEL]
 """
 
 from __future__ import annotations
