@@ -308,6 +308,7 @@ class _Search:
             return False
         real = os.path.realpath(entry.path)
         for root in self._roots:
+            # The relative path of a folder elsewhere starts with "..", which counts as hidden.
             below = os.path.relpath(real, root)
             if below == "." or not any(is_hidden(name) for name in below.split("/")):
                 return True
