@@ -56,10 +56,6 @@ emr = PYTHONPATH=python/tools:python python3 -m emr $(1) $(foreach name,BUCKET K
 DEMO := demo
 IMAGES ?= $(DEMO)/photos
 DEMO_VENV := $(firstword $(MATRIX))
-# Spark 3.1 on Java 11 needs the first for Arrow; the others silence the warnings about it. Harmless on Java 17.
-JAVA_OPTIONS := -Dio.netty.tryReflectionSetAccessible=true \
-	$(foreach package,lang io net nio util util.concurrent,--add-opens=java.base/java.$(package)=ALL-UNNAMED)
-
 # $(call on_spark,VENV) COMMAND runs with the environment's programs and Java, and its Python for driver and workers.
 on_spark = PATH="$(CURDIR)/.venv/$(1)/bin:$$PATH" SPARK_LOCAL_IP=127.0.0.1 \
 	PYSPARK_PYTHON=$(CURDIR)/.venv/$(1)/bin/python PYSPARK_DRIVER_PYTHON=$(CURDIR)/.venv/$(1)/bin/python \
@@ -176,8 +172,7 @@ notebooks: .venv/spark35/.pomona .venv/py37/.pomona .venv/py37/s3.classpath .ven
 	.venv/spark35/bin/python python/tools/notebooks.py
 
 demo: .venv/$(DEMO_VENV)/.pomona $(filter $(DEMO)/photos,$(IMAGES)) ## Run the job on sample photos on a local Spark, or on IMAGES=folder
-	@export PYSPARK_SUBMIT_ARGS="--driver-java-options '$(JAVA_OPTIONS)' pyspark-shell"
-	$(call on_spark,$(DEMO_VENV)) .venv/$(DEMO_VENV)/bin/python python/tools/demo.py "$(IMAGES)" $(DEMO)/output
+	@.venv/$(DEMO_VENV)/bin/python python/tools/demo.py "$(IMAGES)" $(DEMO)/output
 
 emr-up: $(if $(filter-out 0,$(DRY_RUN)),,emr-check $(call wheelhouse_of,$(RELEASE))) ## Start a cluster: BUCKET=… KEY=… SUBNET=… MY_IP=… (bootstrap/README.md)
 	@$(call emr,up)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -150,10 +151,30 @@ def test_a_linked_folder_is_searched(tmp_path: Path) -> None:
 def test_what_cannot_be_a_photo_but_is_named_like_one_is_left_to_the_reader(
     tmp_path: Path,
 ) -> None:
-    touch(tmp_path, "folder.jpg/inside.jpg")
     os.mkfifo(tmp_path / "pipe.jpg")
     (tmp_path / "dangling.jpg").symlink_to("nowhere")
-    assert found(tmp_path) == ["dangling.jpg", "folder.jpg", "folder.jpg/inside.jpg", "pipe.jpg"]
+    assert found(tmp_path) == ["dangling.jpg", "pipe.jpg"]
+
+
+def test_a_folder_that_is_named_like_a_photo_is_searched(tmp_path: Path) -> None:
+    touch(tmp_path, "folder.jpg/inside.jpg")
+    assert found(tmp_path) == ["folder.jpg/inside.jpg"]
+
+
+def test_a_link_to_a_folder_that_is_searched_too_does_not_replace_its_name(tmp_path: Path) -> None:
+    touch(tmp_path, "photos/Kiwi/1.jpg", "photos/.cache/2.jpg", "outside/Fig/3.jpg")
+    for name, target in (("Alias", "Kiwi"), ("Cached", ".cache"), ("More", "../outside")):
+        (tmp_path / "photos" / name).symlink_to(target)
+    (tmp_path / "outside" / "back").symlink_to("../photos/Kiwi")
+    tally = Tally()
+    names = ["Cached/2.jpg", "Kiwi/1.jpg", "More/Fig/3.jpg"]
+    assert found(tmp_path / "photos", tally) == names
+    assert tally.left_out == {"links to folders": 2, "hidden": 1}
+    assert [Path(path).name for path in find_images(tmp_path / "photos" / "Alias")] == ["1.jpg"]
+
+
+def test_both_spellings_of_an_accent_are_one_label() -> None:
+    assert label_of("Pâte/1.jpg") == label_of(unicodedata.normalize("NFD", "Pâte/1.jpg")) == "Pâte"
 
 
 def test_a_folder_that_cannot_be_listed_is_reported(

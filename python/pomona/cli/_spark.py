@@ -17,12 +17,13 @@ def spark_session(verb: str, unfinished: str) -> Iterator[SparkSession]:
     """Provide a Spark session for a block, and turn its failures into one-line errors.
 
     Under spark-submit and in a notebook, the session that runs is used with its own settings, and
-    stays. A session that starts here stops with the block. Its name in Spark's UI is ``pomona`` and
-    the verb. If Spark fails, the message ends with `unfinished`, the state of the results.
+    stays. A session that starts here stops with the block, and what its Java prints goes to a log
+    file, which the message names if Spark fails. The session's name in Spark's UI is ``pomona`` and
+    the verb. The message of a failure also has `unfinished`, the state of the results.
     """
     try:
         from pyspark import SparkContext
-        from pyspark.sql import SparkSession
+        from pyspark.sql.utils import CapturedException
     except ImportError as error:
         raise CommandError(
             f"pomona {verb} needs PySpark. On a cluster, start the command with spark-submit; on "
@@ -31,35 +32,39 @@ def spark_session(verb: str, unfinished: str) -> Iterator[SparkSession]:
     from py4j.protocol import Py4JError, Py4JJavaError
 
     from pomona.spark._hadoop import with_remedy
+    from pomona.spark._start import forget, start
 
     # The active session would be that of the current thread only.
     running = SparkContext._active_spark_context is not None
     if not running:
         _quieten_py4j()
     # Spark's own progress bar would draw over ours.
-    builder = SparkSession.builder.appName(f"pomona {verb}")
-    builder = builder.config("spark.ui.showConsoleProgress", "false")
+    settings = {"spark.app.name": f"pomona {verb}", "spark.ui.showConsoleProgress": "false"}
     try:
-        spark = builder.getOrCreate()
-    except Exception as error:
-        raise CommandError(
-            f"Spark did not start: {str(error).rstrip('.')}. It needs a Java runtime: set JAVA_HOME"
-        ) from error
+        spark, log = start(settings)
+    except (ImportError, RuntimeError) as error:
+        raise CommandError(str(error)) from error
+    failed = False
     try:
         yield spark
-    except (Py4JError, ConnectionError) as error:  # the gateway to Java raises both
+    except (Py4JError, ConnectionError, CapturedException) as error:
+        # The gateway to Java raises the first two.
         signal = _signal_behind(error)
         if signal is not None:
             raise signal from error
-        if isinstance(error, Py4JJavaError):
+        failed = True
+        if isinstance(error, (Py4JJavaError, CapturedException)):
             message = f"Spark failed: {with_remedy(cause(str(error)))}"
         else:
             message = "Spark's Java process died: it was killed or ran out of memory"
-        raise CommandError(f"{message}; {unfinished}") from error
+        where = f". Spark's log is {log}" if log is not None else ""
+        raise CommandError(f"{message}; {unfinished}{where}") from error
     finally:
         if not running:
             with suppress(Py4JError, OSError):
                 spark.stop()
+        if log is not None and not failed:
+            forget(log)
 
 
 def _quieten_py4j() -> None:

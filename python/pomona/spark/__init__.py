@@ -15,6 +15,7 @@ from pomona._optional import require
 if TYPE_CHECKING:
     from typing import Any
 
+    from pomona.spark._start import local_session
     from pomona.spark.classification.prediction import predict
     from pomona.spark.classification.training import train
     from pomona.spark.features import read_features, write_features
@@ -39,6 +40,7 @@ __all__ = [
     "featurize_struct_udf",
     "featurize_udf",
     "fit_pca",
+    "local_session",
     "predict",
     "read_features",
     "read_images",
@@ -57,6 +59,7 @@ _MODULES = {
     "featurize_struct_udf": "udf",
     "featurize_udf": "udf",
     "fit_pca": "pca",
+    "local_session": "_start",
     "predict": "classification.prediction",
     "read_features": "features",
     "read_images": "images",

@@ -4,14 +4,25 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Sequence
 
 from py4j.protocol import Py4JJavaError
 from pyspark.sql.functions import explode, expr, from_json
 
-from pomona._images import Tally, is_hidden, is_image
+from pomona._images import (
+    DANGLING,
+    NOT_UTF8,
+    Tally,
+    find_images,
+    is_hidden,
+    is_image,
+    one_line,
+    utf8_text,
+)
 from pomona._native import list_folders
 from pomona.spark._hadoop import hadoop_conf, is_pattern, path_and_files
 
@@ -39,6 +50,7 @@ _STATUS = re.compile(
 )
 _AT_ONCE = 10_000
 _BETWEEN = "\0"
+_LOCAL = "file:"
 _SCHEMA = "array<struct<path: string, length: bigint, milliseconds: bigint>>"
 
 
@@ -55,9 +67,10 @@ def find_files(
 ) -> tuple[list[ListedFile], Tally]:
     """Find the photos under folders and matches of globs, in the order of their paths.
 
-    If `storage` is given, the extension lists the folders, which are of S3, many at a time.
-    Otherwise, and if there are names that only Hadoop can request, Hadoop lists them one after
-    another. Folders that overlap are counted once. Folders that are given may be hidden.
+    If `storage` is given, the extension lists the folders, which are of S3, many at a time. Local
+    folders are searched by `find_images`. Hadoop lists others one after another, also on S3 if
+    there are names that only Hadoop can request. Folders that overlap are counted once. Folders
+    that are given may be hidden.
     """
     if storage is not None:
         try:
@@ -66,7 +79,53 @@ def find_files(
             pass
     conf = hadoop_conf(spark)
     paths = [_qualified(spark, path, conf) for path in paths]
+    if all(path.startswith(_LOCAL) for path in paths):
+        return _find_local(spark, paths)
     return _walk(spark, paths, partial(_list_by_hadoop, spark))
+
+
+def is_local(spark: SparkSession, paths: Sequence[str]) -> bool:
+    """Whether paths are on the disks of the driver's machine."""
+    conf = hadoop_conf(spark)
+    return all(_qualified(spark, path, conf).startswith(_LOCAL) for path in paths)
+
+
+def _find_local(spark: SparkSession, paths: Sequence[str]) -> tuple[list[ListedFile], Tally]:
+    tally = Tally()
+    roots = []
+    for path in paths:
+        given: list[ListedFile | str] = [path]
+        if not os.path.lexists(path[len(_LOCAL) :]):
+            given = _matches(spark, path)
+        for one in given:
+            root = (one if isinstance(one, str) else one.path)[len(_LOCAL) :]
+            name = _name_of(root)
+            if Path(root).is_dir() or (is_image(name) and not is_hidden(name)):
+                roots.append(root)
+            else:
+                tally.leave_out(name)
+    photos = set()
+    for path in find_images(*roots, tally=tally):
+        if utf8_text(path) != path:
+            tally.count(NOT_UTF8)
+            continue
+        try:
+            status = Path(path).stat()
+        except OSError:
+            tally.count(DANGLING)
+            continue
+        milliseconds = status.st_mtime_ns // 1_000_000
+        photos.add(ListedFile(f"{_LOCAL}{path}", status.st_size, milliseconds))
+    if tally.unreadable:
+        folder, reason = tally.unreadable[0]
+        raise OSError(f"cannot list {one_line(folder)}: {reason}")
+    tally.images = len(photos)
+    return sorted(photos), tally
+
+
+def listed_by_spark(files: JavaObject) -> list[ListedFile]:
+    """Return the files in a Scala sequence of file statuses."""
+    return [entry for entry in _entries(files) if isinstance(entry, ListedFile)]
 
 
 def _walk(

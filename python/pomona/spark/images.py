@@ -10,10 +10,28 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from pyspark.sql import Column, DataFrame, SparkSession, Window
-from pyspark.sql.functions import broadcast, col, element_at, expr, lit, row_number, split, xxhash64
+from pyspark.sql.functions import (
+    broadcast,
+    coalesce,
+    col,
+    create_map,
+    element_at,
+    expr,
+    lit,
+    row_number,
+    split,
+    xxhash64,
+)
 from pyspark.sql.utils import AnalysisException
 
-from pomona._images import HIDDEN_BY_SPARK, IMAGE_EXTENSIONS, Tally, describe_left_out
+from pomona._images import (
+    HIDDEN_BY_SPARK,
+    IMAGE_EXTENSIONS,
+    LINKS,
+    Tally,
+    composed,
+    describe_left_out,
+)
 from pomona.decisions import read_decisions
 from pomona.spark._decisions import decide
 from pomona.spark._hadoop import (
@@ -26,7 +44,14 @@ from pomona.spark._hadoop import (
     path_and_files,
     why,
 )
-from pomona.spark._listing import ListedFile, find_files, split_evenly, table_of
+from pomona.spark._listing import (
+    ListedFile,
+    find_files,
+    is_local,
+    listed_by_spark,
+    split_evenly,
+    table_of,
+)
 from pomona.spark._s3 import storage_of, why_not_by_paths
 from pomona.spark._session import session_of
 
@@ -147,7 +172,7 @@ def list_images(
     if isinstance(label, Column):
         labels = label.cast("string")
     elif label == "parent":
-        labels = element_at(split("path", "/"), -2)
+        labels = None
     elif label is None:
         labels = lit(None).cast("string")
     else:
@@ -163,22 +188,27 @@ def list_images(
         if paths[-1] != one:
             warnings.warn(f"{one!r} has double slashes: reading {paths[-1]!r}", stacklevel=3)
 
-    columns = [col("path"), labels.alias("label"), col("length"), col("modificationTime")]
+    def columns(files: list[ListedFile]) -> list[Column]:
+        labelled = _name_of_folder(files) if labels is None else labels
+        return [col("path"), labelled.alias("label"), col("length"), col("modificationTime")]
+
     if not content:
         files, tally = _find_photos(spark, paths)
         if not files:
             raise FileNotFoundError(_explain_no_photos(paths, tally))
-        return _rows_of(spark, files).select(*columns), tally
+        return _rows_of(spark, files).select(*columns(files)), tally
     relation = _list_photos(spark, paths, ignore_missing=ignore_missing)
+    files = listed_by_spark(relation.location().allFiles())
+    _check_colons(files)
     photos = spark.read._df(spark._jsparkSession.baseRelationToDataFrame(relation))
     empty = _empty_photos(spark, relation)
     if empty is not None:
         photos = photos.union(empty)
-    photos = photos.select(*columns, "content")
+    photos = photos.select(*columns(files), "content")
     if not count:
         return photos, Tally()
     _, tally = _find_photos(spark, paths)
-    read = relation.location().allFiles().size()
+    read = len(files)
     if read < tally.images:
         tally.left_out[HIDDEN_BY_SPARK] = tally.images - read
         tally.images = read
@@ -231,6 +261,33 @@ def sample_images(photos: DataFrame, per_label: int = 1) -> DataFrame:
     return sample.join(broadcast(labels), "path").select(columns)
 
 
+def _name_of_folder(files: list[ListedFile]) -> Column:
+    """Make the expression for the name of a photo's folder, in Unicode's composed form (NFC)."""
+    name = element_at(split("path", "/"), -2)
+    folders = {file.path.rpartition("/")[0] for file in files}
+    names = {folder.rpartition("/")[2] for folder in folders}
+    pairs = [(each, composed(each)) for each in sorted(names) if composed(each) != each]
+    if not pairs:
+        return name
+    spellings = create_map(*(lit(text) for pair in pairs for text in pair))
+    return coalesce(spellings[name], name)
+
+
+def _check_colons(files: list[ListedFile]) -> None:
+    """Refuse local photos that Hadoop cannot open because of the checksum files beside photos."""
+    refused = [
+        file.path
+        for file in files
+        if file.path.startswith("file:") and ":" in file.path.rpartition("/")[2]
+    ]
+    if refused:
+        raise ValueError(
+            f"{refused[0]}: Hadoop cannot open files with a colon in their names, which "
+            f"{len(refused):,} of the photos have. Read the photos by path (without --no-paths; "
+            "read_images with content=False), or rename them"
+        )
+
+
 def _clean(path: str) -> str:
     """Make double slashes single, except after the scheme.
 
@@ -256,6 +313,14 @@ def _list_photos(
         session.conf().set("spark.sql.files.ignoreMissingFiles", "true")
     with _explained(paths):
         patterns = [_literal_if_it_exists(spark, path) for path in paths]
+        if is_local(spark, paths):
+            files, tally = _find_photos(spark, paths)
+            if LINKS in tally.left_out:
+                # Spark would follow every link, and count photos again or without end.
+                patterns = [literal(file.path) for file in files]
+                # Spark would list so many paths in a job of its own.
+                threshold = "spark.sql.sources.parallelPartitionDiscovery.threshold"
+                session.conf().set(threshold, str(len(patterns)))
         relation = _relation(spark, session, patterns, _name_pattern(), ignore_missing)
     photos = relation.location().allFiles().size()
     if not photos:
