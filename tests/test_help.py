@@ -188,6 +188,11 @@ def test_a_size_is_two_integers(size: Any) -> None:
         pomona.load_image(PHOTO, size=size)
 
 
+def test_photos_are_no_results(folder: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="is a folder of photos, not of results"):
+        pomona.LocalResults(folder)
+
+
 # Misspelled names
 
 

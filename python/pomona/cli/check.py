@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pomona._images import one_line
 from pomona._output import atomic_file
+from pomona._suggest import did_you_mean
 from pomona.cli._arguments import add_json_option, seed
 from pomona.cli._errors import SOME_FINDINGS
 from pomona.cli._results import add_results, open_others, open_results
@@ -78,6 +79,7 @@ def _kinds(text: str) -> tuple[str, ...]:
     if unknown:
         raise argparse.ArgumentTypeError(
             f"there is no kind of finding {unknown[0]!r}: choose from {', '.join(KINDS)}"
+            + did_you_mean(unknown[0], KINDS)
         )
     return kinds
 

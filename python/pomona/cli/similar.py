@@ -136,7 +136,15 @@ def _compute(
             f"{error.strerror or error}"
         ) from error
     expected = results.summary["model"]
-    file = resolve(model or expected["name"])
+    try:
+        file = resolve(model or expected["name"])
+    except ModelError as error:
+        if model is not None:
+            raise
+        raise ModelError(
+            f"{error} The features were computed with {expected['name']}: give its file with "
+            "--model"
+        ) from error
     sha256 = sha256_of(file)
     if sha256 != expected["sha256"]:
         raise ModelError(

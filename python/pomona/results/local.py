@@ -9,9 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Iterator, Sequence, TypeVar
 
+from pomona._images import is_image
 from pomona._missing import not_found
 from pomona._output import atomic_file, atomic_folder
 from pomona._parquet import open_parquet, parquet
@@ -95,6 +97,11 @@ class LocalResults(Results):
                 file = self.home.parent / summary[_STATE]["name"]
                 raise FileNotFoundError(
                     f"{self.home} holds what was made of the features in {file}: give that file"
+                )
+            if summary is None and _has_photos(self.home):
+                raise FileNotFoundError(
+                    f"{self.home} is a folder of photos, not of results: compute their features "
+                    f"first, with pomona featurize {self.home} -o {self.home.name}.parquet"
                 )
             return super().read_summary() if summary is None else dict(summary)
         if (self.home / "features").exists():
@@ -329,3 +336,9 @@ def _state(file: Path) -> dict[str, Any]:
     """Describe a file of features, so that a PCA of its former content is noticed."""
     status = file.stat()
     return {"name": file.name, "bytes": status.st_size, "modified": status.st_mtime_ns}
+
+
+def _has_photos(folder: Path) -> bool:
+    """Tell a folder of photos, or of folders of photos, from unfinished results."""
+    files = chain(folder.glob("*"), folder.glob("*/*"))
+    return not (folder / "features").exists() and any(map(is_image, files))
