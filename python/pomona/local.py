@@ -354,8 +354,8 @@ def _output_file(output: PathLike, folder: Path | None) -> Iterator[BinaryIO]:
         return
     check_writable(folder / "summary.json" if folder.exists() else folder)
     created = not folder.exists()
-    folder.mkdir(exist_ok=True)
     try:
+        folder.mkdir(exist_ok=True)
         with atomic_folder(folder / "features") as features:
             with atomic_file(features / FEATURES_FILE.name) as file:
                 yield file

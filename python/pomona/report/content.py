@@ -40,7 +40,7 @@ EXTRA_PHOTOS = 600
 
 #: Bytes of all thumbnails, so that a page of 4,000 photos stays below 15 MB, and the JPEG qualities
 #: that are tried for it.
-THUMBNAIL_BYTES = 6_500_000
+THUMBNAIL_BYTES = 8_500_000
 THUMBNAIL_QUALITIES = (70, 50, 35, 20, 10)
 
 #: Nearest photos of each photo.
