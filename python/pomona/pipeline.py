@@ -23,11 +23,10 @@ import pomona
 from pomona._arguments import list_of_paths
 from pomona._decode import gather_options
 from pomona._progress import report_left_out, timed
-from pomona.decisions import read_decisions
 from pomona.pca import DEFAULT_VARIANCE, check_target, pca_summary
 from pomona.results.summary import LISTED_ERRORS
 from pomona.results.summary import Summary as Summary  # public here
-from pomona.spark._decisions import decide
+from pomona.spark._decisions import decide, load_decisions
 from pomona.spark._hadoop import Folder
 from pomona.spark._s3 import storage_of, why_not_by_paths
 from pomona.spark._session import described
@@ -137,7 +136,7 @@ def run(
     check_target(variance, components)
     if components is None and variance is None:
         variance = DEFAULT_VARIANCE
-    chosen = None if decisions is None else read_decisions(decisions)
+    chosen = None if decisions is None else load_decisions(spark, decisions)
     folders = list_of_paths(images)
     sources = [Folder(spark, os.fspath(folder)) for folder in folders]
     home = Folder(spark, os.fspath(output))

@@ -49,7 +49,9 @@ def test_photos_that_are_read_have_the_decisions_too(
     table = tmp_path / "findings.csv"
     first, second, *_ = sorted(folder.rglob("*.jpg"))
     table.write_text(f"path,decision\n{first},leave out\n{second},relabel: new\n")
-    rows = {row.path: row for row in read_images(spark, folder, decisions=table).collect()}
+    rows = {
+        row.path: row for row in read_images(spark, folder, decisions=f"file://{table}").collect()
+    }
     assert f"file:{first}" not in rows
     assert rows[f"file:{second}"].label == "new"
     assert bytes(rows[f"file:{second}"].content) == second.read_bytes()

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import TYPE_CHECKING, NamedTuple
 
 from pyspark.sql.functions import coalesce, col, from_json, lit, regexp_replace, substring
 
-from pomona.decisions import counted, key
+from pomona.decisions import counted, decisions_of, key, read_decisions, rows_of
+from pomona.results.local import local_path
+from pomona.spark._hadoop import Folder
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame
+    from pyspark.sql import DataFrame, SparkSession
 
+    from pomona._typing import PathLike
     from pomona.decisions import Decisions
 
 # The values of the map of decisions; the second is followed by the label.
@@ -29,6 +33,15 @@ class Decided(NamedTuple):
     def counts(self) -> dict[str, int]:
         """Return the numbers as a summary has them."""
         return counted(self.left_out, self.relabelled)
+
+
+def load_decisions(spark: SparkSession, file: PathLike) -> Decisions:
+    """Read decisions as `read_decisions` does, from any file system that Spark's Hadoop reaches."""
+    name = os.fspath(file)
+    path = local_path(name)
+    if path is not None:
+        return read_decisions(path)
+    return decisions_of(rows_of(Folder(spark, name).read_bytes(), name), name)
 
 
 def decide(photos: DataFrame, decisions: Decisions | None, folders: str) -> Decided:

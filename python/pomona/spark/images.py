@@ -32,8 +32,7 @@ from pomona._images import (
     composed,
     describe_left_out,
 )
-from pomona.decisions import read_decisions
-from pomona.spark._decisions import decide
+from pomona.spark._decisions import decide, load_decisions
 from pomona.spark._hadoop import (
     HADOOP_ERRORS,
     S3_SCHEMES,
@@ -148,7 +147,7 @@ def read_images(
     >>> photos = read_images(spark, "s3://fruits/Test")  # doctest: +SKIP
     >>> photos.groupBy("label").count().show()  # doctest: +SKIP
     """
-    chosen = None if decisions is None else read_decisions(decisions)
+    chosen = None if decisions is None else load_decisions(spark, decisions)
     photos, _ = list_images(
         spark, path, label=label, content=content, ignore_missing=ignore_missing, count=False
     )
