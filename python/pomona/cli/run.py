@@ -76,7 +76,7 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    check_local(args.images)
+    check_local([*args.images, *([args.decisions] if args.decisions else [])])
     with spark_session("run", args.unfinished) as spark:
         from pomona import pipeline
 
