@@ -66,7 +66,7 @@ def test_what_spreadsheets_save_is_read(
         [
             '"/photos/b, c.jpg"',
             '"0,5"',
-            "relabel: Pêche: blanche ",
+            "relabel: Pe\u0302che: blanche ",
             "a; b" if separator == "," else "",
         ],
         ["/photos/d.jpg", "", "", ""],

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Iterator, Mapping, NamedTuple
 
-from pomona._images import one_line, utf8_text
+from pomona._images import composed, one_line, utf8_text
 
 if TYPE_CHECKING:
     from pomona._typing import PathLike
@@ -165,7 +165,7 @@ def _parsed(text: str, where: str) -> tuple[str, str | None]:
     if verb in (_KEEP, _LEAVE_OUT) and not colon:
         return verb, None
     if verb == _RELABEL and label:
-        return verb, label
+        return verb, composed(label)  # as the labels that folders give
     if verb == _RELABEL:
         raise ValueError(f'{where}: {text!r} names no label: write "relabel: NAME"')
     close = difflib.get_close_matches(verb, [_KEEP, _LEAVE_OUT, _RELABEL], 1)
