@@ -133,17 +133,15 @@ def test_the_local_notebook_ends_in_features_and_components_on_disk(
 ) -> None:
     results = photo_folder.parent / "results"
     features = pq.read_table(str(results / "features")).to_pydict()
-    assert len(features["path"]) == 6 * PER_CLASS + 1
+    # The notebook decides to leave out the near-duplicates.
+    kept = 6 * PER_CLASS - values(executed, "decide")["left out"]
+    assert len(features["path"]) == kept + 1
     assert sum(error is not None for error in features["error"]) == 1
     pca = pq.read_table(str(results / "pca")).to_pydict()
-    # The notebook decides to leave out the near-duplicates.
-    decided = values(executed, "decide")
-    assert len(set(pca["path"])) == len(pca["path"]) == 6 * PER_CLASS - decided["left out"]
+    assert len(set(pca["path"])) == len(pca["path"]) == kept
     assert set(pca["label"]) == {label.name for label in photo_folder.iterdir()}
 
-    kept = set(pca["path"])
-    rows = zip(features["path"], features["features"])
-    matrix = np.array([each for path, each in rows if path in kept], dtype=np.float64)
+    matrix = np.array([each for each in features["features"] if each is not None], dtype=np.float64)
     variances = np.linalg.eigvalsh(np.cov(matrix.T))[::-1]
     k = int(np.argmax(np.cumsum(variances) / variances.sum() >= 0.95)) + 1
     assert {len(each) for each in pca["pca"]} == {k}
