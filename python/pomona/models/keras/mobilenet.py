@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from pomona._errors import ModelError
 from pomona.models.graph_builder import GraphBuilder
-from pomona.models.keras.bare_weights import STRIDES, build
+from pomona.models.keras.bare_weights import OTHER_NETWORKS, STRIDES, build
 from pomona.models.keras.config import INPUT_LAYER, ModelCalls
 from pomona.models.keras.file import open_keras_file
 from pomona.models.keras.layers import (
@@ -123,7 +123,7 @@ def _last_map(model: ModelCalls) -> Call:
         kinds = sorted({call.kind for call in model.calls})
         raise ModelError(
             f"the model has {len(depthwise)} depthwise convolutions, expected a MobileNetV2 "
-            f"with {len(STRIDES)}. Its layers are: {', '.join(kinds) or 'none'}"
+            f"with {len(STRIDES)}. Its layers are: {', '.join(kinds) or 'none'}. {OTHER_NETWORKS}"
         )
     call, convolutions = list(depthwise.values())[-1], 0
     while not (convolutions == 2 and function_of(call) in ACTIVATIONS):
