@@ -290,7 +290,7 @@ def test_a_file_cut_short_is_refused_and_leaves_nothing(keras_3: Saved, tmp_path
 def test_a_file_that_keras_did_not_write_is_refused(name: str, tmp_path: Path) -> None:
     for content in (b"", b"\xff\xd8\xff\xe0 a photo", b"PK\x03\x04 not a zip"):
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(ModelError, match=f"{name}: .*(expected|damaged)"):
+        with pytest.raises(ModelError, match=f"{name}(: .*(expected|damaged)| is empty)"):
             models.convert(tmp_path / name, tmp_path / "m.onnx")
 
 
