@@ -521,7 +521,9 @@ def test_model_convert_passes_what_it_was_given(
         return str(tiny_model)
 
     monkeypatch.setattr(models, "convert", convert, raising=False)
-    options = "--input-size 96x128 --output-tensor pool --mean 1,2,3 --std 4 --license MIT"
+    options = (
+        "--input-size 96x128 --output-tensor pool --mean 1,2,3 --std 4 --pooling max --license MIT"
+    )
     assert main(["model", "convert", "w.onnx", "-o", "m.onnx", *options.split()]) == 0
     assert given == [
         (
@@ -532,6 +534,7 @@ def test_model_convert_passes_what_it_was_given(
                 "output_tensor": "pool",
                 "mean": [1.0, 2.0, 3.0],
                 "std": [4.0],
+                "pooling": "max",
                 "license": "MIT",
             },
         )

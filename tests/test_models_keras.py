@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import warnings
 import zipfile
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,6 +21,8 @@ import photos
 import pomona
 from pomona import Featurizer, ModelError, models
 from pomona.models.keras.bare_weights import standard_layers
+from pomona.models.keras.config import ModelCalls
+from pomona.models.keras.pooling import pooling_after
 
 PHOTOS = 50
 SIZES = [(96, 96), (97, 130), (128, 128), (160, 160), (224, 224)]
@@ -148,7 +151,16 @@ def tensorflow_2_11(pixels: Path, tmp_path_factory: pytest.TempPathFactory) -> S
 
 def _check(saved: Saved, name: str, encoded: list[bytes], folder: Path) -> None:
     case = saved.cases[name]
-    path = models.convert(saved.folder / name, folder / "model.onnx", **case["convert"])
+    note = case["note"]
+    if name == "alone.weights.h5":
+        note = "images of 224 x 224 pixels are assumed"
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        path = models.convert(saved.folder / name, folder / "model.onnx", **case["convert"])
+    assert len(told) == bool(note)
+    if note:
+        assert note in str(told[0].message)
+        assert note in models.info(path)["notes"]
     featurizer = Featurizer(path)
     assert featurizer.image_size == tuple(case["size"])
     expected = np.load(saved.folder / case["features"])
@@ -278,7 +290,7 @@ def test_a_file_cut_short_is_refused_and_leaves_nothing(keras_3: Saved, tmp_path
 def test_a_file_that_keras_did_not_write_is_refused(name: str, tmp_path: Path) -> None:
     for content in (b"", b"\xff\xd8\xff\xe0 a photo", b"PK\x03\x04 not a zip"):
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(ModelError, match=f"{name}: .*(expected|damaged)"):
+        with pytest.raises(ModelError, match=f"{name}(: .*(expected|damaged)| is empty)"):
             models.convert(tmp_path / name, tmp_path / "m.onnx")
 
 
@@ -401,6 +413,59 @@ def test_a_layer_that_cannot_be_honoured_is_named(
     path = _whole_model(tmp_path / "own.h5", _mobilenet_like([layer]))
     with pytest.raises(ModelError, match=f"layer '{layer['name']}'.*{reason}"):
         models.convert(path, tmp_path / "m.onnx")
+
+
+def _pooling(*heads: dict[str, object], size: tuple[int, int] = (2, 2)) -> tuple[str, str | None]:
+    layers = [*_mobilenet_like([]), *heads]
+    config = {
+        "layers": layers,
+        "input_layers": [["photo", 0, 0]],
+        "output_layers": [[heads[-1]["name"] if heads else "out_relu", 0, 0]],
+    }
+    model = ModelCalls({"class_name": "Functional", "config": config})
+    last = next(call for call in model.calls if call.name == "out_relu")
+    return pooling_after(model, last, size)
+
+
+_DROPOUT = _layer("Dropout", "drop", "out_relu")
+_AVERAGE = _layer("GlobalAveragePooling2D", "average", "out_relu")
+_MAXIMUM = _layer("GlobalMaxPooling2D", "maximum", "drop")
+_MEAN_CALL = {
+    **_layer("TFOpLambda", "mean", None, function="math.reduce_mean"),
+    "inbound_nodes": [["out_relu", 0, 0, {"axis": [1, 2]}]],
+}
+
+
+@pytest.mark.parametrize(
+    ("heads", "pooling"),
+    [
+        ([], "avg"),
+        ([_DROPOUT, _AVERAGE], "avg"),
+        ([_DROPOUT, _MAXIMUM, _layer("Dense", "dense", "maximum")], "max"),
+        ([_layer("AveragePooling2D", "whole", "out_relu", pool_size=[2, 2])], "avg"),
+        ([_layer("MaxPooling2D", "whole", "out_relu", pool_size=[2, 2])], "max"),
+        ([_layer("Max", "reduced", "out_relu", axis=[1, 2], keepdims=False)], "max"),
+        ([_MEAN_CALL], "avg"),
+    ],
+)
+def test_the_pooling_is_the_models_own(heads: list[dict[str, object]], pooling: str) -> None:
+    assert _pooling(*heads) == (pooling, None)
+
+
+def test_a_model_without_global_pooling_is_averaged_with_a_note() -> None:
+    for kind, options in (("Flatten", {}), ("MaxPooling2D", {"pool_size": [2, 2]}), ("Dense", {})):
+        pooling, note = _pooling(_layer(kind, "next", "out_relu", **options), size=(4, 4))
+        assert pooling == "avg"
+        assert f"layer 'next' ({kind}), without global pooling" in str(note)
+
+
+def test_a_pooling_that_cannot_be_told_has_to_be_said() -> None:
+    with pytest.raises(ModelError, match=r"layer 'gem' \(GeM\).*choose avg or max \(--pooling\)"):
+        _pooling(_layer("GeM", "gem", "out_relu"))
+    with pytest.raises(ModelError, match=r"average \(layer 'average'\) and .*maximum.*--pooling"):
+        _pooling(_DROPOUT, _AVERAGE, _MAXIMUM)
+    with pytest.raises(ModelError, match=r"layer 'reduced' \(Mean\).*--pooling"):
+        _pooling(_layer("Mean", "reduced", "out_relu", axis=[3]))
 
 
 def test_a_backbone_without_its_end_is_refused(tmp_path: Path) -> None:

@@ -96,10 +96,13 @@ class Network:
 
     def expected(self, pixels: np.ndarray, mean: object, std: object) -> np.ndarray:
         """Compute the pooled features in numpy."""
+        return self.maps(pixels, mean, std).mean(axis=(2, 3))
+
+    def maps(self, pixels: np.ndarray, mean: object, std: object) -> np.ndarray:
         planes = ((pixels - np.asarray(mean)) / np.asarray(std)).transpose(0, 3, 1, 2)
         padded = np.pad(planes, ((0, 0), (0, 0), (1, 1), (1, 1)))
         windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(2, 3))
-        return np.einsum("nchwij,fcij->nfhw", windows, self.weight).clip(0).mean(axis=(2, 3))
+        return np.einsum("nchwij,fcij->nfhw", windows, self.weight).clip(0)
 
 
 IMAGENET_MEAN = np.array([0.485, 0.456, 0.406]) * 255
@@ -132,6 +135,21 @@ def test_a_map_with_channels_last_is_averaged_in_every_opset(
     path = models.convert(source, tmp_path / "m.onnx", output_tensor="map_last", mean=0, std=255)
     expected = network.expected(pixels, 0, 255)
     np.testing.assert_allclose(_features(path, pixels), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("opset", [13, 18])
+@pytest.mark.parametrize("tensor", ["map", "map_last"])
+def test_a_map_is_pooled_by_its_maximum_if_wanted(
+    tensor: str, opset: int, pixels: np.ndarray, tmp_path: Path
+) -> None:
+    network = Network(opset=opset)
+    source = network.save(tmp_path / "c.onnx")
+    options = {"mean": 0, "std": 255, "pooling": "max"}
+    path = models.convert(source, tmp_path / "m.onnx", output_tensor=tensor, **options)
+    expected = network.maps(pixels, 0, 255).max(axis=(2, 3))
+    np.testing.assert_allclose(_features(path, pixels), expected, rtol=1e-4, atol=1e-5)
+    with pytest.raises(ModelError, match="without pixels to pool"):
+        models.convert(source, tmp_path / "m.onnx", output_tensor="flat", **options)
 
 
 def test_mean_and_std_are_taken_by_channel(pixels: np.ndarray, tmp_path: Path) -> None:
@@ -289,6 +307,7 @@ def test_a_damaged_onnx_file_is_refused(tmp_path: Path) -> None:
         ({"mean": (1, 2)}, "one number or three"),
         ({"std": 0}, "above 0"),
         ({"input_size": 8}, "out of range"),
+        ({"pooling": "median"}, "must be one of avg, max"),
         ({"input_size": (224, 100_000)}, "out of range"),
     ],
 )
@@ -316,3 +335,175 @@ def test_the_output_has_to_be_an_onnx_file(tmp_path: Path) -> None:
         models.convert(source, tmp_path / "m.h5", output_tensor="flat")
     with pytest.raises(ValueError, match="give an output file, or a name"):
         models.convert(source, output_tensor="flat")
+
+
+def _constant(name: str, numbers: object) -> onnx.NodeProto:
+    return helper.make_node(
+        "Constant", [], [name], value=numpy_helper.from_array(np.array(numbers, np.int64))
+    )
+
+
+def _sizes(*axes: int) -> list[onnx.NodeProto]:
+    """Return nodes that read sizes of the pooled map, as PyTorch traces ``x.size(axis)``."""
+    nodes = [helper.make_node("Shape", ["pooled"], ["sizes"])]
+    for axis in axes:
+        nodes += [
+            _constant(f"axis_{axis}", axis),
+            helper.make_node("Gather", ["sizes", f"axis_{axis}"], [f"size_{axis}"], axis=0),
+        ]
+    return nodes
+
+
+def _reshape(*parts: str) -> list[onnx.NodeProto]:
+    return [
+        helper.make_node("Concat", list(parts), ["target"], axis=0),
+        helper.make_node("Reshape", ["pooled", "target"], ["flat"]),
+    ]
+
+
+_REST = _constant("rest", [-1])
+_FIRST = _constant("first", [0])
+# What PyTorch's exporter writes for different ways to flatten.
+TRACED = {
+    "x.view(x.size(0), -1)": (13, [
+        *_sizes(0), _FIRST, helper.make_node("Unsqueeze", ["size_0", "first"], ["batch_size"]),
+        _REST, *_reshape("batch_size", "rest"),
+    ]),
+    "x.view(x.size(0), -1) in opset 11": (11, [
+        *_sizes(0), helper.make_node("Unsqueeze", ["size_0"], ["batch_size"], axes=[0]),
+        _REST, *_reshape("batch_size", "rest"),
+    ]),
+    "x.view(-1, x.size(1) * x.size(2) * x.size(3))": (13, [
+        *_sizes(1, 2, 3), helper.make_node("Mul", ["size_1", "size_2"], ["two"]),
+        helper.make_node("Mul", ["two", "size_3"], ["three"]), _FIRST,
+        helper.make_node("Unsqueeze", ["three", "first"], ["length"]), _REST,
+        *_reshape("rest", "length"),
+    ]),
+    "x.reshape(*x.shape[:1], -1)": (13, [
+        helper.make_node("Shape", ["pooled"], ["sizes"]), _FIRST, _constant("end", [1]),
+        helper.make_node("Slice", ["sizes", "first", "end"], ["batch_size"]),
+        _REST, *_reshape("batch_size", "rest"),
+    ]),
+}  # fmt: skip
+
+
+def _with(network: Network, instead: str, nodes: list[onnx.NodeProto]) -> Network:
+    """Put nodes in the place of the node that makes a tensor."""
+    graph = network.model.graph
+    position = next(i for i, node in enumerate(graph.node) if instead in node.output)
+    rewritten = [*graph.node[:position], *nodes, *graph.node[position + 1 :]]
+    del graph.node[:]
+    graph.node.extend(rewritten)
+    return network
+
+
+@pytest.mark.parametrize("batch", ["batch", 1])
+@pytest.mark.parametrize("traced", TRACED)
+def test_a_traced_view_is_converted(
+    traced: str, batch: int | str, pixels: np.ndarray, tmp_path: Path
+) -> None:
+    opset, nodes = TRACED[traced]
+    network = _with(Network(batch=batch, opset=opset), "flat", nodes)
+    source = network.save(tmp_path / "c.onnx")
+    path = models.convert(source, tmp_path / "m.onnx", output_tensor="flat", mean=0, std=255)
+    expected = network.expected(pixels, 0, 255)
+    np.testing.assert_allclose(_features(path, pixels), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_shape_that_depends_on_the_pixels_is_refused_by_the_operators_name(
+    tmp_path: Path,
+) -> None:
+    nodes = [
+        helper.make_node("NonZero", ["pooled"], ["indices"], name="where_it_is"),
+        helper.make_node("Cast", ["indices"], ["flat"], to=TensorProto.FLOAT),
+    ]
+    source = _with(Network(), "flat", nodes).save(tmp_path / "c.onnx")
+    with pytest.raises(ModelError, match=r"operator NonZero \('where_it_is'\): simplify"):
+        models.convert(source, tmp_path / "m.onnx", output_tensor="flat")
+
+
+def _of(network: Network, element: int, kind: object) -> Network:
+    """Give a network's numbers another type."""
+    for tensor in network.model.graph.initializer:
+        numbers = numpy_helper.to_array(tensor).astype(kind)
+        tensor.CopyFrom(numpy_helper.from_array(numbers, tensor.name))
+    network.model.graph.output[0].type.tensor_type.elem_type = element
+    return network
+
+
+def test_float64_becomes_float32_with_a_note(pixels: np.ndarray, tmp_path: Path) -> None:
+    network = _of(Network(element=TensorProto.DOUBLE), TensorProto.DOUBLE, np.float64)
+    source = network.save(tmp_path / "c.onnx")
+    with pytest.warns(UserWarning, match=r"c\.onnx: the network is float64.*now float32"):
+        path = models.convert(source, tmp_path / "m.onnx", output_tensor="flat", mean=0, std=255)
+    expected = network.expected(pixels, 0, 255)
+    np.testing.assert_allclose(_features(path, pixels), expected, rtol=1e-4, atol=1e-5)
+    assert "float64" in models.info(path)["notes"]
+
+    weight = network.model.graph.initializer[0]
+    weight.CopyFrom(numpy_helper.from_array(1e300 * np.ones((6, 3, 3, 3)), "weight"))
+    source = network.save(tmp_path / "c.onnx")
+    with pytest.raises(ModelError, match="float64 constant 'weight' is too large for float32"):
+        models.convert(source, tmp_path / "m.onnx", output_tensor="flat")
+
+
+def test_what_onnx_runtime_cannot_run_is_refused_at_conversion(tmp_path: Path) -> None:
+    inner = [
+        helper.make_node("Cast", ["pooled"], ["brain"], to=TensorProto.BFLOAT16),
+        helper.make_node("Relu", ["brain"], ["brain_relu"]),
+        helper.make_node("Cast", ["brain_relu"], ["back"], to=TensorProto.FLOAT),
+        helper.make_node("Flatten", ["back"], ["flat"]),
+    ]
+    source = _with(Network(), "flat", inner).save(tmp_path / "c.onnx")
+    with pytest.raises(ModelError, match=r"does not run: .*Relu.*Export it again, in float32"):
+        models.convert(source, tmp_path / "m.onnx", output_tensor="flat")
+    network = Network(element=TensorProto.BFLOAT16)
+    source = network.save(tmp_path / "c.onnx")
+    with pytest.raises(ModelError, match=r"is bfloat16, .*: export the network in float32"):
+        models.convert(source, tmp_path / "m.onnx", output_tensor="flat")
+    assert not (tmp_path / "m.onnx").exists()
+
+
+def _in_domain(network: Network, domain: str) -> Network:
+    network.model.opset_import.append(helper.make_opsetid(domain, 1))
+    return network
+
+
+def test_onnx_runtimes_own_operators_are_converted(pixels: np.ndarray, tmp_path: Path) -> None:
+    fused = helper.make_node(
+        "FusedConv", ["input", "weight"], ["map"], domain="com.microsoft",
+        pads=[1, 1, 1, 1], activation="Relu",
+    )  # fmt: skip
+    network = _in_domain(_with(Network(), "map", [fused]), "com.microsoft")
+    source = network.save(tmp_path / "c.onnx")
+    path = models.convert(source, tmp_path / "m.onnx", output_tensor="flat", mean=0, std=255)
+    expected = network.expected(pixels, 0, 255)
+    np.testing.assert_allclose(_features(path, pixels), expected, rtol=1e-4, atol=1e-5)
+    for operator in ("Gelu", "FastGelu", "QuickGelu"):
+        node = helper.make_node(operator, ["pooled"], ["act"], domain="com.microsoft")
+        nodes = [node, helper.make_node("Flatten", ["act"], ["flat"])]
+        network = _in_domain(_with(Network(), "flat", nodes), "com.microsoft")
+        path = models.convert(
+            network.save(tmp_path / "c.onnx"), tmp_path / "m.onnx", output_tensor="flat"
+        )
+        assert _features(path, pixels).shape == (3, CHANNELS)
+
+
+@pytest.mark.parametrize(
+    ("domain", "operator", "message"),
+    [
+        ("my.ops", "Wobble", r"Wobble of the domain my\.ops \('odd'\).*without custom operators"),
+        ("org.pytorch.aten", "ATen", r"ATen of the domain org\.pytorch\.aten"),
+        ("com.microsoft", "NhwcFusedConv", r"NhwcFusedConv of .*com\.microsoft \('odd'\).*before"),
+    ],
+)
+def test_other_operators_are_named_with_their_domain(
+    domain: str, operator: str, message: str, tmp_path: Path
+) -> None:
+    nodes = [
+        helper.make_node(operator, ["pooled"], ["x"], name="odd", domain=domain),
+        helper.make_node("Flatten", ["x"], ["flat"]),
+    ]
+    source = _in_domain(_with(Network(), "flat", nodes), domain).save(tmp_path / "c.onnx")
+    with pytest.raises(ModelError, match=message):
+        models.convert(source, tmp_path / "m.onnx", output_tensor="flat")

@@ -56,11 +56,11 @@ class Workshop:
                 layer.momentum = 0.999
         return model
 
-    def features(self, model, prepared: np.ndarray) -> np.ndarray:
-        """Return the average of the backbone's last map."""
+    def features(self, model, prepared: np.ndarray, pooling: str = "mean") -> np.ndarray:
+        """Return the average, or ``max``, of the backbone's last map."""
         last = model.get_layer("out_relu").output
         maps = self.keras.Model(model.inputs, last).predict(prepared, verbose=0)
-        return maps.mean(axis=(1, 2))
+        return getattr(maps, pooling)(axis=(1, 2))
 
     def save(
         self,
@@ -69,16 +69,26 @@ class Workshop:
         size: tuple[int, int],
         features: np.ndarray,
         endings: tuple[str, ...],
+        note: str | None = None,
         **convert: object,
     ) -> None:
-        """Save a model with each ending; ``weights`` files have no configuration."""
+        """Save a model with each ending; ``weights`` files have no configuration.
+
+        `note` is a part of what the conversion of the others says.
+        """
         np.save(str(self.output / (case + ".npy")), features)
         for ending in endings:
             name = ending if ending.startswith("mobilenet_v2") else case + ending
             weights_only = "weights" in name
             (model.save_weights if weights_only else model.save)(str(self.output / name))
             self.cases.append(
-                {"file": name, "size": list(size), "features": case + ".npy", "convert": convert}
+                {
+                    "file": name,
+                    "size": list(size),
+                    "features": case + ".npy",
+                    "convert": convert,
+                    "note": None if weights_only else note,
+                }
             )
 
     def run(self) -> None:
@@ -146,7 +156,8 @@ class Workshop:
                 self.layers.Dense(3),
             ]
         )
-        self.save("sequential", model, size, self.features(base, prepared), (".h5", ".keras"))
+        features = self.features(base, prepared, "max")
+        self.save("sequential", model, size, features, (".h5", ".keras"))
 
     def unfolded(self, preprocess) -> None:
         """A head built on the backbone's own tensors: one flat model, no preprocessing."""
@@ -156,7 +167,8 @@ class Workshop:
         value = self.layers.Conv2D(8, 3, activation="relu")(base.output)
         value = self.layers.Flatten()(value)
         model = self.keras.Model(base.input, self.layers.Dense(4)(value))
-        self.save("unfolded", model, size, self.features(base, prepared), (".h5", ".keras"))
+        features = self.features(base, prepared)
+        self.save("unfolded", model, size, features, (".h5", ".keras"), note="(Conv2D), without")
 
     def normalized(self) -> None:
         size = (96, 96)
@@ -168,7 +180,8 @@ class Workshop:
         inputs = self.keras.Input((*size, 3))
         value = self.layers.Flatten()(base(layer(inputs)))
         model = self.keras.Model(inputs, self.layers.Dense(2)(value))
-        self.save("normalized", model, size, self.features(base, prepared), (".h5", ".keras"))
+        features = self.features(base, prepared)
+        self.save("normalized", model, size, features, (".h5", ".keras"), note="(Flatten), without")
 
     def open_size(self, preprocess) -> None:
         """Height and width left open, and pixels scaled outside of the model."""
@@ -187,7 +200,8 @@ class Workshop:
         inputs = self.keras.Input((*size, 3))
         value = base(inputs * 2.0 / 255.0 - 1.0)
         model = self.keras.Model(inputs, self.layers.GlobalMaxPooling2D()(value))
-        self.save("rectangular", model, size, self.features(base, prepared), (".h5", ".keras"))
+        features = self.features(base, prepared, "max")
+        self.save("rectangular", model, size, features, (".h5", ".keras"))
 
     def resized(self) -> None:
         """A model that resizes the photos itself."""
@@ -198,7 +212,8 @@ class Workshop:
         inputs = self.keras.Input((*size, 3))
         value = self.layers.Rescaling(1 / 127.5, offset=-1)(layer(inputs))
         model = self.keras.Model(inputs, self.layers.GlobalMaxPooling2D()(base(value)))
-        self.save("resized", model, size, self.features(base, prepared), (".h5", ".keras"))
+        features = self.features(base, prepared, "max")
+        self.save("resized", model, size, features, (".h5", ".keras"))
 
     def shared(self, preprocess) -> None:
         """Two photos through one backbone, as in networks that compare photos."""

@@ -85,6 +85,11 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
     convert.add_argument(
         "--output-tensor", metavar="NAME", help="the tensor of an ONNX file that holds the features"
     )
+    convert.add_argument(
+        "--pooling",
+        choices=["avg", "max"],
+        help="global pooling of the last map (default: that of a Keras model, else avg)",
+    )
     for option, meaning in (
         ("--mean", "what the model subtracts from the pixels, which are 0 to 255"),
         ("--std", "what the model then divides the pixels by"),
@@ -181,6 +186,7 @@ def _model_convert(args: argparse.Namespace) -> int:
         output_tensor=args.output_tensor,
         mean=args.mean,
         std=args.std,
+        pooling=args.pooling,
         license=args.license,
     )
     _show_model(models.info(path), args)
@@ -272,6 +278,7 @@ def _describe_model(facts: dict[str, Any]) -> str:
         "parameters": f"{facts['parameters']:,}",
         "source": facts["source"],
         "license": facts["license"],
+        "notes": facts.get("notes"),
         "precision": facts["precision"],
         "calibrated": facts.get("calibration"),
         "made from": facts.get("quantized_from"),

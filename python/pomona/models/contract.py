@@ -30,6 +30,8 @@ NAME = "pomona.name"
 RESIZE = "pomona.resize"
 SOURCE = "pomona.source"
 LICENSE = "pomona.license"
+#: What the conversion assumed, if anything.
+NOTES = "pomona.notes"
 #: Int8 models also state their precision, how they were calibrated, the float32 model they were
 #: made from and its number of parameters: int8 adds scales and zero points to the weights.
 PRECISION = "pomona.precision"

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import pathlib
+import tempfile
+import warnings
 from typing import TYPE_CHECKING
 
 from pomona._errors import ModelError
+from pomona._native import Featurizer
+from pomona.bench import BUILT_IN_PHOTOS
 from pomona.models import store
-from pomona.models.contract import contract_metadata, write_model
+from pomona.models.contract import NOTES, contract_metadata, write_model
 from pomona.models.file_kinds import check_kind, folder_error
+from pomona.models.graph_builder import GLOBAL_POOLS
 from pomona.models.keras.file import HDF5_MAGIC, ZIP_MAGIC
 from pomona.models.keras.mobilenet import convert_keras, official_license
 from pomona.models.onnx_classifier import cut_classifier
 
 if TYPE_CHECKING:
-    from typing import Mapping, Sequence, Tuple, Union
+    from typing import Literal, Mapping, Sequence, Tuple, Union
+
+    import onnx
 
     from pomona._typing import PathLike
 
@@ -35,6 +42,7 @@ def convert(
     output_tensor: str | None = None,
     mean: Numbers | None = None,
     std: Numbers | None = None,
+    pooling: Literal["avg", "max"] | None = None,
     license: str | None = None,  # noqa: A002 - the metadata's word
 ) -> str:
     """Convert a Keras MobileNetV2 or an ONNX classifier to a model that Pomona runs.
@@ -51,16 +59,19 @@ def convert(
         The model's name; by default the stem of ``output``.
     input_size : int or (int, int), optional
         Side, or height and width, of the images in pixels, if the file leaves them open.
-        By default 224.
+        By default 224, with a warning unless the file's name says so.
     output_tensor : str, optional
         ONNX only: the tensor that holds the features. It is ``[n, d]``, or a map ``[n, d, h, w]``
-        that is averaged over its pixels.
+        that is pooled over its pixels.
     mean, std : float or sequence of float, optional
         Normalisation of the pixels (0 to 255), one number or one per channel:
         ``(pixel - mean) / std``. Preprocessing layers in a Keras file are kept; if there are none,
         the default is 127.5 and 127.5 (Keras' ``preprocess_input``). For ONNX, the default is
         ImageNet's mean and standard deviation if the input is ``[n, 3, h, w]`` (PyTorch), and
         127.5 and 127.5 if it is ``[n, h, w, 3]`` (TensorFlow).
+    pooling : {"avg", "max"}, optional
+        Global pooling of the last map. By default that of a Keras model, else ``"avg"``, with a
+        warning if a Keras model goes on from its last map without global pooling.
     license : str, optional
         Licence of the weights, for the metadata.
 
@@ -68,6 +79,11 @@ def convert(
     -------
     str
         The absolute path of the model. An existing file is replaced, but never `weights`.
+
+    Warns
+    -----
+    UserWarning
+        If something was assumed. The model's metadata ``pomona.notes`` says the same.
 
     Raises
     ------
@@ -94,6 +110,7 @@ def convert(
         output_tensor=output_tensor,
         mean=_numbers(mean, "mean"),
         std=_numbers(std, "std"),
+        pooling=_pooling(pooling),
     )
     return str(target)
 
@@ -107,6 +124,8 @@ def write_converted(
     output_tensor: str | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
+    pooling: str | None = None,
+    open_size: tuple[int, int] | None = None,
 ) -> None:
     """Convert one file to another; its first bytes decide whether Keras wrote it."""
     check_kind(source)
@@ -123,14 +142,45 @@ def write_converted(
             if output_tensor is not None:
                 raise ModelError(
                     "an output tensor is for ONNX files: the features of a Keras MobileNetV2 are "
-                    "the average of its last map"
+                    "its last map, pooled"
                 )
-            model = convert_keras(source, input_size=input_size, mean=mean, std=std)
+            model, notes = convert_keras(
+                source,
+                input_size=input_size,
+                mean=mean,
+                std=std,
+                pooling=pooling,
+                open_size=open_size,
+            )
         else:
-            model = cut_classifier(source, output_tensor, input_size=input_size, mean=mean, std=std)
+            model, notes = cut_classifier(
+                source, output_tensor, input_size=input_size, mean=mean, std=std, pooling=pooling
+            )
+            _check_runs(model, metadata)
     except ModelError as error:
         raise ModelError(f"{source}: {error}") from error
-    write_model(model, target, metadata)
+    write_model(model, target, {**metadata, NOTES: "; ".join(notes)} if notes else metadata)
+    for note in notes:
+        warnings.warn(f"{source.name}: {note}", stacklevel=3)
+
+
+def _check_runs(model: onnx.ModelProto, metadata: Mapping[str, str]) -> None:
+    """Raise a ModelError if ONNX Runtime does not run a network on two images.
+
+    It lacks operators for some types, and refuses others only once it runs them.
+    """
+    photo = (BUILT_IN_PHOTOS / "kiwi.jpg").read_bytes()
+    with tempfile.TemporaryDirectory(prefix="pomona-") as folder:
+        trial = pathlib.Path(folder) / "trial.onnx"
+        write_model(model, trial, metadata)
+        try:
+            Featurizer(trial).featurize([photo, photo])
+        except ModelError as error:
+            reason = str(error).replace(f" on {trial}", "")
+            raise ModelError(
+                f"the network was converted, but does not run: {reason}. Export it again, in "
+                "float32 and without operators that only other programs have"
+            ) from error
 
 
 def _size(size: Size | None) -> tuple[int, int] | None:
@@ -144,6 +194,12 @@ def _size(size: Size | None) -> tuple[int, int] | None:
                 f"sides of {_SMALLEST_SIDE} to {_LARGEST_SIDE} pixels"
             )
     return height, width
+
+
+def _pooling(pooling: str | None) -> str | None:
+    if pooling not in (None, *GLOBAL_POOLS):
+        raise ValueError(f"pooling is {pooling!r}, it must be one of {', '.join(GLOBAL_POOLS)}")
+    return pooling
 
 
 def _numbers(numbers: Numbers | None, argument: str) -> Sequence[float] | None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import onnx
 from onnx import helper, numpy_helper
+
+from pomona._errors import ModelError
 
 if TYPE_CHECKING:
     from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Tuple
@@ -140,6 +143,40 @@ def prune(graph: onnx.GraphProto, output: str) -> None:
 
 def _keep(items: Any, condition: Callable[[Any], bool]) -> None:
     replace(items, [item for item in items if condition(item)])
+
+
+def to_float32(graph: onnx.GraphProto) -> None:
+    """Turn all float64 tensors of a graph into float32.
+
+    Raises a ModelError for a constant that is too large for float32.
+    """
+    for tensor in graph.initializer:
+        _narrow(tensor)
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        if value.type.tensor_type.elem_type == onnx.TensorProto.DOUBLE:
+            value.type.tensor_type.elem_type = onnx.TensorProto.FLOAT
+    for node in graph.node:
+        for item in node.attribute:
+            if item.HasField("t"):
+                _narrow(item.t)
+            if item.name in ("to", "dtype") and item.i == onnx.TensorProto.DOUBLE:
+                item.i = onnx.TensorProto.FLOAT
+        for subgraph in subgraphs(node):
+            to_float32(subgraph)
+
+
+def _narrow(tensor: onnx.TensorProto) -> None:
+    if tensor.data_type != onnx.TensorProto.DOUBLE:
+        return
+    numbers = numpy_helper.to_array(tensor)
+    finite = numbers[np.isfinite(numbers)]
+    # Bounds such as the lowest float64 have no other meaning than the lowest float32.
+    largest = float(np.finfo(np.float32).max)
+    bounds = np.abs(finite) == np.finfo(np.float64).max
+    if (np.abs(finite[~bounds]) > largest).any():
+        raise ModelError(f"the float64 constant {tensor.name!r} is too large for float32")
+    narrowed = np.where(np.isfinite(numbers), np.clip(numbers, -largest, largest), numbers)
+    tensor.CopyFrom(numpy_helper.from_array(narrowed.astype(np.float32), tensor.name))
 
 
 def chain(source: str, steps: list[Step], target: str, prefix: str) -> list[onnx.NodeProto]:

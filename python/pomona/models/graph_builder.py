@@ -32,6 +32,9 @@ IR_VERSION = 7
 
 NO_PADS: Pads = (0, 0, 0, 0)
 
+#: The operators of global pooling, by Keras' names of it.
+GLOBAL_POOLS = {"avg": "GlobalAveragePool", "max": "GlobalMaxPool"}
+
 
 def same_pads(height: int, width: int, kernel: tuple[int, int], stride: tuple[int, int]) -> Pads:
     """Return TensorFlow's SAME padding: an odd pixel goes after, not before."""
@@ -235,9 +238,9 @@ class GraphBuilder:
             )
         return self.arithmetic("Add", left, right)
 
-    def features(self, value: Value) -> onnx.ModelProto:
-        """Finish with global average pooling: ``features`` is float32 ``[n, channels]``."""
-        pooled = self._node("GlobalAveragePool", [self._settled(value)])
+    def features(self, value: Value, pooling: str = "avg") -> onnx.ModelProto:
+        """Finish with global pooling, avg or max: ``features`` is float32 ``[n, channels]``."""
+        pooled = self._node(GLOBAL_POOLS[pooling], [self._settled(value)])
         self._node("Flatten", [pooled], output=OUTPUT, axis=1)
         graph = helper.make_graph(
             self._nodes,

@@ -33,8 +33,9 @@ def info(model: PathLike) -> dict[str, Any]:
     dict
         ``name``, ``path``, ``sha256``, ``input_size`` (height, width), ``dim``, ``resize``,
         ``source``, ``license``, ``parameters`` (their number), ``file_size`` (bytes) and
-        ``precision`` (``float32`` or ``int8``), all of types that ``json.dumps`` accepts. An int8
-        model made by Pomona also has ``calibration`` and ``quantized_from``.
+        ``precision`` (``float32`` or ``int8``), all of types that ``json.dumps`` accepts. A model
+        whose conversion assumed something also has ``notes``, and an int8 model made by Pomona
+        ``calibration`` and ``quantized_from``.
 
     Raises
     ------
@@ -62,7 +63,7 @@ def info(model: PathLike) -> dict[str, Any]:
         "precision": metadata.get(contract.PRECISION, contract.FLOAT32),
         **{
             key.rpartition(".")[-1]: metadata[key]
-            for key in (contract.CALIBRATION, contract.QUANTIZED_FROM)
+            for key in (contract.NOTES, contract.CALIBRATION, contract.QUANTIZED_FROM)
             if key in metadata
         },
     }

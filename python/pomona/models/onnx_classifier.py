@@ -21,9 +21,12 @@ from pomona.models.graph import (
     replace,
     subgraphs,
     tensor_shape,
+    to_float32,
     type_name,
 )
+from pomona.models.graph_builder import GLOBAL_POOLS
 from pomona.models.inspection import load_onnx
+from pomona.models.shapes import check_domains, unknown, with_batch
 
 if TYPE_CHECKING:
     from typing import Sequence, Tuple
@@ -39,7 +42,7 @@ OLDEST_OPSET = 7
 NEWEST_IR = 10
 # From IR 4 on, initializers need not be graph inputs as well.
 OLDEST_IR = 4
-# ReduceMean takes its axes as an input since opset 18.
+# ReduceMean and ReduceMax take their axes as an input since opset 18.
 AXES_ARE_AN_INPUT = 18
 
 # torchvision's ImageNet statistics for pixels from 0 to 255, the norm of PyTorch exports.
@@ -63,11 +66,13 @@ def cut_classifier(
     input_size: Size | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
-) -> onnx.ModelProto:
+    pooling: str | None = None,
+) -> tuple[onnx.ModelProto, list[str]]:
     """Cut an ONNX classifier at a tensor; the arguments are those of `pomona.models.convert`.
 
     A uint8 input takes the pixels unchanged, so `mean` and `std` are for float inputs only. A
-    ModelError for a missing tensor lists the tensors that the file has.
+    ModelError for a missing tensor lists the tensors that the file has. Returns notes on what was
+    changed, too.
     """
     model = load_onnx(path)
     graph, opset = model.graph, opset_of(model)
@@ -87,7 +92,12 @@ def cut_classifier(
     newest = min(NEWEST_IR, onnx.IR_VERSION)
     model.ir_version = min(max(model.ir_version, OLDEST_IR), newest)
     prune(graph, output_tensor)
+    check_domains(model)
     entry = _entry(graph, constants)
+    notes = []
+    if entry.type.tensor_type.elem_type == TensorProto.DOUBLE:
+        to_float32(graph)
+        notes.append("the network is float64, which ONNX Runtime does not run: it is now float32")
     layout, size = _layout(entry, input_size)
     _check_normalization(graph, entry, mean is not None or std is not None)
 
@@ -98,11 +108,11 @@ def cut_classifier(
     replace(graph.input, [images_input(*size)])
     _add_head(graph, first, element, layout, mean, std)
     shape, element = _shape_for_any_batch(model, output)
-    dim = _add_tail(graph, output, shape, element, opset)
+    dim = _add_tail(graph, output, shape, element, opset, pooling)
     del graph.value_info[:]
     replace(graph.output, [features_output(dim)])
     del model.metadata_props[:]
-    return model
+    return model, notes
 
 
 def _candidates(model: onnx.ModelProto) -> str:
@@ -167,7 +177,8 @@ def _check_normalization(graph: onnx.GraphProto, entry: onnx.ValueInfoProto, giv
         return
     if element not in FLOATS:
         raise ModelError(
-            f"the input {entry.name!r} is {type_name(element)}, expected float or uint8"
+            f"the input {entry.name!r} is {type_name(element)}, expected float or uint8: export "
+            "the network in float32"
         )
     name = entry.name
     while not given:
@@ -265,23 +276,18 @@ def _add_head(
 def _shape_for_any_batch(model: onnx.ModelProto, output: str) -> tuple[list[int], int]:
     """Return shape and type of a tensor, after a check that its first size follows the batch's."""
     for batch in _TRIAL_BATCHES:
-        trial = onnx.ModelProto()
-        trial.CopyFrom(model)
-        trial.graph.input[0].type.tensor_type.shape.dim[0].dim_value = batch
-        replace(trial.graph.output, [onnx.ValueInfoProto(name=output)])
         try:
-            inferred = onnx.shape_inference.infer_shapes(trial, strict_mode=True, data_prop=True)
+            value = with_batch(model, output, batch)
         except _INFERENCE_FAILURES as error:
             raise ModelError(
                 f"the network does not take a batch of {batch} images; export it with an open "
                 f"batch size. ONNX says: {error}"
             ) from error
-        value = inferred.graph.output[0]
         shape = tensor_shape(value)
         if shape is None or None in shape[1:]:
             raise ModelError(
-                f"ONNX cannot infer the shape of the tensor {output!r} (it knows {shape}); "
-                "simplify the file first, or choose another tensor"
+                f"ONNX cannot infer the shape of the tensor {output!r} (it knows {shape})"
+                + unknown(model, output)
             )
         if shape[0] != batch:
             raise ModelError(
@@ -296,20 +302,30 @@ def _shape_for_any_batch(model: onnx.ModelProto, output: str) -> tuple[list[int]
 
 
 def _add_tail(
-    graph: onnx.GraphProto, output: str, shape: list[int], element: int, opset: int
+    graph: onnx.GraphProto,
+    output: str,
+    shape: list[int],
+    element: int,
+    opset: int,
+    pooling: str | None,
 ) -> int:
     """Turn the tensor into ``features`` and return their number."""
     steps: list[Step] = []
     if element != TensorProto.FLOAT:
         steps.append(("Cast", [], {"to": TensorProto.FLOAT}))
     if len(shape) == 2:
+        if pooling is not None:
+            raise ModelError(
+                f"the tensor {output!r} has the shape {['n', *shape[1:]]}, without pixels to pool: "
+                "omit the pooling, or choose the map before it"
+            )
         dim = shape[1]
         steps.append(("Identity", [], {}))
     elif len(shape) == 4:
         channels_last = _is_channels_last(graph, output)
         dim = shape[3 if channels_last else 1]
         if np.prod(shape[1:]) > dim:
-            steps.append(_pixel_mean(graph, opset, channels_last))
+            steps.append(_pooled(graph, opset, channels_last, pooling or "avg"))
         steps.append(("Flatten", [], {"axis": 1}))
     else:
         raise ModelError(
@@ -320,15 +336,16 @@ def _add_tail(
     return dim
 
 
-def _pixel_mean(graph: onnx.GraphProto, opset: int, channels_last: bool) -> Step:
-    """Return the operator that averages a map over its height and width."""
+def _pooled(graph: onnx.GraphProto, opset: int, channels_last: bool, pooling: str) -> Step:
+    """Return the operator that pools a map over its height and width."""
     if not channels_last:
-        return "GlobalAveragePool", [], {}
+        return GLOBAL_POOLS[pooling], [], {}
+    reduction = {"avg": "ReduceMean", "max": "ReduceMax"}[pooling]
     if opset < AXES_ARE_AN_INPUT:
-        return "ReduceMean", [], {"axes": [1, 2]}
+        return reduction, [], {"axes": [1, 2]}
     axes = numpy_helper.from_array(np.array([1, 2], np.int64), _PREFIX + "axes")
     graph.initializer.append(axes)
-    return "ReduceMean", [axes.name], {}
+    return reduction, [axes.name], {}
 
 
 def _is_channels_last(graph: onnx.GraphProto, tensor: str) -> bool:

@@ -19,6 +19,7 @@ from pomona.models.converter import write_converted
 from pomona.models.download import FAILURES, download, exclusive, remove
 from pomona.models.inspection import info
 from pomona.models.keras.file import ZIP_MAGIC
+from pomona.models.keras.mobilenet import DEFAULT_SIZE
 from pomona.models.pytorch.efficientnet import build
 from pomona.models.pytorch.state_dict import read_state_dict
 
@@ -129,7 +130,7 @@ def _install_mobilenet(weights: pathlib.Path, origin: str, target: pathlib.Path)
     if earlier.startswith(f"{origin} ") and earlier != source:
         _log(f"These weights differ from those of the installed model: {earlier}")
     metadata = contract_metadata(target.stem, source, MOBILENET_LICENSE)
-    write_converted(weights, target, metadata)
+    write_converted(weights, target, metadata, open_size=DEFAULT_SIZE)
 
 
 def _source_of(target: pathlib.Path) -> str:

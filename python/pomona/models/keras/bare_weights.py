@@ -25,6 +25,12 @@ STRIDES = (1, 2, 1, 2, 1, 1, 2, 1, 1, 1, 1, 1, 1, 2, 1, 1, 1)
 #: The epsilon of every batch normalisation in ``keras.applications.MobileNetV2``.
 EPSILON = 1e-3
 
+#: What to do with other networks, at the end of messages.
+OTHER_NETWORKS = (
+    "Export another network as an ONNX file, in Keras 3 with model.export('model.onnx', "
+    "format='onnx') (pip install tf2onnx), and convert that"
+)
+
 _CONVOLUTION = ("kernel",)
 
 
@@ -85,7 +91,7 @@ def _weights_by_name_or_order(variables: NamedVariables) -> Weights:
         raise ModelError(
             f"the file has weights of {len(stored)} layers "
             f"({', '.join(name for name, _ in stored[:4])}, …); expected the {len(names)} of "
-            "MobileNetV2, with or without its classification layer"
+            f"MobileNetV2, with or without its classification layer. {OTHER_NETWORKS}"
         )
     in_order = {}
     for (name, _, parts), (layer, arrays) in zip(standard_layers(), stored):
@@ -103,7 +109,7 @@ def _weights_in_tree(variables: TreeVariables) -> Weights:
     if group is None:
         raise ModelError(
             f"the file has no model with {len(STRIDES)} depthwise convolutions; "
-            "expected the weights of a MobileNetV2"
+            f"expected the weights of a MobileNetV2. {OTHER_NETWORKS}"
         )
     _refuse_normalization(group)
     layers = [{"class_name": kind, "config": {"name": name}} for name, kind, _ in standard_layers()]

@@ -53,7 +53,7 @@ _ARITHMETIC = {
     "RealDiv": "Div",
 }
 #: Layers that do nothing at inference, and casts: everything is float32 here.
-_IDENTITIES = {
+IDENTITIES = {
     "ActivityRegularization", "AlphaDropout", "AugMix", "AutoContrast", "Cast", "CutMix", "Dropout",
     "GaussianDropout", "GaussianNoise", "Identity", "MixUp", "RandAugment", "RandomBrightness",
     "RandomColorDegeneration", "RandomColorJitter", "RandomContrast", "RandomElasticTransform",
@@ -66,7 +66,7 @@ _CROPS = {"CenterCrop", "RandomCrop"}
 _WITH_ACTIVATION = {"Activation", "Conv2D", "DepthwiseConv2D"}
 ACTIVATIONS = {"Activation", "ReLU", "Relu", "Relu6", "nn.relu", "nn.relu6"}
 #: Layers that do not change the values of pixels.
-KEEP_PIXEL_VALUES = {INPUT_LAYER, "Resizing", "ZeroPadding2D"} | _IDENTITIES | _CROPS
+KEEP_PIXEL_VALUES = {INPUT_LAYER, "Resizing", "ZeroPadding2D"} | IDENTITIES | _CROPS
 
 
 class LayerConverter:
@@ -108,7 +108,7 @@ class LayerConverter:
         value = inputs[0]
         if config.get("data_format", "channels_last") != "channels_last":
             raise ModelError(f"has data_format {config['data_format']!r}, expected 'channels_last'")
-        if function in _IDENTITIES:
+        if function in IDENTITIES:
             return value
         if function in ACTIVATIONS:
             return self._activation(call, value)

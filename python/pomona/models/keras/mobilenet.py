@@ -1,9 +1,9 @@
 """Converts the MobileNetV2 in a Keras file.
 
 From a whole model, every layer between the images and the backbone's last feature map is converted
-with its configuration in the file, including the model's own preprocessing. Everything after that
-map (pooling, dropout, classification) is left out. For bare weights, the backbone is built as by
-``keras.applications.MobileNetV2``.
+with its configuration in the file, including the model's own preprocessing, and then the model's
+global pooling. Everything after that (dropout, classification) is left out. For bare weights, the
+backbone is built as by ``keras.applications.MobileNetV2``.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from pomona._errors import ModelError
 from pomona.models.graph_builder import GraphBuilder
-from pomona.models.keras.bare_weights import STRIDES, build
+from pomona.models.keras.bare_weights import OTHER_NETWORKS, STRIDES, build
 from pomona.models.keras.config import INPUT_LAYER, ModelCalls
 from pomona.models.keras.file import open_keras_file
 from pomona.models.keras.layers import (
@@ -26,6 +26,7 @@ from pomona.models.keras.layers import (
     function_of,
     target_size,
 )
+from pomona.models.keras.pooling import pooling_after
 
 if TYPE_CHECKING:
     from typing import Sequence, Tuple
@@ -51,20 +52,34 @@ def convert_keras(
     input_size: Size | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
-) -> onnx.ModelProto:
+    pooling: str | None = None,
+    open_size: Size | None = None,
+) -> tuple[onnx.ModelProto, list[str]]:
     """Read a Keras file that holds a MobileNetV2; see `pomona.models.convert` for the arguments.
 
     For a model with a Lambda layer before the backbone, `mean` and `std` state what that layer
-    does. A ModelError for a layer that cannot be converted names the layer.
+    does. A ModelError for a layer that cannot be converted names the layer. `open_size` is the size
+    of the images if it is known from elsewhere, for files that leave it open. Returns notes on what
+    was assumed, too.
     """
+    notes: list[str] = []
     with open_keras_file(path) as file:
         if file.config is None:
-            builder = GraphBuilder(*(input_size or _size_in_name(path) or DEFAULT_SIZE))
+            size = input_size or _size_in_name(path) or open_size
+            if size is None:
+                size = DEFAULT_SIZE
+                notes.append(_assumed_size("the file holds only weights"))
+            builder = GraphBuilder(*size)
             images = builder.normalize(builder.images(), mean or DEFAULT_MEAN, std or DEFAULT_STD)
-            return builder.features(build(builder, images, file.variables))
+            last = build(builder, images, file.variables)
+            return builder.features(last, pooling or "avg"), notes
         model = ModelCalls(file.config)
         calls = model.ancestors(_last_map(model))
-        builder = GraphBuilder(*_size(calls, input_size))
+        size = _size(calls, input_size) or open_size
+        if size is None:
+            size = DEFAULT_SIZE
+            notes.append(_assumed_size("the model leaves height and width open"))
+        builder = GraphBuilder(*size)
         images = builder.images()
         if not _normalizes(calls, given=mean is not None or std is not None):
             images = builder.normalize(images, mean or DEFAULT_MEAN, std or DEFAULT_STD)
@@ -72,7 +87,19 @@ def convert_keras(
         values: dict[Call, Value] = {}
         for call in calls:
             values[call] = converter.convert(call, values)
-        return builder.features(values[calls[-1]])
+        last = values[calls[-1]]
+        if pooling is None:
+            pooling, remark = pooling_after(model, calls[-1], (last.height, last.width))
+            notes += [remark] if remark else []
+        return builder.features(last, pooling), notes
+
+
+def _assumed_size(reason: str) -> str:
+    height, width = DEFAULT_SIZE
+    return (
+        f"{reason}: images of {height} x {width} pixels are assumed. Give the size that the "
+        "network was trained with (--input-size) if that is another"
+    )
 
 
 def official_license(path: PathLike) -> str | None:
@@ -96,7 +123,7 @@ def _last_map(model: ModelCalls) -> Call:
         kinds = sorted({call.kind for call in model.calls})
         raise ModelError(
             f"the model has {len(depthwise)} depthwise convolutions, expected a MobileNetV2 "
-            f"with {len(STRIDES)}. Its layers are: {', '.join(kinds) or 'none'}"
+            f"with {len(STRIDES)}. Its layers are: {', '.join(kinds) or 'none'}. {OTHER_NETWORKS}"
         )
     call, convolutions = list(depthwise.values())[-1], 0
     while not (convolutions == 2 and function_of(call) in ACTIVATIONS):
@@ -115,7 +142,8 @@ def _last_map(model: ModelCalls) -> Call:
     return call
 
 
-def _size(calls: Sequence[Call], input_size: Size | None) -> Size:
+def _size(calls: Sequence[Call], input_size: Size | None) -> Size | None:
+    """Return the height and width of the model's images; None if they are open."""
     inputs = [call for call in calls if call.kind == INPUT_LAYER]
     if len(inputs) != 1:
         names = ", ".join(repr(call.name) for call in inputs)
@@ -130,7 +158,7 @@ def _size(calls: Sequence[Call], input_size: Size | None) -> Size:
     if shape[1] is None or shape[2] is None:
         # A model that resizes photos to a size of its own gets photos of that size.
         resized = [target_size(call) for call in calls if call.kind == "Resizing"]
-        return input_size or (resized[0] if resized else DEFAULT_SIZE)
+        return input_size or (resized[0] if resized else None)
     size = (int(shape[1]), int(shape[2]))
     if input_size not in (None, size):
         raise ModelError(
