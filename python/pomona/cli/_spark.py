@@ -47,11 +47,13 @@ def spark_session(verb: str, unfinished: str) -> Iterator[SparkSession]:
     failed = False
     try:
         yield spark
-    except (Py4JError, ConnectionError, CapturedException) as error:
-        # The gateway to Java raises the first two.
+    except Exception as error:
         signal = _signal_behind(error)
         if signal is not None:
             raise signal from error
+        # The gateway to Java raises the first two.
+        if not isinstance(error, (Py4JError, ConnectionError, CapturedException)):
+            raise
         failed = True
         if isinstance(error, (Py4JJavaError, CapturedException)):
             message = f"Spark failed: {with_remedy(cause(str(error)))}"
@@ -61,7 +63,8 @@ def spark_session(verb: str, unfinished: str) -> Iterator[SparkSession]:
         raise CommandError(f"{message}; {unfinished}{where}") from error
     finally:
         if not running:
-            with suppress(Py4JError, OSError):
+            # After a signal, the next answer from Java may belong to an earlier question.
+            with suppress(Exception):
                 spark.stop()
         if log is not None and not failed:
             forget(log)

@@ -281,9 +281,9 @@ def _check_colons(files: list[ListedFile]) -> None:
     ]
     if refused:
         raise ValueError(
-            f"{refused[0]}: Hadoop cannot open files with a colon in their names, which "
-            f"{len(refused):,} of the photos have. Read the photos by path (without --no-paths; "
-            "read_images with content=False), or rename them"
+            f"{refused[0]}: Hadoop cannot open photos with a colon in their names "
+            f"({len(refused):,} here). Read them by path (without --no-paths; read_images with "
+            "content=False), or rename them"
         )
 
 
