@@ -385,7 +385,8 @@ def test_a_report_without_a_pca_fits_one_and_says_so(
 ) -> None:
     assert main(["report", str(path)]) == 0
     assert "pomona: fitting a PCA, because there is none yet" in capsys.readouterr().err
-    assert (path.parent / "fruits-results/report/index.html").is_file()
+    page = (path.parent / "fruits-results/report/index.html").read_text(encoding="utf-8")
+    assert "pomona featurize … --decisions findings.csv" in page
 
 
 def test_featurize_as_json_is_one_object(

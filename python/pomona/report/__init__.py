@@ -164,6 +164,7 @@ def _page(data: dict[str, Any], language: str) -> str:
     parts = {
         "language": language,
         "title": html.escape(sentences["title"].format(output=data["summary"]["output"])),
+        "verb": "featurize" if data["summary"]["engine"] == "local" else "run",
         "hash": _hash(script),
         "style": _text("report.css"),
         # Escaped, because JSON in a script element must not contain the end of the element.

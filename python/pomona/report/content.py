@@ -127,6 +127,7 @@ def collect(
     data = {
         "summary": {
             "output": results.uri,
+            "engine": results.engine,
             "images": summary["images"],
             "photos": summary["photos"],
             "errors": summary["errors"],
