@@ -155,11 +155,12 @@ def test_a_report_of_results_on_s3_is_written_beside_them(
     assert run(one_class, "s3a://fruits/told") == 0
     capsys.readouterr()
     assert main(["report", "s3a://fruits/told", "--sample", "6"]) == 0
-    first, second = capsys.readouterr().out.splitlines()
+    first, second, third = capsys.readouterr().out.splitlines()
     assert first.startswith("s3a://fruits/told/report/index.html: a sample of 6 photos of ")
     keys = s3.server.keys("fruits", "told/report/")
-    pictures = second.partition(": ")[2].split(", ")
-    assert sorted(keys) == sorted(f"told/report/{name}" for name in ["index.html", *pictures])
+    assert third.startswith("findings.csv next to it: ")
+    written = ["index.html", "findings.csv", *second.partition(": ")[2].split(", ")]
+    assert sorted(keys) == sorted(f"told/report/{name}" for name in written)
     assert s3.server.get("fruits", "told/report/index.html").rstrip().endswith(b"</html>")
     assert s3.server.get("fruits", "told/report/photos.png").startswith(b"\x89PNG")
 
