@@ -550,6 +550,10 @@ def test_predict_refuses_what_is_no_model_and_outputs_among_the_photos(
 ) -> None:
     with pytest.raises(FileNotFoundError, match="holds no classifier: give a folder saved by `pom"):
         predict(tmp_path / "nothing", images, tmp_path / "labels")
+    (tmp_path / "results/classifier/svm/model").mkdir(parents=True)
+    for folder in ("results", "results/classifier/svm"):
+        with pytest.raises(FileNotFoundError, match=r", such as .*/results/classifier/svm/model$"):
+            predict(tmp_path / folder, images, tmp_path / "labels")
     line = spark_ml.Scaler(np.zeros(2), np.ones(2), False)
     spark_ml.save(tmp_path / "other", [line])
     with pytest.raises(ValueError, match="was not saved by `pomona train`: its stages are Scaler"):

@@ -238,8 +238,11 @@ def load(classifier: PathLike) -> list[Any]:
     try:
         stages: list[Stage] = spark_ml.load(folder)
     except FileNotFoundError as error:
+        # The folders above a classifier are easily mistaken for it.
+        inside = sorted([*folder.glob("model"), *folder.glob("classifier/*/model")])
+        example = f", such as {inside[0]}" if inside else ""
         raise FileNotFoundError(
-            f"{folder} holds no classifier: give a folder saved by `pomona train`"
+            f"{folder} holds no classifier: give a folder saved by `pomona train`{example}"
         ) from error
     first, last = stages[0], stages[-1]
     if not isinstance(first, spark_ml.Photos) or not isinstance(last, spark_ml.ClassNames):
