@@ -141,7 +141,7 @@ positive = number(int, lambda n: n > 0, "a whole number above 0")
 #: Seeds that both numpy's and Spark's generators accept.
 seed = number(int, lambda n: 0 <= n < 1 << 32, f"a whole number from 0 to {(1 << 32) - 1}")
 above_zero = number(float, lambda x: 0 < x < inf, "a number above 0")
-share = number(float, lambda x: 0 < x <= 1, "a number above 0 and at most 1")
+share = number(float, lambda x: 0 < x <= 1, "a number above 0 and at most 1, such as 0.95 for 95 %")
 
 
 def height_and_width(text: str) -> tuple[int, int]:
