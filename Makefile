@@ -172,7 +172,7 @@ notebooks: .venv/spark35/.pomona .venv/py37/.pomona .venv/py37/s3.classpath .ven
 	.venv/spark35/bin/python python/tools/notebooks.py
 
 demo: .venv/$(DEMO_VENV)/.pomona $(filter $(DEMO)/photos,$(IMAGES)) ## Run the job on sample photos on a local Spark, or on IMAGES=folder
-	@.venv/$(DEMO_VENV)/bin/python python/tools/demo.py "$(IMAGES)" $(DEMO)/output
+	@$(call on_spark,$(DEMO_VENV)) .venv/$(DEMO_VENV)/bin/python python/tools/demo.py "$(IMAGES)" $(DEMO)/output
 
 emr-up: $(if $(filter-out 0,$(DRY_RUN)),,emr-check $(call wheelhouse_of,$(RELEASE))) ## Start a cluster: BUCKET=… KEY=… SUBNET=… MY_IP=… (bootstrap/README.md)
 	@$(call emr,up)
