@@ -21,6 +21,7 @@ from pomona._images import (
     one_line,
     utf8_text,
 )
+from pomona._progress import report_listing
 
 
 def touch(folder: Path, *names: str) -> None:
@@ -175,6 +176,18 @@ def test_a_link_to_a_folder_that_is_searched_too_does_not_replace_its_name(tmp_p
 
 def test_both_spellings_of_an_accent_are_one_label() -> None:
     assert label_of("Pâte/1.jpg") == label_of(unicodedata.normalize("NFD", "Pâte/1.jpg")) == "Pâte"
+
+
+def test_folders_in_the_other_spelling_are_told_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    touch(tmp_path, "Pâte/1.jpg", *(f"{part}/Pa\u0302te/2.jpg" for part in ("Training", "Test")))
+    tally = Tally()
+    assert len(found(tmp_path, tally)) == 3
+    report_listing(tally)
+    said = capsys.readouterr().err
+    assert said.startswith("1 folder name in Unicode's decomposed form (NFD), such as Pâte: labels")
+    assert len(said.splitlines()) == 1
 
 
 def test_a_folder_that_cannot_be_listed_is_reported(

@@ -172,6 +172,13 @@ class Tally:
     left_out: dict[str, int] = field(default_factory=dict)
     #: Folders that could not be listed, with the reason.
     unreadable: list[tuple[str, str]] = field(default_factory=list)
+    #: Names of folders that are not in Unicode's composed form, which labels have.
+    decomposed: set[str] = field(default_factory=set)
+
+    def enter(self, folder: str) -> None:
+        """Note the name of a folder that is searched."""
+        if composed(folder) != folder:
+            self.decomposed.add(folder)
 
     def leave_out(self, name: str) -> None:
         """Count a file that is not a photo, or a hidden file or folder, by its name."""
@@ -274,6 +281,7 @@ class _Search:
             if is_hidden(name):
                 self._tally.leave_out(name.rstrip("/"))
             elif name.endswith("/"):
+                self._tally.enter(name[:-1])
                 stack.append((path, iter(self._listing(path))))
             elif is_image(path):
                 self._tally.images += 1

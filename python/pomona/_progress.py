@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from pomona._images import describe_left_out
+from pomona._images import composed, describe_left_out, one_line
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -175,14 +175,23 @@ def timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
     seconds[stage] = round(monotonic() - started, 3)
 
 
-def report_left_out(tally: Tally) -> None:
-    """Print to standard error how many files of which kinds a listing left out, if any."""
+def report_listing(tally: Tally) -> None:
+    """Print to standard error what a listing left out, and which labels it spelled otherwise."""
+    lines = []
     if tally.left_out:
         photos = "1 photo" if tally.images == 1 else f"{tally.images:,} photos"
-        with suppress(OSError, ValueError):
-            print(  # noqa: T201
-                f"{photos}; left out: {describe_left_out(tally.left_out)}", file=sys.stderr
-            )
+        lines.append(f"{photos}; left out: {describe_left_out(tally.left_out)}")
+    if tally.decomposed:
+        example = one_line(composed(min(tally.decomposed)))
+        number = len(tally.decomposed)
+        names = "1 folder name" if number == 1 else f"{number:,} folder names"
+        lines.append(
+            f"{names} in Unicode's decomposed form (NFD), such as {example}: labels have the "
+            "composed form (NFC), so both spellings of a name are one label"
+        )
+    with suppress(OSError, ValueError):
+        for line in lines:
+            print(line, file=sys.stderr)  # noqa: T201
 
 
 def _columns(stream: TextIO) -> int:

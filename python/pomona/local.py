@@ -34,7 +34,7 @@ from pomona._images import (
 from pomona._missing import check_exist
 from pomona._output import atomic_file, atomic_folder, check_writable, is_partial
 from pomona._parquet import lists_of, parquet, row_groups
-from pomona._progress import Progress, report_left_out
+from pomona._progress import Progress, report_listing
 from pomona.decisions import counted, key, read_decisions
 from pomona.results.features_file import FEATURES_FILE, is_features_file, origin, summary_of
 from pomona.results.summary import LISTED_ERRORS
@@ -264,7 +264,7 @@ def featurize_folder(
     left_out = sum(label is None for label in labels.values())
     if left_out == tally.images:
         raise NoImagesError(f"the decisions in {decisions} leave out all {left_out:,} photos")
-    report_left_out(tally)
+    report_listing(tally)
 
     summary = Summary(
         output=str(output),

@@ -22,7 +22,7 @@ from pyspark.sql.functions import col
 import pomona
 from pomona._arguments import list_of_paths
 from pomona._decode import gather_options
-from pomona._progress import report_left_out, timed
+from pomona._progress import report_listing, timed
 from pomona.pca import DEFAULT_VARIANCE, check_target, pca_summary
 from pomona.results.summary import LISTED_ERRORS
 from pomona.results.summary import Summary as Summary  # public here
@@ -162,7 +162,7 @@ def run(
         decided = decide(photos, chosen, ", ".join(source.uri for source in sources))
         photos = decided.photos
     if progress:
-        report_left_out(tally)
+        report_listing(tally)
     summary_file = home / "summary.json"
     with timed(seconds, "features"):
         writer = prepare(

@@ -42,7 +42,7 @@ from pomona._errors import ERROR_COLUMNS, NOTE_COLUMNS, ModelError
 from pomona._images import Tally, find_images, label_of
 from pomona._optional import require
 from pomona._output import atomic_file
-from pomona._progress import Progress, report_left_out
+from pomona._progress import Progress, report_listing
 from pomona.classification.fingerprints import FILE, are_among, as_set, fingerprints
 from pomona.local import NoImagesError, no_photos, read_ahead
 from pomona.models.store import sha256_of
@@ -175,7 +175,7 @@ def predict(
         pass
     if not tally.images:
         raise NoImagesError(no_photos(roots, tally))
-    report_left_out(tally)
+    report_listing(tally)
 
     scorer = _Scorer(others, names.labels, known)
     counts = _Counts(names.labels)

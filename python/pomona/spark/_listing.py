@@ -159,6 +159,7 @@ def _walk(
                 if is_hidden(name):
                     tally.leave_out(name)
                 else:
+                    tally.enter(name)
                     below.append(subfolder)
         listed.update(folder.rstrip("/") for folder in folders)
         folders = [folder for folder in dict.fromkeys(below) if folder.rstrip("/") not in listed]
