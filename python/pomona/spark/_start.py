@@ -157,8 +157,10 @@ def _check_imports() -> None:
         require_minimum_pandas_version()
         require_minimum_pyarrow_version()
     except ImportError as error:
+        # Spark 4 puts the class of an error before its message.
+        reason = re.sub(r"^\[\w+\] ", "", str(error)).rstrip(".")
         raise ImportError(
-            f"{str(error).rstrip('.')}: pip install 'pomona[spark]', on every node", name=error.name
+            f"{reason}: pip install 'pomona[spark]', on every node", name=error.name
         ) from error
 
 
