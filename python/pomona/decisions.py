@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Iterator, Mapping, NamedTuple
 
-from pomona._images import composed, one_line, utf8_text
+from pomona._images import composed, describe_left_out, one_line, utf8_text
 
 if TYPE_CHECKING:
     from pomona._typing import PathLike
@@ -177,6 +177,16 @@ def counted(left_out: int, relabelled: int) -> dict[str, int]:
     """Return the numbers of decisions that were carried out, as a summary has them."""
     counts = {"left out": left_out, "relabelled": relabelled}
     return {name: count for name, count in counts.items() if count}
+
+
+def describe_listing(left_out: Mapping[str, int], decided: Mapping[str, int]) -> list[str]:
+    """Describe what a listing left out, and what decisions changed, in a line each."""
+    lines = []
+    if left_out:
+        lines.append(f"left out: {describe_left_out(left_out)}")
+    if decided:
+        lines.append(describe_decided(decided))
+    return lines
 
 
 def describe_decided(decided: Mapping[str, int]) -> str:

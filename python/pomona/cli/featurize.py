@@ -7,7 +7,7 @@ import os
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from pomona._images import IMAGE_EXTENSIONS, describe_left_out, one_line
+from pomona._images import IMAGE_EXTENSIONS, one_line
 from pomona.cli._arguments import (
     add_decisions,
     add_decode_options,
@@ -28,7 +28,7 @@ from pomona.cli._terminal import (
     show_json,
     size,
 )
-from pomona.decisions import describe_decided
+from pomona.decisions import describe_listing
 
 if TYPE_CHECKING:
     from pomona.local import Summary
@@ -128,10 +128,7 @@ def _describe(summary: Summary) -> str:
     if summary.unreadable:
         lines.append(f"{count(len(summary.unreadable), 'folder')} could not be listed:")
         lines += [f"  {one_line(path)}: {one_line(why)}" for path, why in summary.unreadable]
-    if summary.left_out:
-        lines.append(f"left out: {describe_left_out(summary.left_out)}")
-    if summary.decided:
-        lines.append(describe_decided(summary.decided))
+    lines += describe_listing(summary.left_out, summary.decided)
     lines.append(
         f"{count(summary.photos, 'photo')}, {count(len(summary.labels), 'label')}, "
         f"{count(summary.errors, 'error')}: {summary.seconds:.1f} s, "

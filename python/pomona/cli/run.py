@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from pomona._images import describe_left_out, one_line
+from pomona._images import one_line
 from pomona.cli._arguments import (
     add_decisions,
     add_decode_options,
@@ -26,7 +26,7 @@ from pomona.cli._terminal import (
     show_json,
 )
 from pomona.cli.pca import add_pca_options
-from pomona.decisions import describe_decided
+from pomona.decisions import describe_listing
 
 if TYPE_CHECKING:
     import argparse
@@ -113,10 +113,7 @@ def describe(summary: Summary) -> str:
         )
     if summary.caution:
         lines.append(summary.caution)
-    if summary.left_out:
-        lines.append(f"left out: {describe_left_out(summary.left_out)}")
-    if summary.decided:
-        lines.append(describe_decided(summary.decided))
+    lines += describe_listing(summary.left_out, summary.decided)
     if summary.vanished:
         lines.append(f"{count(summary.vanished, 'photo')} vanished before being read")
     if summary.reading.get("way") == "binaryFile":

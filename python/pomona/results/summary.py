@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from pomona._images import describe_left_out
-from pomona.decisions import describe_decided
+from pomona.decisions import describe_listing
 
 if TYPE_CHECKING:
     from pomona._decode import DecodeKeywords
@@ -128,10 +127,7 @@ class Summary:
             )
         if self.caution:
             lines.append(self.caution)
-        if self.left_out:
-            lines.append(f"left out: {describe_left_out(self.left_out)}")
-        if self.decided:
-            lines.append(describe_decided(self.decided))
+        lines += describe_listing(self.left_out, self.decided)
         lines.append(
             f"{self.k:,} of {self.dim:,} components explain {self.variance_explained:.1%} of the "
             "variance"
