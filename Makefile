@@ -49,7 +49,7 @@ TESTED_WHEELHOUSES := $(foreach release,6.4.0 7.14.0,$(call wheelhouse_of,$(rele
 
 # The settings of the cluster commands. With DRY_RUN=1 they print their AWS calls instead of making them.
 RELEASE ?= emr-$(EMR:emr-%=%)
-emr = PYTHONPATH=python/tools:python python3 -m emr $(1) $(foreach name,BUCKET KEY SUBNET MY_IP REGION RELEASE INSTANCE \
+emr = PYTHONPATH=bootstrap:python python3 -m emr $(1) $(foreach name,BUCKET KEY SUBNET MY_IP REGION RELEASE INSTANCE \
 	WORKERS TASKS IDLE MODEL OUTPUT ARGS DRY_RUN ALLOW_REGION EVERY \
 	$(if $(filter file,$(origin IMAGES)),,IMAGES),$(if $($(name)),'$(name)=$(subst ','\'',$($(name)))'))
 
@@ -83,7 +83,7 @@ wheelhouse: $(call wheelhouse_of,$(EMR)) ## Build the packages for EMR's nodes, 
 	@du -sh $(<D)
 
 lock: .venv/build/.installed ## Resolve the packages for EMR's nodes again, into bootstrap/locks
-	@for wanted in bootstrap/locks/*.in; do .venv/build/bin/python python/tools/wheelhouse.py lock "$$wanted"; done
+	@for wanted in bootstrap/locks/*.in; do .venv/build/bin/python bootstrap/emr/wheelhouse.py lock "$$wanted"; done
 
 lint: lint-rust lint-python lint-stubs lint-web lint-shell docs ## Run every linter and build the documentation
 
@@ -260,8 +260,8 @@ $(WHEEL): $(WHEEL_SOURCES) .venv/build/.installed | system vendor
 	mv "$$built"/*.whl $@
 
 # The wheelhouse is replaced only as a whole. pip downloads only packages that are not in its cache.
-target/wheelhouse/emr-%/SHA256SUMS: $(WHEEL) $(wildcard bootstrap/locks/*.txt) bootstrap/check/photo.jpg tests/data/tiny.onnx python/tools/wheelhouse.py
-	.venv/build/bin/python python/tools/wheelhouse.py build emr-$* $(WHEEL) $(@D)
+target/wheelhouse/emr-%/SHA256SUMS: $(WHEEL) $(wildcard bootstrap/locks/*.txt) bootstrap/check/photo.jpg tests/data/tiny.onnx bootstrap/emr/wheelhouse.py
+	.venv/build/bin/python bootstrap/emr/wheelhouse.py build emr-$* $(WHEEL) $(@D)
 
 $(DEMO)/photos: .venv/$(DEMO_VENV)/.installed
 	@rm -rf $@.tmp

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import pomona
-import wheelhouse
+from emr import wheelhouse
 from local_aws import CLI, LocalAws
 from services import Service, free_port
 

@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 
 import photos
-import wheelhouse
 from elf_needs import version_needs
+from emr import wheelhouse
 
 ROOT = Path(__file__).resolve().parents[1]
 LOCKS = sorted((ROOT / "bootstrap" / "locks").glob("*.txt"))

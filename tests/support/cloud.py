@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 #: The environment of tests/requirements/aws.txt.
 BIN = ROOT / ".venv" / "aws" / "bin"
 #: What the Makefile sets as PYTHONPATH for the EMR tool.
-TOOL_PATH = os.pathsep.join([str(ROOT / "python" / "tools"), str(ROOT / "python")])
+TOOL_PATH = os.pathsep.join([str(ROOT / "bootstrap"), str(ROOT / "python")])
 REGION = "eu-west-3"
 ACCOUNT = "123456789012"
 

@@ -8,7 +8,7 @@ from emr.aws import FILLED, Aws
 from emr.errors import Stop
 from emr.settings import Settings
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[2]
 BOOTSTRAP = ROOT / "bootstrap"
 #: In English and in French.
 NOTEBOOKS = [ROOT / "notebooks" / f"fruits_on_emr{suffix}" for suffix in (".ipynb", ".fr.ipynb")]
