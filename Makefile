@@ -65,7 +65,7 @@ on_spark = PATH="$(CURDIR)/.venv/$(1)/bin:$$PATH" SPARK_LOCAL_IP=127.0.0.1 \
 class_path = mvn --quiet --batch-mode -f $< -P $(1) dependency:build-classpath \
 	-Dstyle.color=never -DincludeScope=runtime -Dmdep.regenerateFile -Dmdep.outputFile=$(CURDIR)/$@
 
-.PHONY: help setup build wheel wheelhouse lock lint lint-rust lint-python lint-stubs lint-web lint-shell docs hooks corpus test test-rust test-python test-spark bench demo notebooks emr-up emr-check emr-run emr-down clean system vendor maven browser
+.PHONY: help setup build wheel wheelhouse lock lint lint-rust lint-python lint-stubs lint-web lint-shell lint-aws docs hooks corpus test test-rust test-python test-spark bench demo notebooks emr-up emr-check emr-run emr-down clean system vendor maven browser
 
 help: ## Print this help
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -85,7 +85,7 @@ wheelhouse: $(call wheelhouse_of,$(EMR)) ## Build the packages for EMR's nodes, 
 lock: .venv/build/.installed ## Resolve the packages for EMR's nodes again, into bootstrap/locks
 	@for wanted in bootstrap/locks/*.in; do .venv/build/bin/python bootstrap/emr/wheelhouse.py lock "$$wanted"; done
 
-lint: lint-rust lint-python lint-stubs lint-web lint-shell docs ## Run every linter and build the documentation
+lint: lint-rust lint-python lint-stubs lint-web lint-shell lint-aws docs ## Run every linter and build the documentation
 
 lint-rust: .venv/build/.installed | system vendor ## Check the formatting and lints of Rust
 	cargo fmt --check
@@ -110,6 +110,9 @@ lint-web: .venv/biome/.installed ## Lint the JavaScript, CSS and HTML of the rep
 
 lint-shell: | system ## Check shell scripts
 	shellcheck .ci/run $(shell find bootstrap python -name '*.sh' 2>/dev/null)
+
+lint-aws: .venv/aws/.installed ## Check the CloudFormation templates
+	.venv/aws/bin/cfn-lint --regions eu-west-3 -- bootstrap/*.yaml
 
 docs: .venv/docs/.installed ## Build the documentation site in target/docs
 	rm -rf target/docs
