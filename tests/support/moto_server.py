@@ -12,9 +12,9 @@ The folder has two files:
 - `resources.json`, which the server writes: the resolved properties of every resource, by stack and
   logical id.
 
-Plain moto creates clusters that end at once, ignores parameters' constraints and conditions that
-change, keeps rules that are replaced, and never rolls back. It does not know some types, such as
-budgets and bucket policies; here they exist, without any effect.
+Plain moto creates clusters that end at once, ignores parameters' constraints, conditions that
+change and DisableRollback, keeps rules that are replaced, and never rolls back. It does not know
+some types, such as budgets and bucket policies; here they exist, without any effect.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from typing import Any, Iterator
 
 from moto.cloudformation import models, parsing
 from moto.cloudformation.exceptions import ValidationError
+from moto.cloudformation.responses import CloudFormationResponse
 from moto.ec2.models import ec2_backends
 from moto.emr.models import Cluster, ElasticMapReduceBackend
 from moto.server import main
@@ -64,6 +65,8 @@ class Stack(models.Stack):
 
     # Moto takes the service from the name of the module.
     __module__ = models.__name__
+    #: Whether the request that is being answered has DisableRollback.
+    keeps_failures = False
 
     def __init__(self, *words: Any, **named: Any) -> None:
         super().__init__(*words, **named)
@@ -74,6 +77,9 @@ class Stack(models.Stack):
         try:
             self._bring_all()
         except ResourceError as error:
+            if self.keeps_failures:
+                self._say("CREATE_FAILED", reason=str(error))
+                return
             self._say("ROLLBACK_IN_PROGRESS", reason=f"{error} Rollback requested by user.")
             self._remove(list(self.made))
             self._say("ROLLBACK_COMPLETE")
@@ -98,6 +104,9 @@ class Stack(models.Stack):
         try:
             self._bring_all()
         except ResourceError as error:
+            if self.keeps_failures:
+                self._say("UPDATE_FAILED", reason=str(error))
+                return
             self._say("UPDATE_ROLLBACK_IN_PROGRESS", reason=str(error))
             self._remove([name for name in self.made if self.made[name] is not kept.get(name)])
             self._load(*before)
@@ -396,6 +405,16 @@ def keep_undeleted(delete_stack: Any) -> Any:
     return deleted
 
 
+def with_rollback_option(answer: Any) -> Any:
+    """Read an option that moto ignores."""
+
+    def answered(self: CloudFormationResponse) -> Any:
+        Stack.keeps_failures = self._get_bool_param("DisableRollback", False)
+        return answer(self)
+
+    return answered
+
+
 def given_groups(_: Any, **instances: Any) -> tuple[Any, ...]:
     """Return the groups of a request. Moto would add one for private subnets to every cluster."""
     return tuple(
@@ -409,6 +428,9 @@ if __name__ == "__main__":
         Cluster.create_from_cloudformation_json.__func__
     )
     ElasticMapReduceBackend._manage_security_groups = given_groups
+    for action in ("create_stack", "update_stack"):
+        answer = with_rollback_option(getattr(CloudFormationResponse, action))
+        setattr(CloudFormationResponse, action, answer)
     backend = models.CloudFormationBackend
     backend.delete_stack = keep_undeleted(backend.delete_stack)
     parsing.clean_json = without_nothing(parsing.clean_json)
