@@ -56,6 +56,18 @@ def test_a_node_of_twice_the_size_costs_twice_as_much(name: str) -> None:
     assert node.ec2["eu-west-3"].usd == pytest.approx(times * small.ec2["eu-west-3"].usd)
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_a_task_fleet_has_several_types_of_the_same_size(name: str) -> None:
+    known = plan.instances()
+    node, size = known[name], name.split(".")[1]
+    assert len({name, *node.alternatives}) >= 3
+    assert all(other.split(".")[1] == size for other in node.alternatives)
+    for other in (known[other] for other in node.alternatives if other in known):
+        assert (other.vcpus, other.memory_gib) == (node.vcpus, node.memory_gib)
+        assert other.yarn_mb == node.yarn_mb
+        assert other.emr_since in (None, node.emr_since)
+
+
 # Spark's settings
 
 
@@ -240,6 +252,12 @@ def test_kinds_that_a_release_does_not_list_are_not_offered() -> None:
         ({"workers": 0}, "workers must be above 0, not 0"),
         ({"throughput": -1}, "throughput must be above 0, not -1"),
         ({"concurrency": 0}, "concurrency must be above 0, not 0"),
+        (
+            {"instance": "m6g.xlarge"},
+            "m6g.xlarge has an arm64 processor, for which Pomona has no wheel yet",
+        ),
+        ({"instance": "c7gn.xlarge"}, "c7gn.xlarge has an arm64 processor"),
+        ({"instance": "g5.xlarge"}, "unknown instance type 'g5.xlarge'"),
         ({"instance": "m5.tiny"}, "unknown instance type 'm5.tiny'; known: m5.xlarge, "),
         (
             {"region": "us-east-1"},
@@ -255,6 +273,12 @@ def test_kinds_that_a_release_does_not_list_are_not_offered() -> None:
 def test_a_mistake_says_what_is_known(options: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         plan.estimate(**{"photos": 1000, "throughput": 100.0, **options})
+
+
+def test_a_release_is_checked_for_an_instance() -> None:
+    plan.check_release("c6i.xlarge", "emr-6.6.0")
+    with pytest.raises(ValueError, match=r"c6i.xlarge needs EMR release emr-6\.6\.0 or later"):
+        plan.check_release("c6i.xlarge", "emr-6.5.0")
 
 
 def test_old_names_of_arguments_warn() -> None:

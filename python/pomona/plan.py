@@ -10,6 +10,7 @@ core that Keras reaches on this project's bench machine. Older cores are slower:
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -64,6 +65,10 @@ _OVERHEAD_SHARE, _MIN_OVERHEAD_MB = 0.1875, 384
 _YARN_STEP_MB = 32
 
 
+#: Names of the types with AWS's arm64 processors, such as m6g.xlarge, c7gn.xlarge and a1.xlarge.
+_GRAVITON = re.compile(r"(a1|[a-z]+\d+g[a-z]*)\.")
+
+
 @dataclass(frozen=True)
 class Price:
     """Price of one instance for an hour, in US dollars."""
@@ -91,6 +96,9 @@ class Instance:
     vnni: bool
     #: The first EMR release that supports it, such as "6.6.0"; None for all of 6.x and 7.x.
     emr_since: str | None
+    #: Types of the same size, which a fleet of task nodes takes as well on spot. Every release that
+    #: supports this type supports them.
+    alternatives: tuple[str, ...]
     emr: Price
     #: Price of the instance itself, by region.
     ec2: dict[str, Price]
@@ -242,8 +250,8 @@ def estimate(
     ):
         if value <= 0:
             raise ValueError(f"{name} must be above 0, not {value:g}")
+    check_release(instance, release)
     node = _instance(instance)
-    _check_release(node, release)
     featurizing = photos / (workers * node.cores * throughput * SPARK_SHARE)
     fastest, slowest = (
         photos * seconds / (workers * node.vcpus * concurrency) for seconds in READ_SECONDS
@@ -329,6 +337,22 @@ def within(
     return list(cheapest.values())
 
 
+def check_release(instance: str, release: str) -> None:
+    """Check that an EMR release supports an instance type.
+
+    Raises
+    ------
+    ValueError
+        If it does not; the message names the first release that does. Also if the table does not
+        have the instance type, or `release` is not a release such as "emr-6.4.0".
+    """
+    node = _instance(instance)
+    if not _is_supported(node, release):
+        raise ValueError(
+            f"{node.name} needs EMR release emr-{node.emr_since} or later, not {release}"
+        )
+
+
 def prices_of(instance: str, region: str) -> tuple[Price, Price]:
     """Return the EC2 and EMR prices of an instance type.
 
@@ -358,16 +382,11 @@ def _hourly_cost(node: Instance, region: str, *, on_demand: int, spot: int) -> f
 
 def _instance(name: str) -> Instance:
     known = _table()[0]
+    if _GRAVITON.match(name):
+        raise ValueError(f"{name} has an arm64 processor, for which Pomona has no wheel yet")
     if name not in known:
         raise ValueError(f"unknown instance type {name!r}; known: {', '.join(known)}")
     return known[name]
-
-
-def _check_release(node: Instance, release: str) -> None:
-    if not _is_supported(node, release):
-        raise ValueError(
-            f"{node.name} needs EMR release emr-{node.emr_since} or later, not {release}"
-        )
 
 
 def _is_supported(node: Instance, release: str) -> bool:
@@ -391,6 +410,10 @@ def _table() -> tuple[dict[str, Instance], float]:
         source = table["sources"][entry["source"]]
         return Price(entry["usd"], source["what"], source["date"], source["read"])
 
+    def alternatives(name: str) -> tuple[str, ...]:
+        family, _, size = name.partition(".")
+        return tuple(f"{other}.{size}" for other in table["alternatives"]["families"][family])
+
     rows = {
         name: Instance(
             name=name,
@@ -400,6 +423,7 @@ def _table() -> tuple[dict[str, Instance], float]:
             yarn_mb=row["yarn_mb"]["value"],
             vnni=row["vnni"],
             emr_since=row["emr_since"],
+            alternatives=alternatives(name),
             emr=price(row["emr"]),
             ec2={region: price(entry) for region, entry in row["ec2"].items()},
         )
