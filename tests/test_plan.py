@@ -548,7 +548,7 @@ def test_the_table_in_the_docs_is_what_the_command_prints(
     assert main(command.split()) == 0
     text = capsys.readouterr().out
     assert text.startswith(printed)
-    assert text[len(printed) :].startswith("Prices, without ")
+    assert text[len(printed) :].startswith("\nPrices, without ")
 
 
 def test_the_comparison_in_the_docs_is_right() -> None:
@@ -584,6 +584,8 @@ def test_the_throughput_is_measured_with_a_sample_of_the_photos(
     assert "HEIC" not in text
     assert run("--photos", 1000, "--model", tiny_model) == 0
     assert f"HEIC about {plan.DECODE_TIMES['HEIC']} times" in capsys.readouterr().out
+    assert run("--table", 1000, 9000, "--model", tiny_model, "--sample", sample) == 0
+    assert f"measured with the photos in {sample}." in capsys.readouterr().out
     assert run("--photos", 1000, "--throughput", 55, "--sample", sample) == 1
     assert "--sample has no effect with --throughput" in capsys.readouterr().err
 

@@ -305,8 +305,13 @@ def _times(args: argparse.Namespace, throughput: _Throughput, chosen: Estimate) 
     table.append(
         f"int8 models: {every} {chosen.instance} has AVX-512 VNNI, which they need to be fast"
     )
+    return [*table, *_describe_throughput(args, throughput)]
+
+
+def _describe_throughput(args: argparse.Namespace, throughput: _Throughput) -> list[str]:
+    """Say what a measured throughput stands for; nothing about one that was given."""
     if throughput.measured_with is None:
-        return table
+        return []
     if args.sample:
         photos = [
             f"It was measured with the photos in {one_line(args.sample)}.",
@@ -321,7 +326,6 @@ def _times(args: argparse.Namespace, throughput: _Throughput, chosen: Estimate) 
             "yours with --sample.",
         ]
     return [
-        *table,
         "",
         f"The rate is that of {one_line(throughput.measured_with)} on a core of this machine, by "
         "CPU time. The cluster's cores may be slower:",
@@ -497,12 +501,14 @@ def _describe_table(
         )
         lines.append(f"{photos:>11,}" + "".join(f"{cell:>22}" for cell in cells))
     given = "given" if throughput.measured_with is None else "measured on this machine"
+    on_demand = rows[0]["on_demand"]
+    per_second = on_demand.cost.expected / on_demand.total_seconds.expected
     return [
         *lines,
         "",
         f"cluster: {count(cluster.workers, 'worker')} and a primary node, {cluster.instance}, "
         f"{args.region}; {_minutes(cluster.provisioning_seconds)} min to start are assumed, and "
-        "billed",
+        f"billed (${cluster.provisioning_seconds * per_second:,.2f} on demand)",
         f"spot: {cluster.spot_workers} of the workers, at an assumed {plan.spot_share():.0%} of "
         "EC2's price",
         f"EMR Serverless: {count(alone.executors, 'executor')}, with as many vCPUs as the workers, "
@@ -512,6 +518,8 @@ def _describe_table(
         "equally fast everywhere",
         f"{_describe_break_even('The cluster on demand', cheaper_from['on_demand'])}; "
         f"{_describe_break_even('with spot, it', cheaper_from['spot'])}.",
+        *_describe_throughput(args, throughput),
+        "",
         "Prices, without disks (EBS), S3, addresses, logs, tax and a cluster's idle time:",
         f"  EC2: {_source(ec2)}",
         f"  EMR: {_source(emr)}",
