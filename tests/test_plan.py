@@ -168,15 +168,6 @@ def test_a_driver_takes_what_spark_adds_in_whole_steps_of_yarn() -> None:
     assert plan.driver_container_mb(8) == 9728
 
 
-def test_the_configuration_of_the_cluster_has_the_settings_of_its_instance() -> None:
-    classifications = json.loads((ROOT / "bootstrap" / "emr.json").read_text(encoding="utf-8"))
-    (properties,) = [
-        c["Properties"] for c in classifications if c["Classification"] == "spark-defaults"
-    ]
-    settings = plan.spark_settings("m5.xlarge")
-    assert {name: properties.get(name) for name in settings} == settings
-
-
 # Time and cost
 
 
