@@ -396,6 +396,7 @@ def _describe_serverless(
         "storage for each worker are free",
         f"  quota: the job needs {alone.vcpus} vCPUs; AWS's default is {quota}{more}",
         f"  release: {plan.SERVERLESS_RELEASE} or later",
+        *([f"  {_deadline(args.deadline, alone.total_seconds)}"] if args.deadline else []),
         f"  {'EMR Serverless' if cost.expected == costs[0] else 'the cluster'} is cheaper here, by "
         f"{1 - costs[0] / costs[1]:.0%}; {_describe_break_even('the cluster', cheaper_from)}",
     ]
@@ -414,11 +415,9 @@ def _source(price: Price) -> str:
 def _alternatives(args: argparse.Namespace, chosen: Estimate, in_time: list[Estimate]) -> list[str]:
     if not in_time:
         return []
-    late = chosen.total_seconds.high > args.deadline * 60
-    verdict = "may be missed" if late else "met"
     head = (
-        f"deadline {args.deadline:g} min: {verdict}. The cheapest cluster of each instance type "
-        "that meets it, if their cores are equally fast:"
+        f"{_deadline(args.deadline, chosen.total_seconds)}. The cheapest cluster of each instance "
+        "type that meets it, if their cores are equally fast:"
     )
     rows = [
         f"  {one.workers:>3} {one.instance:<12}{_minutes(one.total_seconds.expected):>6} min "
@@ -426,6 +425,10 @@ def _alternatives(args: argparse.Namespace, chosen: Estimate, in_time: list[Esti
         for one in in_time[:_SHOWN]
     ]
     return [head, *rows, ""]
+
+
+def _deadline(minutes: float, total: Range) -> str:
+    return f"deadline {minutes:g} min: {'may be missed' if total.high > minutes * 60 else 'met'}"
 
 
 def _minutes(seconds: float) -> str:
