@@ -1,4 +1,4 @@
-"""Estimates of the time and cost of a job on an EMR cluster, and Spark settings for its nodes.
+"""Estimates of the time and cost of a job on an EMR cluster or EMR Serverless, and Spark settings.
 
 Nothing here calls AWS: prices and instances come from `data/prices.json`, with their sources. The
 time comes from a model whose constants are below, with their origin. For the reference run (22,688
@@ -10,10 +10,12 @@ core that Keras reaches on this project's bench machine. Older cores are slower:
 from __future__ import annotations
 
 import json
+import math
+import re
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pomona._deprecated import renamed_arguments
 
@@ -33,6 +35,9 @@ DECODE_TIMES = {"HEIC": 10, "AVIF": 5}
 
 #: From the request to the first step, billed. An assumption: EMR takes 5 to 15 minutes.
 PROVISIONING_SECONDS = 600.0
+#: From the job's submission until EMR Serverless has its workers ready; not billed. An assumption:
+#: AWS's guide gives no time for workers that are not kept ready. Projects saw 1 to 2 minutes.
+SERVERLESS_PROVISIONING_SECONDS = 90.0
 #: To start YARN's containers and the Python workers, and to list the photos. An assumption.
 STARTING_SECONDS = 60.0
 #: To fit the PCA (11 s for 6,600 photos on two cores) and write the projection. An assumption.
@@ -42,14 +47,23 @@ FINISHING_SECONDS = 30.0
 #: 22.55 + 0.64 reading + 0.66 Arrow + 1.99 writing, from the bench in the README.
 SPARK_SHARE = 0.87
 
-#: EC2 and EMR bill by the second, with this minimum.
+#: EC2, EMR and every worker of EMR Serverless are billed by the second, with this minimum.
 _MIN_BILLED_SECONDS = 60.0
 #: More than such a job needs, and more than a new account's quota allows.
 MAX_WORKERS = 50
 
+#: The first EMR release that EMR Serverless offers.
+SERVERLESS_RELEASE = "emr-6.6.0"
+#: vCPUs that an account may use at the same time on EMR Serverless, unless it asks for more
+#: (EMR Serverless User Guide, "Endpoints and quotas").
+SERVERLESS_QUOTA_VCPUS = 16
+#: Storage of a worker that is free, and enough for a job.
+SERVERLESS_DISK_GB = 20
+
 _HOUR = 3600.0
 _MINUTE = 60.0
 _MIB_PER_GIB = 1024
+_VCPUS_PER_CORE = 2
 
 #: EMR's best practices advise 4 or 5 cores per executor; 4 divides every node without a remainder.
 _EXECUTOR_CORES = 4
@@ -64,9 +78,23 @@ _OVERHEAD_SHARE, _MIN_OVERHEAD_MB = 0.1875, 384
 _YARN_STEP_MB = 32
 
 
+#: Spark settings that do not depend on the size of a node.
+_SETTINGS = {
+    # Spark's default is the executor's number of cores: 4 tasks would start 4 threads each.
+    "spark.executorEnv.OMP_NUM_THREADS": "1",
+    # Otherwise Spark 3.1 runs 200 tasks after every shuffle.
+    "spark.sql.adaptive.enabled": "true",
+    "spark.sql.execution.arrow.maxRecordsPerBatch": "256",
+    "spark.sql.execution.arrow.pyspark.enabled": "true",
+}
+
+#: Names of the types with AWS's arm64 processors, such as m6g.xlarge, c7gn.xlarge and a1.xlarge.
+_GRAVITON = re.compile(r"(a1|[a-z]+\d+g[a-z]*)\.")
+
+
 @dataclass(frozen=True)
 class Price:
-    """Price of one instance for an hour, in US dollars."""
+    """Price of one instance, vCPU or GB of memory for an hour, in US dollars."""
 
     usd: float
     #: The source of the price, and its date.
@@ -91,9 +119,39 @@ class Instance:
     vnni: bool
     #: The first EMR release that supports it, such as "6.6.0"; None for all of 6.x and 7.x.
     emr_since: str | None
+    #: Types of the same size, which a fleet of task nodes takes as well on spot. Every release that
+    #: supports this type supports them.
+    alternatives: tuple[str, ...]
     emr: Price
     #: Price of the instance itself, by region.
     ec2: dict[str, Price]
+
+
+@dataclass(frozen=True)
+class Worker:
+    """Size of a worker of EMR Serverless."""
+
+    vcpus: int
+    heap_gb: int
+    #: Outside Java's heap, for Python.
+    overhead_gb: int
+
+    @property
+    def memory_gb(self) -> int:
+        """The memory that is billed."""
+        return self.heap_gb + self.overhead_gb
+
+
+#: The workers of a job on EMR Serverless. AWS has 8 to 30 GB for 4 vCPUs, and 4 to 16 for 2.
+SERVERLESS_EXECUTOR = Worker(vcpus=4, heap_gb=5, overhead_gb=4)
+SERVERLESS_DRIVER = Worker(vcpus=2, heap_gb=3, overhead_gb=3)
+
+
+class ServerlessPrices(NamedTuple):
+    """Prices of EMR Serverless on x86-64 for an hour of one vCPU, and of one GB of memory."""
+
+    vcpu: Price
+    gb: Price
 
 
 @dataclass(frozen=True)
@@ -124,6 +182,28 @@ class Estimate:
     cost: Range
 
 
+@dataclass(frozen=True)
+class ServerlessEstimate:
+    """Time and cost of a job on EMR Serverless. The ranges come from the latency of S3."""
+
+    executors: int
+    #: Of the executors and the driver.
+    vcpus: int
+    memory_gb: int
+    #: Not billed.
+    provisioning_seconds: float
+    starting_seconds: float
+    reading_seconds: Range
+    featurizing_seconds: float
+    finishing_seconds: float
+    total_seconds: Range
+    #: What the workers are billed for, if S3 is as fast as expected.
+    vcpu_hours: float
+    gb_hours: float
+    #: US dollars.
+    cost: Range
+
+
 def instances() -> dict[str, Instance]:
     """Return the instance types that have prices, by name.
 
@@ -132,7 +212,7 @@ def instances() -> dict[str, Instance]:
     dict
         General-purpose and compute-optimized types of three generations, 4 to 16 vCPUs.
     """
-    return dict(_table()[0])
+    return dict(_table().instances)
 
 
 def spark_settings(instance: str) -> dict[str, str]:
@@ -169,13 +249,32 @@ def spark_settings(instance: str) -> dict[str, str]:
         "spark.executor.cores": str(_EXECUTOR_CORES),
         "spark.executor.memory": f"{total - overhead}g",
         "spark.executor.memoryOverhead": f"{overhead}g",
-        # Spark's default is the executor's number of cores: 4 tasks would start 4 threads each.
-        "spark.executorEnv.OMP_NUM_THREADS": "1",
-        # Otherwise Spark 3.1 runs 200 tasks after every shuffle.
-        "spark.sql.adaptive.enabled": "true",
-        "spark.sql.execution.arrow.maxRecordsPerBatch": "256",
-        "spark.sql.execution.arrow.pyspark.enabled": "true",
+        **_SETTINGS,
     }
+
+
+def serverless_settings(executors: int = DEFAULT_WORKERS) -> dict[str, str]:
+    """Return Spark settings for a job on EMR Serverless, which give its workers their size.
+
+    Parameters
+    ----------
+    executors : int, default 2
+        Number of workers that featurize, in addition to the driver's.
+
+    Returns
+    -------
+    dict
+        Settings for the ``sparkSubmitParameters`` of a job run, or its ``spark-defaults``.
+    """
+    settings = {
+        "spark.dynamicAllocation.enabled": "false",
+        "spark.executor.instances": str(executors),
+    }
+    for name, worker in (("driver", SERVERLESS_DRIVER), ("executor", SERVERLESS_EXECUTOR)):
+        settings[f"spark.{name}.cores"] = str(worker.vcpus)
+        settings[f"spark.{name}.memory"] = f"{worker.heap_gb}g"
+        settings[f"spark.{name}.memoryOverhead"] = f"{worker.overhead_gb}g"
+    return {**settings, **_SETTINGS}
 
 
 def driver_container_mb(gib: int) -> int:
@@ -234,22 +333,12 @@ def estimate(
         If a number is not above 0, the table does not have the instance type or its price in the
         region, or the release does not support it.
     """
-    for name, value in (
-        ("photos", photos),
-        ("workers", workers),
-        ("throughput", throughput),
-        ("concurrency", concurrency),
-    ):
-        if value <= 0:
-            raise ValueError(f"{name} must be above 0, not {value:g}")
+    _check_above_zero(photos=photos, workers=workers, throughput=throughput)
+    check_release(instance, release)
     node = _instance(instance)
-    _check_release(node, release)
-    featurizing = photos / (workers * node.cores * throughput * SPARK_SHARE)
-    fastest, slowest = (
-        photos * seconds / (workers * node.vcpus * concurrency) for seconds in READ_SECONDS
+    featurizing, reading = _work(
+        photos, workers * node.vcpus, throughput=throughput, concurrency=concurrency
     )
-    hidden = featurizing if concurrency > 1 else 0.0
-    reading = [max(0.0, r - hidden) for r in (fastest, (fastest + slowest) / 2, slowest)]
     fixed = PROVISIONING_SECONDS + STARTING_SECONDS + featurizing + FINISHING_SECONDS
     total = [fixed + seconds for seconds in reading]
     spot_workers = workers - 1 if spot else 0
@@ -268,6 +357,124 @@ def estimate(
         total_seconds=Range(*total),
         cost=Range(*(seconds / _HOUR * hourly for seconds in billed)),
     )
+
+
+def serverless(
+    photos: int,
+    *,
+    throughput: float,
+    executors: int = DEFAULT_WORKERS,
+    region: str = DEFAULT_REGION,
+    concurrency: int = CONCURRENCY,
+) -> ServerlessEstimate:
+    """Estimate the time and cost of a job on EMR Serverless.
+
+    The model is that of :func:`estimate`: the executors have vCPUs like those of EC2, two on a
+    core, and take as long as nodes to start Spark. Every worker is billed from the moment when all
+    are ready to the job's end.
+
+    Parameters
+    ----------
+    photos, throughput, region, concurrency
+        As for :func:`estimate`.
+    executors : int, default 2
+        Number of workers of 4 vCPUs, in addition to the driver's.
+
+    Returns
+    -------
+    ServerlessEstimate
+        Times in seconds, cost in US dollars.
+
+    Raises
+    ------
+    ValueError
+        If a number is not above 0, or the table does not have the region's prices.
+    """
+    _check_above_zero(photos=photos, executors=executors, throughput=throughput)
+    prices = serverless_prices(region)
+    featurizing, reading = _work(
+        photos,
+        executors * SERVERLESS_EXECUTOR.vcpus,
+        throughput=throughput,
+        concurrency=concurrency,
+    )
+    vcpus = executors * SERVERLESS_EXECUTOR.vcpus + SERVERLESS_DRIVER.vcpus
+    memory_gb = executors * SERVERLESS_EXECUTOR.memory_gb + SERVERLESS_DRIVER.memory_gb
+    running = [STARTING_SECONDS + featurizing + seconds + FINISHING_SECONDS for seconds in reading]
+    billed = [max(_MIN_BILLED_SECONDS, seconds) / _HOUR for seconds in running]
+    hourly = vcpus * prices.vcpu.usd + memory_gb * prices.gb.usd
+    _, expected, _ = billed
+    return ServerlessEstimate(
+        executors=executors,
+        vcpus=vcpus,
+        memory_gb=memory_gb,
+        provisioning_seconds=SERVERLESS_PROVISIONING_SECONDS,
+        starting_seconds=STARTING_SECONDS,
+        reading_seconds=Range(*reading),
+        featurizing_seconds=featurizing,
+        finishing_seconds=FINISHING_SECONDS,
+        total_seconds=Range(*(SERVERLESS_PROVISIONING_SECONDS + seconds for seconds in running)),
+        vcpu_hours=expected * vcpus,
+        gb_hours=expected * memory_gb,
+        cost=Range(*(hours * hourly for hours in billed)),
+    )
+
+
+def executors_for(cluster: Estimate) -> int:
+    """Return the number of executors that have as many vCPUs as the workers of a cluster."""
+    node = _instance(cluster.instance)
+    return cluster.workers * node.vcpus // SERVERLESS_EXECUTOR.vcpus
+
+
+def break_even(
+    *,
+    throughput: float,
+    instance: str = DEFAULT_INSTANCE,
+    workers: int = DEFAULT_WORKERS,
+    spot: bool = False,
+    region: str = DEFAULT_REGION,
+    release: str = DEFAULT_RELEASE,
+    concurrency: int = CONCURRENCY,
+) -> int | None:
+    """Return the number of photos from which a cluster costs less than as many vCPUs serverless.
+
+    Parameters
+    ----------
+    throughput, instance, workers, spot, region, release, concurrency
+        As for :func:`estimate`.
+
+    Returns
+    -------
+    int or None
+        None if EMR Serverless costs less for any number of photos.
+    """
+
+    def saved(photos: int) -> float:
+        cluster = estimate(
+            photos,
+            throughput=throughput,
+            instance=instance,
+            workers=workers,
+            spot=spot,
+            region=region,
+            release=release,
+            concurrency=concurrency,
+        )
+        alone = serverless(
+            photos,
+            throughput=throughput,
+            executors=executors_for(cluster),
+            region=region,
+            concurrency=concurrency,
+        )
+        return cluster.cost.expected - alone.cost.expected
+
+    # Both costs are linear in the number of photos.
+    span = 1_000_000
+    first, last = saved(1), saved(1 + span)
+    if last >= first:
+        return None
+    return 1 + max(0, math.ceil(span * first / (first - last)))
 
 
 @renamed_arguments(images="photos", reads_at_once="concurrency")
@@ -329,6 +536,22 @@ def within(
     return list(cheapest.values())
 
 
+def check_release(instance: str, release: str) -> None:
+    """Check that an EMR release supports an instance type.
+
+    Raises
+    ------
+    ValueError
+        If it does not; the message names the first release that does. Also if the table does not
+        have the instance type, or `release` is not a release such as "emr-6.4.0".
+    """
+    node = _instance(instance)
+    if not _is_supported(node, release):
+        raise ValueError(
+            f"{node.name} needs EMR release emr-{node.emr_since} or later, not {release}"
+        )
+
+
 def prices_of(instance: str, region: str) -> tuple[Price, Price]:
     """Return the EC2 and EMR prices of an instance type.
 
@@ -345,9 +568,45 @@ def prices_of(instance: str, region: str) -> tuple[Price, Price]:
     return node.ec2[region], node.emr
 
 
+def serverless_prices(region: str = DEFAULT_REGION) -> ServerlessPrices:
+    """Return the prices of EMR Serverless in a region.
+
+    Raises
+    ------
+    ValueError
+        If the table does not have the region.
+    """
+    known = _table().serverless
+    if region not in known:
+        raise ValueError(
+            f"no price of EMR Serverless in {region!r} is known, only in {', '.join(known)}"
+        )
+    return known[region]
+
+
 def spot_share() -> float:
     """Return the assumed price of a spot instance, as a share of the on-demand price."""
-    return _table()[1]
+    return _table().spot_share
+
+
+def _check_above_zero(**numbers: float) -> None:
+    for name, value in numbers.items():
+        if value <= 0:
+            raise ValueError(f"{name} must be above 0, not {value:g}")
+
+
+def _work(
+    photos: int, vcpus: int, *, throughput: float, concurrency: int
+) -> tuple[float, tuple[float, float, float]]:
+    """Return the seconds to featurize, and those that reading adds: least, expected and most."""
+    _check_above_zero(concurrency=concurrency)
+    featurizing = photos / (vcpus / _VCPUS_PER_CORE * throughput * SPARK_SHARE)
+    fastest, slowest = (photos * seconds / (vcpus * concurrency) for seconds in READ_SECONDS)
+    hidden = featurizing if concurrency > 1 else 0.0
+    low, expected, high = (
+        max(0.0, seconds - hidden) for seconds in (fastest, (fastest + slowest) / 2, slowest)
+    )
+    return featurizing, (low, expected, high)
 
 
 def _hourly_cost(node: Instance, region: str, *, on_demand: int, spot: int) -> float:
@@ -357,17 +616,12 @@ def _hourly_cost(node: Instance, region: str, *, on_demand: int, spot: int) -> f
 
 
 def _instance(name: str) -> Instance:
-    known = _table()[0]
+    known = _table().instances
+    if _GRAVITON.match(name):
+        raise ValueError(f"{name} has an arm64 processor, for which Pomona has no wheel yet")
     if name not in known:
         raise ValueError(f"unknown instance type {name!r}; known: {', '.join(known)}")
     return known[name]
-
-
-def _check_release(node: Instance, release: str) -> None:
-    if not _is_supported(node, release):
-        raise ValueError(
-            f"{node.name} needs EMR release emr-{node.emr_since} or later, not {release}"
-        )
 
 
 def _is_supported(node: Instance, release: str) -> bool:
@@ -382,14 +636,24 @@ def _version(release: str) -> tuple[int, ...]:
     return tuple(int(number) for number in numbers)
 
 
+class _Table(NamedTuple):
+    instances: dict[str, Instance]
+    spot_share: float
+    serverless: dict[str, ServerlessPrices]
+
+
 @lru_cache(maxsize=None)
-def _table() -> tuple[dict[str, Instance], float]:
+def _table() -> _Table:
     path = Path(__file__).with_name("data") / "prices.json"
     table = json.loads(path.read_text(encoding="utf-8"))
 
     def price(entry: dict[str, Any]) -> Price:
         source = table["sources"][entry["source"]]
         return Price(entry["usd"], source["what"], source["date"], source["read"])
+
+    def alternatives(name: str) -> tuple[str, ...]:
+        family, _, size = name.partition(".")
+        return tuple(f"{other}.{size}" for other in table["alternatives"]["families"][family])
 
     rows = {
         name: Instance(
@@ -400,9 +664,14 @@ def _table() -> tuple[dict[str, Instance], float]:
             yarn_mb=row["yarn_mb"]["value"],
             vnni=row["vnni"],
             emr_since=row["emr_since"],
+            alternatives=alternatives(name),
             emr=price(row["emr"]),
             ec2={region: price(entry) for region, entry in row["ec2"].items()},
         )
         for name, row in table["instances"].items()
     }
-    return rows, table["spot"]["share_of_on_demand"]
+    serverless = {
+        region: ServerlessPrices(vcpu=price(entry["vcpu"]), gb=price(entry["gb"]))
+        for region, entry in table["serverless"]["regions"].items()
+    }
+    return _Table(rows, table["spot"]["share_of_on_demand"], serverless)

@@ -1,4 +1,7 @@
-"""`pomona plan`: estimates the time and cost of a job on EMR, and the Spark settings for it."""
+"""`pomona plan`: estimates the time and cost of a job on EMR, and the Spark settings for it.
+
+The job runs on a cluster, or on EMR Serverless with as many vCPUs as the cluster's workers have.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ from pomona.cli._terminal import count, describe_undecodable, show, show_json
 if TYPE_CHECKING:
     import argparse
 
-    from pomona.plan import Estimate, Price, Range
+    from pomona.plan import Estimate, Price, Range, ServerlessEstimate
 
 #: Number of alternatives to show for a deadline.
 _SHOWN = 5
@@ -39,13 +42,21 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
         "plan",
         parents=[common],
         help="estimate the time and cost of a job on EMR",
-        description="Estimate the time and cost of a job on an EMR cluster, and print Spark "
-        "settings that fit its nodes. Makes no call to AWS: prices come from a table with dates, "
-        "and the output marks what is assumed.",
+        description="Estimate the time and cost of a job on an EMR cluster and on EMR Serverless, "
+        "and print Spark settings that fit the cluster's nodes. Makes no call to AWS: prices come "
+        "from a table with dates, and the output marks what is assumed.",
         epilog="example: pomona plan --photos 100000 --deadline 30",
     )
     photos = verb.add_mutually_exclusive_group(required=True)
     photos.add_argument("--photos", type=positive, metavar="N", help="number of photos")
+    photos.add_argument(
+        "--table",
+        type=positive,
+        nargs="+",
+        metavar="N",
+        help="for these numbers of photos, print a table of a cluster on demand, one with spot "
+        "nodes, and EMR Serverless",
+    )
     add_old_name(photos, "--images", "--photos", type=positive)
     verb.add_argument(
         "--instance",
@@ -89,7 +100,9 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
     )
     add_old_name(verb, "--reads-at-once", "--concurrency", type=positive)
     verb.add_argument(
-        "--spot", action="store_true", help="run all workers but one on spot instances (task nodes)"
+        "--spot",
+        action="store_true",
+        help="run all workers but one on spot instances (a task fleet of several types)",
     )
     verb.add_argument(
         "--region", default=plan.DEFAULT_REGION, help="AWS region (default: %(default)s)"
@@ -102,30 +115,54 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
 
 
 def _plan(args: argparse.Namespace) -> int:
+    if args.table:
+        return _plan_table(args)
     # Report mistakes in the other arguments before spending seconds on a measurement.
     _estimates(args, throughput=1.0, deadline=None)
     throughput = _throughput(args)
     chosen, in_time = _estimates(
         args, throughput=throughput.images_per_second, deadline=args.deadline
     )
+    alone = _serverless(args.photos, chosen, args, throughput.images_per_second)
+    cheaper_from = plan.break_even(
+        instance=chosen.instance,
+        workers=chosen.workers,
+        spot=args.spot,
+        **_common(args, throughput.images_per_second),
+    )
     if args.json:
-        show_json(_as_json(args, throughput, chosen, in_time))
+        show_json(_as_json(args, throughput, chosen, in_time, alone, cheaper_from))
     else:
-        show("\n".join(_describe(args, throughput, chosen, in_time)))
+        show("\n".join(_describe(args, throughput, chosen, in_time, alone, cheaper_from)))
     return 0
+
+
+def _common(args: argparse.Namespace, throughput: float) -> dict[str, Any]:
+    return {
+        "throughput": throughput,
+        "region": args.region,
+        "release": args.release,
+        "concurrency": args.concurrency,
+    }
+
+
+def _serverless(
+    photos: int, cluster: Estimate, args: argparse.Namespace, throughput: float
+) -> ServerlessEstimate:
+    return plan.serverless(
+        photos,
+        throughput=throughput,
+        executors=plan.executors_for(cluster),
+        region=args.region,
+        concurrency=args.concurrency,
+    )
 
 
 def _estimates(
     args: argparse.Namespace, throughput: float, deadline: float | None
 ) -> tuple[Estimate, list[Estimate]]:
     """Return the estimate for the chosen cluster, and those of all that meet the deadline."""
-    common = {
-        "throughput": throughput,
-        "spot": args.spot,
-        "region": args.region,
-        "release": args.release,
-        "concurrency": args.concurrency,
-    }
+    common = {"spot": args.spot, **_common(args, throughput)}
     in_time = plan.within(deadline, args.photos, **common) if deadline else []
     fitting = [one for one in in_time if args.instance in (None, one.instance)]
     if fitting and args.workers is None:
@@ -135,13 +172,14 @@ def _estimates(
             f"no cluster of up to {plan.MAX_WORKERS} {args.instance} finishes in {deadline:g} "
             f"minutes; the cheapest that does has {in_time[0].workers} {in_time[0].instance}"
         )
-    chosen = plan.estimate(
-        args.photos,
-        instance=args.instance or plan.DEFAULT_INSTANCE,
-        workers=args.workers or plan.DEFAULT_WORKERS,
-        **common,
-    )
-    return chosen, in_time
+    return plan.estimate(args.photos, **_cluster(args), **common), in_time
+
+
+def _cluster(args: argparse.Namespace) -> dict[str, Any]:
+    return {
+        "instance": args.instance or plan.DEFAULT_INSTANCE,
+        "workers": args.workers or plan.DEFAULT_WORKERS,
+    }
 
 
 def _throughput(args: argparse.Namespace) -> _Throughput:
@@ -163,9 +201,13 @@ def _throughput(args: argparse.Namespace) -> _Throughput:
 
 
 def _as_json(
-    args: argparse.Namespace, throughput: _Throughput, chosen: Estimate, in_time: list[Estimate]
+    args: argparse.Namespace,
+    throughput: _Throughput,
+    chosen: Estimate,
+    in_time: list[Estimate],
+    alone: ServerlessEstimate,
+    cheaper_from: int | None,
 ) -> dict[str, Any]:
-    ec2, emr = plan.prices_of(chosen.instance, args.region)
     settings = plan.spark_settings(chosen.instance)
     return {
         "photos": args.photos,
@@ -175,11 +217,27 @@ def _as_json(
         "sample": args.sample,
         "concurrency": args.concurrency,
         "estimate": asdict(chosen),
-        "prices": {"ec2": asdict(ec2), "emr": asdict(emr), "spot_share": plan.spot_share()},
+        "spot_types": _spot_types(chosen),
+        "serverless": asdict(alone),
+        "cluster_cheaper_from": cheaper_from,
+        "prices": _prices_as_json(chosen.instance, args.region),
         "settings": settings,
         "configurations": _configurations(settings),
+        "serverless_settings": plan.serverless_settings(alone.executors),
         "deadline_minutes": args.deadline,
         "in_time": [asdict(one) for one in in_time],
+    }
+
+
+def _prices_as_json(instance: str, region: str) -> dict[str, Any]:
+    ec2, emr = plan.prices_of(instance, region)
+    return {
+        "ec2": asdict(ec2),
+        "emr": asdict(emr),
+        "spot_share": plan.spot_share(),
+        "serverless": {
+            unit: asdict(price) for unit, price in plan.serverless_prices(region)._asdict().items()
+        },
     }
 
 
@@ -189,7 +247,12 @@ def _configurations(settings: dict[str, str]) -> list[dict[str, Any]]:
 
 
 def _describe(
-    args: argparse.Namespace, throughput: _Throughput, chosen: Estimate, in_time: list[Estimate]
+    args: argparse.Namespace,
+    throughput: _Throughput,
+    chosen: Estimate,
+    in_time: list[Estimate],
+    alone: ServerlessEstimate,
+    cheaper_from: int | None,
 ) -> list[str]:
     spot = f", {chosen.spot_workers} of them spot" if chosen.spot_workers else ""
     settings = plan.spark_settings(chosen.instance)
@@ -201,6 +264,8 @@ def _describe(
         *_times(args, throughput, chosen),
         "",
         *_costs(args, chosen),
+        "",
+        *_describe_serverless(args, chosen, alone, cheaper_from),
         "",
         *_alternatives(args, chosen, in_time),
         "Spark settings for these nodes, for spark-submit:",
@@ -240,8 +305,13 @@ def _times(args: argparse.Namespace, throughput: _Throughput, chosen: Estimate) 
     table.append(
         f"int8 models: {every} {chosen.instance} has AVX-512 VNNI, which they need to be fast"
     )
+    return [*table, *_describe_throughput(args, throughput)]
+
+
+def _describe_throughput(args: argparse.Namespace, throughput: _Throughput) -> list[str]:
+    """Say what a measured throughput stands for; nothing about one that was given."""
     if throughput.measured_with is None:
-        return table
+        return []
     if args.sample:
         photos = [
             f"It was measured with the photos in {one_line(args.sample)}.",
@@ -256,7 +326,6 @@ def _times(args: argparse.Namespace, throughput: _Throughput, chosen: Estimate) 
             "yours with --sample.",
         ]
     return [
-        *table,
         "",
         f"The rate is that of {one_line(throughput.measured_with)} on a core of this machine, by "
         "CPU time. The cluster's cores may be slower:",
@@ -282,12 +351,61 @@ def _costs(args: argparse.Namespace, chosen: Estimate) -> list[str]:
             f"  spot: assumed to be {plan.spot_share():.0%} of EC2's price; it changes hourly, and "
             "an interrupted node loses its work"
         )
+        lines.append(
+            f"  spot nodes are {', '.join(_spot_types(chosen))}: those that EC2 has most of to "
+            "spare; assumed to be equally fast; not all have AVX-512 VNNI"
+        )
     return [
         *lines,
         "  not included: disks (EBS), storage and requests on S3, public IPv4 addresses, tax, and "
         "idle time of the cluster",
         f"  quota: the cluster needs {chosen.vcpus} vCPUs; new AWS accounts may have a lower one",
     ]
+
+
+def _spot_types(cluster: Estimate) -> list[str]:
+    if not cluster.spot_workers:
+        return []
+    return [cluster.instance, *plan.instances()[cluster.instance].alternatives]
+
+
+def _describe_serverless(
+    args: argparse.Namespace,
+    chosen: Estimate,
+    alone: ServerlessEstimate,
+    cheaper_from: int | None,
+) -> list[str]:
+    prices = plan.serverless_prices(args.region)
+    executor, driver = plan.SERVERLESS_EXECUTOR, plan.SERVERLESS_DRIVER
+    cost, quota = alone.cost, plan.SERVERLESS_QUOTA_VCPUS
+    more = ": ask for more" if alone.vcpus > quota else ""
+    costs = sorted([chosen.cost.expected, cost.expected])
+    return [
+        f"EMR Serverless instead of the cluster: ${cost.expected:,.2f} (${cost.low:,.2f} to "
+        f"{cost.high:,.2f}), {_minutes(alone.total_seconds.expected)} min "
+        f"({_minutes_range(alone.total_seconds)})",
+        f"  workers: {count(alone.executors, 'executor')} of {executor.vcpus} vCPUs and "
+        f"{executor.memory_gb} GB, and a driver of {driver.vcpus} vCPUs and {driver.memory_gb} GB",
+        f"  time: {_minutes(alone.provisioning_seconds)} min until they are ready (assumed; not "
+        "billed), then as above; assumes that their vCPUs are as fast as the cluster's",
+        f"  billed: {alone.vcpu_hours:,.2f} vCPU-hours at ${prices.vcpu.usd:.5f} and "
+        f"{alone.gb_hours:,.2f} GB-hours at ${prices.gb.usd:.5f}, by the second and at least 1 "
+        "minute for each worker",
+        f"  prices: {_source(prices.vcpu)}",
+        f"  not included: storage and requests on S3, logs, tax; {plan.SERVERLESS_DISK_GB} GB of "
+        "storage for each worker are free",
+        f"  quota: the job needs {alone.vcpus} vCPUs; AWS's default is {quota}{more}",
+        f"  release: {plan.SERVERLESS_RELEASE} or later",
+        *([f"  {_deadline(args.deadline, alone.total_seconds)}"] if args.deadline else []),
+        f"  {'EMR Serverless' if cost.expected == costs[0] else 'the cluster'} is cheaper here, by "
+        f"{1 - costs[0] / costs[1]:.0%}; {_describe_break_even('the cluster', cheaper_from)}",
+    ]
+
+
+def _describe_break_even(cluster: str, cheaper_from: int | None) -> str:
+    if cheaper_from is None:
+        return f"{cluster} costs more for any number of photos"
+    return f"{cluster} costs less from {cheaper_from:,} photos on"
 
 
 def _source(price: Price) -> str:
@@ -297,11 +415,9 @@ def _source(price: Price) -> str:
 def _alternatives(args: argparse.Namespace, chosen: Estimate, in_time: list[Estimate]) -> list[str]:
     if not in_time:
         return []
-    late = chosen.total_seconds.high > args.deadline * 60
-    verdict = "may be missed" if late else "met"
     head = (
-        f"deadline {args.deadline:g} min: {verdict}. The cheapest cluster of each instance type "
-        "that meets it, if their cores are equally fast:"
+        f"{_deadline(args.deadline, chosen.total_seconds)}. The cheapest cluster of each instance "
+        "type that meets it, if their cores are equally fast:"
     )
     rows = [
         f"  {one.workers:>3} {one.instance:<12}{_minutes(one.total_seconds.expected):>6} min "
@@ -311,9 +427,104 @@ def _alternatives(args: argparse.Namespace, chosen: Estimate, in_time: list[Esti
     return [head, *rows, ""]
 
 
+def _deadline(minutes: float, total: Range) -> str:
+    return f"deadline {minutes:g} min: {'may be missed' if total.high > minutes * 60 else 'met'}"
+
+
 def _minutes(seconds: float) -> str:
     return f"{seconds / 60:,.1f}"
 
 
 def _minutes_range(seconds: Range) -> str:
     return f"{_minutes(seconds.low)} to {_minutes(seconds.high)}"
+
+
+def _plan_table(args: argparse.Namespace) -> int:
+    for option, given in (("--deadline", args.deadline), ("--spot", args.spot)):
+        if given:
+            raise CommandError(f"{option} has no effect with --table: give one of them")
+    _table(args, throughput=1.0)
+    throughput = _throughput(args)
+    rows, cheaper_from = _table(args, throughput.images_per_second)
+    if args.json:
+        show_json(
+            {
+                "region": args.region,
+                "release": args.release,
+                "throughput": asdict(throughput),
+                "sample": args.sample,
+                "concurrency": args.concurrency,
+                "rows": [
+                    {"photos": photos, **{name: asdict(one) for name, one in row.items()}}
+                    for photos, row in zip(args.table, rows)
+                ],
+                "cluster_cheaper_from": cheaper_from,
+                "prices": _prices_as_json(_cluster(args)["instance"], args.region),
+            }
+        )
+    else:
+        show("\n".join(_describe_table(args, throughput, rows, cheaper_from)))
+    return 0
+
+
+def _table(
+    args: argparse.Namespace, throughput: float
+) -> tuple[list[dict[str, Any]], dict[str, int | None]]:
+    """Return the estimates for every number of photos, and from which number a cluster is cheaper.
+
+    The estimates are those of a cluster on demand, one with spot nodes, and EMR Serverless.
+    """
+    cluster = {**_cluster(args), **_common(args, throughput)}
+    spots = {"on_demand": False, "spot": True}
+    rows = []
+    for photos in args.table:
+        row: dict[str, Any] = {
+            name: plan.estimate(photos, spot=spot, **cluster) for name, spot in spots.items()
+        }
+        row["serverless"] = _serverless(photos, row["on_demand"], args, throughput)
+        rows.append(row)
+    return rows, {name: plan.break_even(spot=spot, **cluster) for name, spot in spots.items()}
+
+
+def _describe_table(
+    args: argparse.Namespace,
+    throughput: _Throughput,
+    rows: list[dict[str, Any]],
+    cheaper_from: dict[str, int | None],
+) -> list[str]:
+    cluster, alone = rows[0]["spot"], rows[0]["serverless"]
+    ec2, emr = plan.prices_of(cluster.instance, args.region)
+    vcpu = plan.serverless_prices(args.region).vcpu
+    titles = ["cluster on demand", "cluster with spot", "EMR Serverless"]
+    lines = ["     photos" + "".join(f"{title:>22}" for title in titles)]
+    for photos, row in zip(args.table, rows):
+        cells = (
+            f"${one.cost.expected:,.2f} {_minutes(one.total_seconds.expected):>7} min"
+            for one in row.values()
+        )
+        lines.append(f"{photos:>11,}" + "".join(f"{cell:>22}" for cell in cells))
+    given = "given" if throughput.measured_with is None else "measured on this machine"
+    on_demand = rows[0]["on_demand"]
+    per_second = on_demand.cost.expected / on_demand.total_seconds.expected
+    return [
+        *lines,
+        "",
+        f"cluster: {count(cluster.workers, 'worker')} and a primary node, {cluster.instance}, "
+        f"{args.region}; {_minutes(cluster.provisioning_seconds)} min to start are assumed, and "
+        f"billed (${cluster.provisioning_seconds * per_second:,.2f} on demand)",
+        f"spot: {cluster.spot_workers} of the workers, at an assumed {plan.spot_share():.0%} of "
+        "EC2's price",
+        f"EMR Serverless: {count(alone.executors, 'executor')}, with as many vCPUs as the workers, "
+        f"and a driver; {_minutes(alone.provisioning_seconds)} min to start are assumed, and not "
+        "billed",
+        f"{throughput.images_per_second:,.1f} photos/s per core, {given}; cores are assumed to be "
+        "equally fast everywhere",
+        f"{_describe_break_even('The cluster on demand', cheaper_from['on_demand'])}; "
+        f"{_describe_break_even('with spot, it', cheaper_from['spot'])}.",
+        *_describe_throughput(args, throughput),
+        "",
+        "Prices, without disks (EBS), S3, addresses, logs, tax and a cluster's idle time:",
+        f"  EC2: {_source(ec2)}",
+        f"  EMR: {_source(emr)}",
+        f"  EMR Serverless: {_source(vcpu)}",
+    ]
