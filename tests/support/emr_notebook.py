@@ -40,7 +40,7 @@ class Emr:
 
     def __init__(self, yarn: MiniCluster, folder: Path, photos: Path, model: Path) -> None:
         if not PYTHON.exists():
-            pytest.skip("needs sparkmagic: make test-py37 installs it")
+            pytest.skip("needs sparkmagic: make test-py37 or test-spark35 installs it")
         self._folder = folder
         self.s3 = S3Server(_new(folder / "s3"))
         try:

@@ -13,8 +13,11 @@ from services import JAVA_OPTIONS, PATIENCE, free_port
 from yarn import MiniCluster
 
 #: The class path of Livy's server and the jar that runs in its sessions, both written by make.
-JARS = Path(sys.prefix).parent / "livy.classpath"
-REPL_JAR = Path(sys.prefix).parent / "livy-repl.jar"
+JARS = Path(sys.prefix) / "livy.classpath"
+REPL_JAR = Path(sys.prefix) / "livy-repl.jar"
+
+#: What Kryo, which serializes Livy's messages, needs on Java 17.
+KRYO = "--add-opens=java.base/java.util.concurrent.atomic=ALL-UNNAMED"
 
 #: Prefixes of Livy's jars that a session's driver needs in addition to the REPL.
 _SESSION_JARS = ("livy-api", "livy-rsc", "kryo")
@@ -47,7 +50,7 @@ class Livy:
     def __init__(self, cluster: MiniCluster, folder: Path, settings: dict[str, str]) -> None:
         jars = class_path(JARS)
         if not (jars and REPL_JAR.exists()):
-            pytest.skip("needs Livy: make test-py37 installs it")
+            pytest.skip("needs Livy: make test-py37 or test-spark35 installs it")
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
         conf = folder / "conf"
@@ -67,7 +70,7 @@ class Livy:
         java = Path(env["JAVA_HOME"], "bin/java")
         # It expects and creates the folder of its web pages in its working directory.
         command = ["env", "-C", str(folder), str(java), "-Xmx256m", *JAVA_OPTIONS.split()]
-        command += ["-cp", f"{jars}:{conf}:{env['HADOOP_CONF_DIR']}"]
+        command += [KRYO, "-cp", f"{jars}:{conf}:{env['HADOOP_CONF_DIR']}"]
         self.service = Kept(
             [*command, "org.apache.livy.server.LivyServer"], folder / "livy.log", env
         )

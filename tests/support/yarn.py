@@ -16,21 +16,21 @@ import pytest
 from py4j.java_gateway import GatewayParameters, JavaGateway
 
 from keeper import Kept
-from s3 import answers, class_path
+from s3 import class_path
 from services import JAVA_OPTIONS, Service, free_port
 
 #: Written by make.
-JARS = Path(sys.prefix).parent / "minicluster.classpath"
+JARS = Path(sys.prefix) / "minicluster.classpath"
 
 SPARK_HOME = Path(pyspark.__file__).parent
-#: The Spark of EMR 6.4.0. Other versions are not tested on YARN.
-SPARK = "3.1.2"
+#: Versions of Spark that miniatures of EMR 6.4.0 and of EMR 7 have.
+SPARK = ("3.1.", "3.5.")
 
 #: Memory that EMR gives to YARN on an m5.xlarge, and the smallest container.
 NODE_MIB, SMALLEST_CONTAINER_MIB = 12288, 32
 
-#: The port of Py4J's server, which 0.10.9 does not let the caller choose.
-GATEWAY_PORT = 25333
+#: What Guice, which YARN uses, needs on Java 17.
+GUICE = "--add-opens=java.base/java.lang=ALL-UNNAMED"
 
 _RESOURCE_MANAGER = ("address", "scheduler.address", "resource-tracker.address", "admin.address")
 _WEB = "yarn.resourcemanager.webapp.address"
@@ -41,11 +41,11 @@ class MiniCluster:
     """The cluster: one process for all of Hadoop, and containers for applications."""
 
     def __init__(self, folder: Path) -> None:
-        if pyspark.__version__ != SPARK:
-            pytest.skip(f"the miniature of EMR 6.4.0 has Spark {SPARK}")
+        if not pyspark.__version__.startswith(SPARK):
+            pytest.skip(f"no miniature of an EMR release with Spark {pyspark.__version__}")
         jars = class_path(JARS)
         if not jars:
-            pytest.skip("needs Hadoop's mini cluster: make test-py37 installs it")
+            pytest.skip("needs Hadoop's mini cluster: make test-py37 or test-spark35 installs it")
         self.folder = folder
         self.service, self._gateway = _start_java(folder, jars)
         try:
@@ -172,12 +172,10 @@ class MiniCluster:
 
 def _start_java(folder: Path, jars: str) -> tuple[Service, JavaGateway]:
     """Start a JVM that is controlled through Py4J."""
-    (py4j,) = (SPARK_HOME / "jars").glob("py4j-*.jar")
-    assert not answers(GATEWAY_PORT), f"two mini clusters at a time: port {GATEWAY_PORT} is taken"
     java = Path(os.environ["JAVA_HOME"], "bin/java")
     # The mini cluster writes to a sub-folder of its working directory.
-    command = ["env", "-C", str(folder), str(java), "-Xmx512m", *JAVA_OPTIONS.split()]
-    command += ["-cp", f"{py4j}:{jars}", "py4j.GatewayServer", "--enable-auth", str(GATEWAY_PORT)]
+    command = ["env", "-C", str(folder), str(java), "-Xmx512m", *JAVA_OPTIONS.split(), GUICE]
+    command += ["-cp", jars, "py4j.GatewayServer", "--enable-auth", str(free_port())]
     service = Kept(command, folder / "hadoop.log", dict(os.environ))
     try:
         # The JVM may print something before it.
