@@ -9,10 +9,11 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Sequence
 
-from emr.errors import Stop
+from emr.aws import Stop
 from pomona import ModelError, plan
 from pomona.models.store import MODEL_SUFFIX, path_of
 
+ROOT = Path(__file__).resolve().parents[2]
 #: Regions inside the European Union: London (eu-west-2) and Zurich (eu-central-2) are not.
 EU_REGIONS = {
     "eu-central-1": "Frankfurt",
@@ -22,29 +23,31 @@ EU_REGIONS = {
     "eu-west-1": "Ireland",
     "eu-west-3": "Paris",
 }
-#: EMR's limits for the idle time of a cluster, in seconds.
-IDLE_SECONDS = range(60, 7 * 24 * 3600 + 1)
-#: Address ranges of private networks, which AWS does not see.
-INSIDE = [
-    ipaddress.IPv4Network(block)
-    for block in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10")
-]
-#: S3 allows 63 characters, but IAM allows 64 for the roles' names, which contain the bucket's.
-MAX_BUCKET_LENGTH = 48
+#: Folders of the bucket that photos and results must not share.
+TAKEN = ("jupyter", "logs", "models", "serverless", "wheelhouse")
+RESULTS = "results"
 
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
-_RELEASE = re.compile(r"emr-(\d+)\.\d+\.\d+")
+_RELEASE = re.compile(r"emr-[67]\.\d+\.\d+")
 _SUBNET = re.compile(r"subnet-[0-9a-f]+")
+_EMAIL = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
 #: Valid file names of a model on S3 and in the bootstrap's arguments, which are comma-separated.
 _MODEL_FILE = re.compile(r"[A-Za-z0-9._-]+\.onnx")
 _SECONDS = re.compile(r"\d+(\.\d+)?")
-#: Values of a switch that is off.
+#: Whole numbers, and EMR's limits for them; AWS's for the budget.
+_RANGES = {
+    "WORKERS": range(1, 1001),
+    "TASKS": range(1001),
+    "IDLE": range(60, 7 * 24 * 3600 + 1),
+    "BUDGET": range(1, 1_000_001),
+}
 _OFF = ("", "0")
 _EXAMPLE = {
     "BUCKET": "BUCKET=fruits-paris",
     "KEY": "KEY=fruits, the name of an EC2 key pair",
     "SUBNET": "SUBNET=subnet-0a1b2c3d",
     "MY_IP": "MY_IP=$(curl -s https://checkip.amazonaws.com)",
+    "IMAGES": "IMAGES=fruits-360/Test",
 }
 
 
@@ -72,11 +75,19 @@ class Settings:
     OUTPUT: str = ""
     #: More options for `pomona run`.
     ARGS: str = ""
-    #: The folder that `make wheelhouse` filled.
+    #: The folder that `make wheelhouse` filled, or a release's archive of one.
     WHEELHOUSE: str = ""
+    #: The address that the budget alarm writes to.
+    EMAIL: str = ""
+    #: US dollars a month, for the alarm.
+    BUDGET: str = "20"
+    #: Connect through Session Manager, which needs no key pair and no open port.
+    SSM: str = ""
+    #: What to do with a stack that failed: `remove` or `keep`.
+    ON_FAILURE: str = "remove"
     DRY_RUN: str = ""
     ALLOW_REGION: str = ""
-    #: Seconds between checks of the state of a cluster or a step.
+    #: Seconds between checks of a state.
     EVERY: str = "30"
 
     @classmethod
@@ -91,36 +102,44 @@ class Settings:
             if value.strip():
                 given[name] = value.strip()
         settings = cls(**given)
+        if settings.ssm:
+            needed = [name for name in needed if name not in ("KEY", "MY_IP")]
         missing = [name for name in needed if not getattr(settings, name)]
         if missing:
-            raise Stop(
-                f"{' and '.join(missing)} must be given, for example "
-                + " ".join(_EXAMPLE[name] for name in missing)
-            )
+            examples = " ".join(_EXAMPLE[name] for name in missing)
+            raise Stop(f"{' and '.join(missing)} must be given, for example {examples}")
         settings._check(needed)
         return settings
 
     def _check(self, needed: Sequence[str]) -> None:
         self._check_bucket()
         self._check_region()
-        if "MY_IP" in needed:
+        if self.MY_IP and ("MY_IP" in needed or self.ssm):
             self._check_address()
         if "SUBNET" in needed and not _SUBNET.fullmatch(self.SUBNET):
             raise Stop(
                 f"SUBNET={self.SUBNET} is not a subnet id (subnet-0a1b2c3d); to list yours: "
                 f"aws ec2 describe-subnets --region {self.REGION}"
             )
-        if not _RELEASE.fullmatch(self.RELEASE):
-            raise Stop(f"RELEASE={self.RELEASE} is not a release label such as emr-6.4.0")
-        self._whole("WORKERS", range(1, 1001))
-        self._whole("TASKS", range(1001))
-        self._whole("IDLE", IDLE_SECONDS)
-        self._check_words()
+        for name, allowed in _RANGES.items():
+            value = getattr(self, name)
+            if not value.isdecimal() or int(value) not in allowed:
+                raise Stop(
+                    f"{name}={value} must be a whole number from {allowed[0]:,} to {allowed[-1]:,}"
+                )
+        if self.EMAIL and not _EMAIL.fullmatch(self.EMAIL):
+            raise Stop(f"EMAIL={self.EMAIL} is not an e-mail address")
+        if self.ON_FAILURE not in ("keep", "remove"):
+            raise Stop(f"ON_FAILURE={self.ON_FAILURE} must be keep or remove")
+        if not _SECONDS.fullmatch(self.EVERY):
+            raise Stop(f"EVERY={self.EVERY} is not a number of seconds")
+        try:
+            shlex.split(self.ARGS)
+        except ValueError as error:
+            raise Stop(f"ARGS={self.ARGS} cannot be split into options: {error}") from error
+        self._check_instance()
         self._check_model()
-        if self.IMAGES and "://" in self.IMAGES:
-            self._check_inside("IMAGES")
-        if self.OUTPUT:
-            self._check_inside("OUTPUT")
+        self._check_folders()
 
     def _check_bucket(self) -> None:
         bucket = self.BUCKET
@@ -131,11 +150,11 @@ class Settings:
                 f"BUCKET={bucket}: bucket names have no upper-case letters; use "
                 f"BUCKET={bucket.lower()}"
             )
-        if not _BUCKET.fullmatch(bucket) or len(bucket) > MAX_BUCKET_LENGTH:
+        if not _BUCKET.fullmatch(bucket):
             raise Stop(
-                f"BUCKET={bucket} is not valid: use 3 to {MAX_BUCKET_LENGTH} lower-case letters, "
-                "digits and hyphens (no dots, which break TLS to the bucket), starting and ending "
-                "with a letter or a digit"
+                f"BUCKET={bucket} is not valid: use 3 to 63 lower-case letters, digits and "
+                "hyphens (no dots, which break TLS to the bucket), starting and ending with a "
+                "letter or a digit"
             )
 
     def _check_region(self) -> None:
@@ -147,39 +166,35 @@ class Settings:
             )
 
     def _check_address(self) -> None:
+        mine = "to see yours: curl -s https://checkip.amazonaws.com"
         try:
             address = ipaddress.IPv4Address(self.MY_IP)
         except ValueError as error:
             raise Stop(
-                f"MY_IP={self.MY_IP} is not an IPv4 address such as 203.0.113.7; to see yours: "
-                "curl -s https://checkip.amazonaws.com"
+                f"MY_IP={self.MY_IP} is not an IPv4 address such as 203.0.113.7; {mine}"
             ) from error
         if address.is_unspecified or address.is_loopback or address.is_multicast:
             raise Stop(
                 f"MY_IP={self.MY_IP} is not the address of one machine, and port 22 is opened to "
-                "yours only; to see it: curl -s https://checkip.amazonaws.com"
+                f"yours only; {mine}"
             )
 
-    def _check_inside(self, name: str) -> None:
-        value = getattr(self, name)
-        if not value.startswith(f"{self.uri}/"):
+    def _check_instance(self) -> None:
+        if not _RELEASE.fullmatch(self.RELEASE):
             raise Stop(
-                f"{name}={value} is not in {self.uri}, the only bucket that the cluster can read "
-                "and write: copy the photos there, or set BUCKET to theirs"
+                f"RELEASE={self.RELEASE} is not a release label such as emr-6.4.0, of EMR 6 or 7"
             )
-        if "//" in value[len("s3://") :]:
+        known = plan.instances()
+        if self.INSTANCE not in known:
             raise Stop(
-                f"{name}={value} has a double slash, which on S3 is not the same as a single one: "
-                "remove it"
+                f"INSTANCE={self.INSTANCE}: unknown instance type; known: {', '.join(known)}"
             )
-
-    def _check_words(self) -> None:
-        try:
-            shlex.split(self.ARGS)
-        except ValueError as error:
-            raise Stop(f"ARGS={self.ARGS} cannot be split into options: {error}") from error
-        if not _SECONDS.fullmatch(self.EVERY):
-            raise Stop(f"EVERY={self.EVERY} is not a number of seconds")
+        since = known[self.INSTANCE].emr_since
+        if since and _version(self.RELEASE) < _version(since):
+            raise Stop(
+                f"INSTANCE={self.INSTANCE} needs EMR {since} or later, and RELEASE is "
+                f"{self.RELEASE}: use another, such as INSTANCE=m5.xlarge or RELEASE=emr-7.14.0"
+            )
 
     def _check_model(self) -> None:
         name = self.model_file.name
@@ -194,11 +209,36 @@ class Settings:
                 "letters, digits, dots, hyphens and underscores only"
             )
 
-    def _whole(self, name: str, allowed: range) -> None:
-        value = getattr(self, name)
-        if not value.isdecimal() or int(value) not in allowed:
+    def _check_folders(self) -> None:
+        """Stop if the photos or the results would be where something else is."""
+        photos, results = f"{self.images_uri}/", f"{self.output_uri}/"
+        for name, folder in (("IMAGES", photos), ("OUTPUT", results)):
+            given = f"{name}={getattr(self, name) or folder}"
+            if not folder.startswith(f"{self.uri}/"):
+                raise Stop(
+                    f"{given} is not in {self.uri}, the only bucket that the cluster can read and "
+                    "write: copy the photos there, or set BUCKET to theirs"
+                )
+            parts = folder[len(self.uri) + 1 : -1].split("/")
+            if not any(parts):
+                raise Stop(
+                    f"{given} would be the whole bucket, where the results and the logs are too: "
+                    f"give a folder, such as {self.uri}/{'Test' if name == 'IMAGES' else RESULTS}"
+                )
+            if "" in parts:
+                raise Stop(
+                    f"{given} has a double slash, which on S3 is not the same as a single one: "
+                    "remove it"
+                )
+            if parts[0] in (TAKEN if name == "OUTPUT" else (*TAKEN, RESULTS)):
+                raise Stop(
+                    f"{given} would be in {self.uri}/{parts[0]}, where Pomona or EMR keeps other "
+                    "files: give another folder, or rename the local one"
+                )
+        if photos.startswith(results) or results.startswith(photos):
             raise Stop(
-                f"{name}={value} must be a whole number from {allowed[0]:,} to {allowed[-1]:,}"
+                f"the photos would be in {photos} and the results in {results}, and one must not "
+                "be inside the other: give another IMAGES or OUTPUT"
             )
 
     @property
@@ -207,29 +247,9 @@ class Settings:
         return f"s3://{self.BUCKET}"
 
     @property
-    def cluster_name(self) -> str:
-        """The name of the cluster, and the prefix of the names of its resources."""
-        return f"pomona-{self.BUCKET}"
-
-    @property
-    def nodes_role(self) -> str:
-        """The name of the nodes' role and instance profile."""
-        return f"{self.cluster_name}-nodes"
-
-    @property
-    def service_role(self) -> str:
-        """The name of EMR's own role."""
-        return f"{self.cluster_name}-emr"
-
-    @property
     def wheelhouse(self) -> Path:
-        """The wheelhouse on this machine."""
+        """The wheelhouse on this machine, a folder or an archive."""
         return Path(self.WHEELHOUSE or f"target/wheelhouse/{self.RELEASE}")
-
-    @property
-    def wheelhouse_uri(self) -> str:
-        """The wheelhouse in the bucket."""
-        return f"{self.uri}/wheelhouse/{self.RELEASE}"
 
     @property
     def local_photos(self) -> Path | None:
@@ -240,13 +260,13 @@ class Settings:
     def images_uri(self) -> str:
         """The job's folder of photos."""
         if self.local_photos is not None:
-            return f"{self.uri}/{self.local_photos.resolve().name}"
+            return f"{self.uri}/{self.local_photos.resolve().name}".rstrip("/")
         return self.IMAGES.rstrip("/") or f"{self.uri}/Test"
 
     @property
     def output_uri(self) -> str:
         """The job's output folder."""
-        return self.OUTPUT.rstrip("/") or f"{self.uri}/results"
+        return self.OUTPUT.rstrip("/") or f"{self.uri}/{RESULTS}"
 
     @property
     def model_file(self) -> Path:
@@ -270,16 +290,25 @@ class Settings:
 
     @property
     def again(self) -> str:
-        """The words for `emr-run`: settings that differ from the defaults."""
-        images = self.images_uri
-        moved = images != Settings(BUCKET=self.BUCKET).images_uri
-        return self.place + self._changed("MODEL") + (f" IMAGES={images}" if moved else "")
+        """The words for a job: settings that differ from the defaults."""
+        moved = self.images_uri != f"{self.uri}/Test"
+        images = f" IMAGES={shlex.quote(self.images_uri)}" if moved else ""
+        return self.place + self._changed("MODEL", "OUTPUT") + images
 
     def _changed(self, *names: str) -> str:
-        changed = (name for name in names if getattr(self, name) != getattr(Settings, name))
-        return "".join(f" {name}={getattr(self, name)}" for name in changed)
+        changed = [name for name in names if getattr(self, name) != getattr(Settings, name)]
+        return "".join(f" {name}={shlex.quote(getattr(self, name))}" for name in changed)
+
+    @property
+    def ssm(self) -> bool:
+        """Whether to connect through Session Manager."""
+        return self.SSM not in _OFF
 
     @property
     def dry_run(self) -> bool:
-        """Whether to print the calls instead of making them."""
+        """Whether to print what would be done instead of doing it."""
         return self.DRY_RUN not in _OFF
+
+
+def _version(release: str) -> list[int]:
+    return [int(number) for number in re.findall(r"\d+", release)]
