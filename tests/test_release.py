@@ -1,0 +1,128 @@
+"""`make release`, with a tiny wheelhouse and the tiny model."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from emr import release, wheelhouse
+from emr.aws import Stop
+
+MODEL = wheelhouse.CHECK["check/model.onnx"]
+VERSION = "1.2.3"
+BUCKET = f"pomona-bucket-emr-6.4.0-{VERSION}.zip"
+WHEELHOUSE = f"pomona-wheelhouse-emr-6.4.0-{VERSION}.zip"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("release")
+    wheel = folder / "pomona-1.2.3-cp37-abi3-any.whl"
+    wheel.write_bytes(b"a wheel")
+    packages = folder / "emr-6.4.0"
+    (packages / "check").mkdir(parents=True)
+    (packages / wheel.name).write_bytes(wheel.read_bytes())
+    (packages / "check" / "photo.jpg").write_bytes(b"a photo")
+    (packages / "SHA256SUMS").write_text(wheelhouse.checksums(packages))
+    for _ in range(2):  # the second replaces the first
+        release.make(VERSION, folder / "dist", [wheel, packages, MODEL])
+    return folder / "dist"
+
+
+def test_a_release_has_what_each_way_needs(made: Path):
+    assert sorted(path.name for path in made.iterdir()) == [
+        "SHA256SUMS",
+        "cluster.yaml",
+        "commands.html",
+        "guide.fr.html",
+        "guide.html",
+        "pomona-1.2.3-cp37-abi3-any.whl",
+        BUCKET,
+        WHEELHOUSE,
+        "privacy.fr.html",
+        "privacy.html",
+        "serverless.yaml",
+        "tiny.onnx",
+        "user.json",
+    ]
+
+
+def test_its_checksums_cover_every_file(made: Path):
+    checked = subprocess.run(
+        ["sha256sum", "--check", "--strict", "SHA256SUMS"],
+        cwd=made,
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    named = {line.rpartition(": ")[0] for line in checked.stdout.splitlines()}
+    assert named == {path.name for path in made.iterdir()} - {"SHA256SUMS"}
+
+
+def test_the_archive_for_the_console_is_the_tree_of_the_bucket(made: Path):
+    with zipfile.ZipFile(made / BUCKET) as archive:
+        names = set(archive.namelist())
+        notebook = json.loads(archive.read("jupyter/jovyan/fruits_on_emr.fr.ipynb"))
+    assert names == {
+        "bootstrap-emr.sh",
+        "jupyter/jovyan/fruits_on_emr.fr.ipynb",
+        "jupyter/jovyan/fruits_on_emr.ipynb",
+        "models/tiny.onnx",
+        "pomona_job.py",
+        "wheelhouse/emr-6.4.0/SHA256SUMS",
+        "wheelhouse/emr-6.4.0/check/photo.jpg",
+        "wheelhouse/emr-6.4.0/pomona-1.2.3-cp37-abi3-any.whl",
+    }
+    assert notebook["nbformat"] == 4
+
+
+def test_the_same_files_make_the_same_archive(made: Path, tmp_path: Path):
+    source = tmp_path / "source"
+    for name in ("first.zip", "second.zip"):
+        source.write_text("same")  # at another time
+        release.pack({"a": source, "b.whl": source}, tmp_path / name)
+    assert (tmp_path / "first.zip").read_bytes() == (tmp_path / "second.zip").read_bytes()
+
+
+@pytest.mark.parametrize("page", sorted(release.PAGES.values()))
+def test_the_pages_are_html_with_links_to_files_of_the_release(made: Path, page: str):
+    text = (made / page).read_text(encoding="utf-8")
+    assert f'<html lang="{"fr" if ".fr." in page else "en"}">' in text
+    assert "<h1>" in text
+    local = [to for to in re.findall(r'href="([^"#]+)', text) if not to.startswith("http")]
+    assert [name for name in local if not (made / name).exists()] == []
+
+
+@pytest.mark.parametrize("archive", [BUCKET, WHEELHOUSE])
+@pytest.mark.parametrize("emr", ["emr-6.4.0", "emr-6.15.0"])
+def test_the_wheelhouse_comes_out_whole(made: Path, tmp_path: Path, archive: str, emr: str):
+    folder = release.unpacked(made / archive, emr, tmp_path)
+    assert folder == tmp_path / "wheelhouse" / "emr-6.4.0"
+    subprocess.run(["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=folder, check=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["wheelhouse"]
+
+
+def test_an_archive_for_another_release_is_refused(made: Path, tmp_path: Path):
+    with pytest.raises(Stop, match=r"no wheelhouse for emr-7\.14\.0, but emr-6\.4\.0: take the"):
+        release.unpacked(made / WHEELHOUSE, "emr-7.14.0", tmp_path)
+
+
+def test_an_archive_of_something_else_is_refused(tmp_path: Path):
+    with zipfile.ZipFile(tmp_path / "photos.zip", "w") as archive:
+        archive.writestr("Apple/1.jpg", b"a photo")
+    with pytest.raises(Stop, match=r"photos\.zip has no wheelhouse for emr-6\.4\.0, but other"):
+        release.unpacked(tmp_path / "photos.zip", "emr-6.4.0", tmp_path)
+
+
+def test_a_broken_download_is_refused(made: Path, tmp_path: Path):
+    broken = tmp_path / "broken.zip"
+    broken.write_bytes((made / WHEELHOUSE).read_bytes()[:-100])
+    with pytest.raises(Stop, match=r"broken\.zip cannot be unpacked .*: download it again"):
+        release.unpacked(broken, "emr-6.4.0", tmp_path)
+    with pytest.raises(Stop, match=r"none\.zip cannot be unpacked \(.*No such file"):
+        release.unpacked(tmp_path / "none.zip", "emr-6.4.0", tmp_path)
