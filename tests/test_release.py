@@ -7,6 +7,7 @@ import re
 import subprocess
 import zipfile
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 
@@ -93,9 +94,12 @@ def test_the_same_files_make_the_same_archive(made: Path, tmp_path: Path):
 def test_the_pages_are_html_with_links_to_files_of_the_release(made: Path, page: str):
     text = (made / page).read_text(encoding="utf-8")
     assert f'<html lang="{"fr" if ".fr." in page else "en"}">' in text
-    assert "<h1>" in text
-    local = [to for to in re.findall(r'href="([^"#]+)', text) if not to.startswith("http")]
-    assert [name for name in local if not (made / name).exists()] == []
+    links = re.findall(r'href="(?!https?:)([^"#]*)(?:#([^"]*))?"', text)
+    assert links
+    for name, anchor in links:
+        target = made / (name or page)
+        assert target.exists(), name
+        assert not anchor or f'id="{unquote(anchor)}"' in target.read_text(encoding="utf-8"), anchor
 
 
 @pytest.mark.parametrize("archive", [BUCKET, WHEELHOUSE])

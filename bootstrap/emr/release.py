@@ -92,20 +92,29 @@ def pack(files: dict[str, Path], archive: Path) -> None:
 
 
 def page(source: Path) -> str:
-    """Render a page of Markdown, with links to the other files of the release."""
+    """Render a page of Markdown. Links to files that a release does not have become plain text."""
     from markdown_it import MarkdownIt
 
-    def link(match: re.Match[str]) -> str:
-        path, anchor = match.groups()
-        name = Path(path).name
-        return f"]({PAGES.get(path, name)}{anchor})"
+    forms = {form: Path(form).name for form in FORMS}
 
-    text = re.sub(r"\]\((?![a-z]+:|#)([^)#]+)(#[^)]*)?\)", link, source.read_text(encoding="utf-8"))
+    def link(match: re.Match[str]) -> str:
+        text, path, anchor = match.groups()
+        name = {"": "", **PAGES, **forms}.get(path)
+        return text if name is None else f"[{text}]({name}{anchor})"
+
+    def with_anchor(match: re.Match[str]) -> str:
+        tag, title = match.groups()
+        words = re.sub(r"[^\w -]", "", html.unescape(re.sub(r"<[^>]+>", "", title)))
+        return f'<{tag} id="{words.lower().replace(" ", "-")}">{title}</{tag}>'
+
+    text = source.read_text(encoding="utf-8")
     (title, *_) = re.findall(r"^# (.+)$", text, re.MULTILINE)
+    text = re.sub(r"\[([^\]]+)\]\((?!https?:)([^)#]*)(#[^)]*|)\)", link, text)
+    body = MarkdownIt("commonmark").enable("table").render(text)
     return _PAGE.format(
         language="fr" if source.name.endswith(".fr.md") else "en",
         title=html.escape(title),
-        body=MarkdownIt("commonmark").enable("table").render(text),
+        body=re.sub(r"<(h\d)>(.*?)</\1>", with_anchor, body),
     )
 
 
