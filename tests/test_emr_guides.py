@@ -157,6 +157,12 @@ def test_the_guide_downloads_files_that_a_release_has(page: Path):
 
 
 @pytest.mark.parametrize("page", [GUIDE, GUIDE_FR], ids=["en", "fr"])
+def test_the_guide_downloads_this_version(page: Path):
+    (version, *_) = re.findall(r'^version = "(.+)"', text_of(ROOT / "Cargo.toml"), re.M)
+    assert set(re.findall(r"(?:/v|7\.14\.0-)(\d+\.\d+\.\d+)", text_of(page))) == {version}
+
+
+@pytest.mark.parametrize("page", [GUIDE, GUIDE_FR], ids=["en", "fr"])
 def test_the_guides_step_is_what_the_job_takes(page: Path):
     (arguments,) = re.findall(r"^--images .*$", text_of(page), re.M)
     given = _parser().parse_args(["run", *arguments.split()])

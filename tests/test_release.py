@@ -11,8 +11,8 @@ from urllib.parse import unquote
 
 import pytest
 
-from emr import release, wheelhouse
-from emr.aws import Stop
+from emr import files, release, wheelhouse
+from emr.settings import Settings
 
 MODEL = wheelhouse.CHECK["check/model.onnx"]
 VERSION = "1.2.3"
@@ -103,30 +103,10 @@ def test_the_pages_are_html_with_links_to_files_of_the_release(made: Path, page:
 
 
 @pytest.mark.parametrize("archive", [BUCKET, WHEELHOUSE])
-@pytest.mark.parametrize("emr", ["emr-6.4.0", "emr-6.15.0"])
-def test_the_wheelhouse_comes_out_whole(made: Path, tmp_path: Path, archive: str, emr: str):
-    folder = release.unpacked(made / archive, emr, tmp_path)
-    assert folder == tmp_path / "wheelhouse" / "emr-6.4.0"
+def test_the_commands_find_the_whole_wheelhouse_in_an_archive(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, archive: str
+):
+    monkeypatch.setattr(files, "_FILLED", tmp_path)
+    folder = files.wheelhouse(Settings(BUCKET="fruits", WHEELHOUSE=str(made / archive)))
+    assert folder.name == "emr-6.4.0"
     subprocess.run(["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=folder, check=True)
-    assert [path.name for path in tmp_path.iterdir()] == ["wheelhouse"]
-
-
-def test_an_archive_for_another_release_is_refused(made: Path, tmp_path: Path):
-    with pytest.raises(Stop, match=r"no wheelhouse for emr-7\.14\.0, but emr-6\.4\.0: take the"):
-        release.unpacked(made / WHEELHOUSE, "emr-7.14.0", tmp_path)
-
-
-def test_an_archive_of_something_else_is_refused(tmp_path: Path):
-    with zipfile.ZipFile(tmp_path / "photos.zip", "w") as archive:
-        archive.writestr("Apple/1.jpg", b"a photo")
-    with pytest.raises(Stop, match=r"photos\.zip has no wheelhouse for emr-6\.4\.0, but other"):
-        release.unpacked(tmp_path / "photos.zip", "emr-6.4.0", tmp_path)
-
-
-def test_a_broken_download_is_refused(made: Path, tmp_path: Path):
-    broken = tmp_path / "broken.zip"
-    broken.write_bytes((made / WHEELHOUSE).read_bytes()[:-100])
-    with pytest.raises(Stop, match=r"broken\.zip cannot be unpacked .*: download it again"):
-        release.unpacked(broken, "emr-6.4.0", tmp_path)
-    with pytest.raises(Stop, match=r"none\.zip cannot be unpacked \(.*No such file"):
-        release.unpacked(tmp_path / "none.zip", "emr-6.4.0", tmp_path)

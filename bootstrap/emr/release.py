@@ -16,7 +16,6 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from emr.aws import Stop
 from emr.wheelhouse import CHECKSUMS, ROOT, checksums
 
 BOOTSTRAP = ROOT / "bootstrap"
@@ -117,38 +116,6 @@ def page(source: Path) -> str:
         body=re.sub(r"<(h\d)>(.*?)</\1>", with_anchor, body),
     )
 
-
-def unpacked(archive: Path, release: str, folder: Path) -> Path:
-    """Unpack an archive of a release, and return the wheelhouse in it.
-
-    Raises
-    ------
-    Stop
-        If the archive is damaged, or has no wheelhouse for this EMR release or one of its line.
-    """
-    try:
-        with zipfile.ZipFile(archive) as packed:
-            names = packed.namelist()
-            found = [name.split("/")[1] for name in names if re.fullmatch(_SUMS, name)]
-            line = release.split(".")[0] + "."
-            fitting = [name for name in found if name.startswith(line)]
-            if not fitting:
-                raise Stop(
-                    f"WHEELHOUSE={archive} has no wheelhouse for {release}, but "
-                    f"{' and '.join(found) or 'other files'}: take the archive of the release "
-                    f"that has {line}x in its name"
-                )
-            prefix = f"wheelhouse/{fitting[0]}/"
-            packed.extractall(folder, [name for name in names if name.startswith(prefix)])
-    except (OSError, zipfile.BadZipFile) as error:
-        raise Stop(
-            f"WHEELHOUSE={archive} cannot be unpacked ({error}): download it again and compare it "
-            f"with {CHECKSUMS}"
-        ) from error
-    return folder / "wheelhouse" / fitting[0]
-
-
-_SUMS = rf"wheelhouse/[^/]+/{CHECKSUMS}"
 
 if __name__ == "__main__":
     make(sys.argv[1], Path(sys.argv[2]), [Path(name) for name in sys.argv[3:]])
