@@ -1,6 +1,6 @@
 """The documentation: every command and every example runs, in a reader's order.
 
-The pages of bootstrap have `test_emr_readme.py`, for commands that need an AWS, and `test_emr_guides.py`.
+The pages of bootstrap need an AWS: `test_emr_readme.py` and `test_emr_guides.py` are about them.
 """
 
 from __future__ import annotations
