@@ -67,6 +67,7 @@ def cloud(tmp_path: Path) -> Iterator[Cloud]:
     (table,) = cloud.aws("ec2", "describe-route-tables")["RouteTables"]
     route = ("--route-table-id", table["RouteTableId"], "--gateway-id", gateway)
     cloud.aws("ec2", "create-route", *route, "--destination-cidr-block", "0.0.0.0/0")
+    cloud.calls.clear()
     yield cloud
     cloud.stop()
 
