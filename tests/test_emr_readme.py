@@ -53,12 +53,10 @@ def steps_end(call: Call, said: dict[str, Any] | None) -> dict[str, Any] | None:
     return said
 
 
-@pytest.fixture
-def cloud(tmp_path: Path) -> Iterator[Cloud]:
+@pytest.fixture(scope="module")
+def account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
     """An AWS with the network of a new account: a public subnet."""
-    folder = tmp_path / "cloud"
-    folder.mkdir()
-    cloud = Cloud(folder)
+    cloud = Cloud(tmp_path_factory.mktemp("cloud"))
     cloud.rules.append(steps_end)
     subnet = cloud.aws("ec2", "describe-subnets")["Subnets"][0]
     gateway = cloud.aws("ec2", "create-internet-gateway")["InternetGateway"]["InternetGatewayId"]
@@ -67,9 +65,18 @@ def cloud(tmp_path: Path) -> Iterator[Cloud]:
     (table,) = cloud.aws("ec2", "describe-route-tables")["RouteTables"]
     route = ("--route-table-id", table["RouteTableId"], "--gateway-id", gateway)
     cloud.aws("ec2", "create-route", *route, "--destination-cidr-block", "0.0.0.0/0")
-    cloud.calls.clear()
     yield cloud
     cloud.stop()
+
+
+@pytest.fixture
+def cloud(account: Cloud) -> Cloud:
+    """The account without a bucket and a key pair."""
+    for bucket in account.aws("s3api", "list-buckets")["Buckets"]:
+        account.aws("s3", "rb", "--force", f"s3://{bucket['Name']}")
+    account.aws("ec2", "delete-key-pair", "--key-name", "fruits")
+    account.calls.clear()
+    return account
 
 
 class Reader:
