@@ -66,7 +66,7 @@ comma := ,
 class_path = mvn --quiet --batch-mode -f $< -P $(1) dependency:build-classpath \
 	-Dstyle.color=never -DincludeScope=runtime -Dmdep.regenerateFile -Dmdep.outputFile=$(CURDIR)/$@
 
-.PHONY: help setup build wheel wheelhouse lock lint lint-rust lint-python lint-stubs lint-web lint-shell lint-aws docs hooks corpus test test-rust test-python test-spark bench demo notebooks emr-up emr-check emr-run emr-down clean system vendor maven browser
+.PHONY: help setup build wheel wheelhouse release lock lint lint-rust lint-python lint-stubs lint-web lint-shell lint-aws docs hooks corpus test test-rust test-python test-spark bench demo notebooks emr-up emr-check emr-run emr-down clean system vendor maven browser
 
 help: ## Print this help
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -82,6 +82,13 @@ wheel: $(WHEEL) ## Build the wheel for every Linux with glibc 2.24, in target/wh
 
 wheelhouse: $(call wheelhouse_of,$(EMR)) ## Build the packages for EMR's nodes, for EMR=6.4.0 or another 6.x or 7.x
 	@du -sh $(<D)
+
+# Not in target/release, which is cargo's.
+release: $(WHEEL) $(TESTED_WHEELHOUSES) .venv/dev/.pomona ## Write the files of a release into target/dist
+	POMONA_HOME=target/models .venv/dev/bin/pomona model pull efficientnet_lite0
+	PYTHONPATH=bootstrap .venv/dev/bin/python -m emr.release $(VERSION) target/dist \
+		$(WHEEL) $(TESTED_WHEELHOUSES:%/SHA256SUMS=%) target/models/efficientnet_lite0.onnx
+	@ls -sh target/dist
 
 lock: .venv/build/.installed ## Resolve the packages for EMR's nodes again, into bootstrap/locks
 	@for wanted in bootstrap/locks/*.in; do .venv/build/bin/python bootstrap/emr/wheelhouse.py lock "$$wanted"; done

@@ -44,6 +44,10 @@ SHARED_PAGES = {
     "changelog": "CHANGELOG.md",
     "contributing": "CONTRIBUTING.md",
     "emr": "bootstrap/README.md",
+    "emr-guide": "bootstrap/guide.md",
+    "emr-guide.fr": "bootstrap/guide.fr.md",
+    "emr-privacy": "bootstrap/privacy.md",
+    "emr-privacy.fr": "bootstrap/privacy.fr.md",
     "index": "README.md",
 }
 

@@ -1,6 +1,6 @@
 """The documentation: every command and every example runs, in a reader's order.
 
-bootstrap/README.md, whose commands need an AWS, has `test_emr_readme.py`.
+The pages of bootstrap need an AWS: `test_emr_readme.py` and `test_emr_guides.py` are about them.
 """
 
 from __future__ import annotations
@@ -235,7 +235,8 @@ class Reader(Person):
 
 
 def test_every_page_is_read():
-    shared = {"changelog", "contributing", "emr", "index"}
+    emr = {f"emr{page}" for page in ("", "-guide", "-guide.fr", "-privacy", "-privacy.fr")}
+    shared = {"changelog", "contributing", "index", *emr}
     assert {page.stem for page in DOCS.glob("*.md")} - shared == set(GUIDES)
 
 

