@@ -20,6 +20,7 @@ some types, such as budgets and bucket policies; here they exist, without any ef
 from __future__ import annotations
 
 import copy
+import functools
 import json
 import os
 import re
@@ -72,6 +73,10 @@ class Stack(models.Stack):
         super().__init__(*words, **named)
         self.made: dict[str, Made] = {}
         self._check_parameters()
+
+    @staticmethod
+    def parse_template(template: str) -> dict[str, Any]:
+        return copy.deepcopy(parsed(template))
 
     def create_resources(self) -> None:
         try:
@@ -321,6 +326,10 @@ class Stack(models.Stack):
         if not name:
             self.status = status
             self.stack_status_reason = reason
+
+
+#: Parsing takes half a second, and moto does it several times for each request.
+parsed = functools.lru_cache(models.Stack.parse_template)
 
 
 def references(value: Any) -> Iterator[str]:
