@@ -66,7 +66,7 @@ comma := ,
 class_path = mvn --quiet --batch-mode -f $< -P $(1) dependency:build-classpath \
 	-Dstyle.color=never -DincludeScope=runtime -Dmdep.regenerateFile -Dmdep.outputFile=$(CURDIR)/$@
 
-.PHONY: help setup build wheel wheelhouse release lock lint lint-rust lint-python lint-stubs lint-web lint-shell lint-aws docs hooks corpus test test-rust test-python test-spark bench demo notebooks emr-up emr-check emr-run emr-down clean system vendor maven browser
+.PHONY: help setup build wheel wheelhouse release lock lint lint-rust lint-python lint-stubs lint-web lint-shell lint-aws docs hooks corpus test test-rust test-python test-spark bench demo notebooks emr-up emr-check emr-run emr-down clean system vendor maven browser aws-cli
 
 help: ## Print this help
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -145,7 +145,7 @@ test: test-rust $(FOR_PYTHON) $(foreach venv,$(MATRIX),$(call for_spark,$(venv))
 test-rust: .venv/build/.installed | system vendor ## Run the tests of the Rust core
 	cargo test --locked --release
 
-test-python: $(FOR_PYTHON) target/corpus/.unpacked | browser ## Run the Python tests, and every command and example of the documentation
+test-python: $(FOR_PYTHON) target/corpus/.unpacked | browser aws-cli ## Run the Python tests, and every command and example of the documentation
 	export POMONA_KERAS2_PYTHON="$(KERAS2:%=$(CURDIR)/.venv/%/bin/python)"
 	.venv/dev/bin/pytest --ignore tests/spark
 
@@ -207,6 +207,10 @@ system:
 
 browser:
 	@python/tools/install_system_packages.sh chromium=chromium chromedriver=chromium-driver
+
+# Version 2. PATH may have version 1 under the same name. Not every distribution has a package of version 2.
+aws-cli:
+	@python/tools/install_system_packages.sh /usr/bin/aws=awscli || echo '*** WARNING: not tested with version 2 of the AWS CLI'
 
 maven:
 	@python/tools/install_system_packages.sh mvn=maven
