@@ -47,10 +47,10 @@ EMR ?= 6.4.0
 wheelhouse_of = target/wheelhouse/emr-$(patsubst emr-%,%,$(1))/SHA256SUMS
 TESTED_WHEELHOUSES := $(foreach release,6.4.0 7.14.0,$(call wheelhouse_of,$(release)))
 
-# The settings of the cluster commands. With DRY_RUN=1 they print their AWS calls instead of making them.
+# The settings of the cluster commands. With DRY_RUN=1 they print what they would do.
 RELEASE ?= emr-$(EMR:emr-%=%)
 emr = PYTHONPATH=bootstrap:python python3 -m emr $(1) $(foreach name,BUCKET KEY SUBNET MY_IP REGION RELEASE INSTANCE \
-	WORKERS TASKS IDLE MODEL OUTPUT ARGS DRY_RUN ALLOW_REGION EVERY \
+	WORKERS TASKS IDLE MODEL OUTPUT ARGS WHEELHOUSE EMAIL BUDGET SSM ON_FAILURE DRY_RUN ALLOW_REGION EVERY \
 	$(if $(filter file,$(origin IMAGES)),,IMAGES),$(if $($(name)),'$(name)=$(subst ','\'',$($(name)))'))
 
 DEMO := demo
@@ -186,7 +186,7 @@ notebooks: .venv/spark35/.pomona .venv/py37/.pomona .venv/py37/s3.classpath .ven
 demo: .venv/$(DEMO_VENV)/.pomona $(filter $(DEMO)/photos,$(IMAGES)) ## Run the job on sample photos on a local Spark, or on IMAGES=folder
 	@$(call on_spark,$(DEMO_VENV)) .venv/$(DEMO_VENV)/bin/python python/tools/demo.py "$(IMAGES)" $(DEMO)/output
 
-emr-up: $(if $(filter-out 0,$(DRY_RUN)),,emr-check $(call wheelhouse_of,$(RELEASE))) ## Start a cluster: BUCKET=… KEY=… SUBNET=… MY_IP=… (bootstrap/README.md)
+emr-up: $(if $(filter-out 0,$(DRY_RUN))$(WHEELHOUSE),,emr-check $(call wheelhouse_of,$(RELEASE))) ## Start a cluster: BUCKET=… KEY=… SUBNET=… MY_IP=… (bootstrap/README.md)
 	@$(call emr,up)
 
 # Check the settings before spending minutes on the wheelhouse.
@@ -196,7 +196,7 @@ emr-check:
 emr-run: ## Run the job on the cluster and follow it: BUCKET=…
 	@$(call emr,run)
 
-emr-down: ## Terminate the cluster, and say what still costs money: BUCKET=…
+emr-down: ## Delete the cluster's stack, and say what still costs money: BUCKET=…
 	@$(call emr,down)
 
 clean: ## Remove everything that make created
