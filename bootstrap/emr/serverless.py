@@ -1,8 +1,4 @@
-"""EMR Serverless: the job without a cluster, followed to its end, and what it cost.
-
-Usage: python -m emr.serverless run BUCKET=… [IMAGES=…] [NAME=VALUE …]
-       python -m emr.serverless down BUCKET=…
-"""
+"""EMR Serverless: the job without a cluster, followed to its end, and what it cost."""
 
 from __future__ import annotations
 
@@ -463,31 +459,24 @@ def request(settings: Settings) -> list[str]:
     ]
 
 
-def main(arguments: Sequence[str]) -> int:
+VERBS: dict[str, type[Run] | type[Down]] = {"serverless-run": Run, "serverless-down": Down}
+
+
+def main(verb: str, words: Sequence[str]) -> int:
     """Run a command and return its exit code."""
-    verb, *words = arguments or [""]
-    if verb not in ("run", "down"):
-        print("usage: python -m emr.serverless run|down NAME=VALUE …", file=sys.stderr)
-        return 2
     try:
         settings = Settings.of([f"RELEASE={DEFAULT_RELEASE}", *words], ("BUCKET",))
     except Stop as stop:
-        print(f"serverless-{verb}: {stop}.", file=sys.stderr)
+        print(f"{verb}: {stop}.", file=sys.stderr)
         return 2
-    aws = Aws(settings.REGION)
-    command = Run(aws, settings) if verb == "run" else Down(aws, settings)
+    command = VERBS[verb](Aws(settings.REGION), settings)
     try:
         command()
     except (Stop, KeyboardInterrupt) as error:
-        said = str(error) or "interrupted"
-        print(f"\nserverless-{verb}: {said}.\n{command.costs}", file=sys.stderr)
+        print(f"\n{verb}: {str(error) or 'interrupted'}.\n{command.costs}", file=sys.stderr)
         return 1 if isinstance(error, Stop) else 130
     except Exception:
         # A bug in this tool. The user must still learn what is running.
-        print(f"\nserverless-{verb}: internal error, see below.\n{command.costs}", file=sys.stderr)
+        print(f"\n{verb}: internal error, see below.\n{command.costs}", file=sys.stderr)
         raise
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
