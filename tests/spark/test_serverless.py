@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import Iterator
 
@@ -40,17 +39,10 @@ def python39() -> Path:
 
 
 @pytest.fixture(scope="module")
-def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def archive() -> Path:
     """The archive, as `make serverless-run` uploads it."""
-    wheelhouse = ROOT / "target" / "wheelhouse" / RELEASE
-    assert wheelhouse.exists(), f"{wheelhouse} is missing: run `make wheelhouse EMR=7.14.0`"
-    built = tmp_path_factory.mktemp("bucket") / f"{RELEASE}.tar.gz"
-    paths = os.pathsep.join([str(ROOT / "bootstrap"), str(ROOT / "python")])
-    subprocess.run(
-        [sys.executable, "-m", "emr.environment", str(wheelhouse), "-o", str(built)],
-        env={**os.environ, "PYTHONPATH": paths},
-        check=True,
-    )
+    built = ROOT / "target" / "environment" / f"{RELEASE}.tar.gz"
+    assert built.exists(), f"{built} is missing: run `make {built.relative_to(ROOT)}`"
     return built
 
 
