@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import json
 import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import zipfile
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, Iterator, NamedTuple
+from typing import Any, ClassVar, Iterator, NamedTuple
 
 import pytest
 
@@ -503,21 +506,6 @@ def test_a_dry_run_prints_the_requests_without_aws(words: list[str], tmp_path: P
     assert "--execution-role-arn" in start
 
 
-def test_down_deletes_the_application_and_the_role_and_keeps_the_bucket(
-    cloud: Cloud, first: Done, words: list[str]
-):
-    """Runs last, because it undoes the first run."""
-    done = run(cloud, "down", f"BUCKET={BUCKET}")
-    assert done.code == 0, done.errors
-    assert done.called("DELETE /applications/*")
-    assert "aws s3 rb s3://fruits-paris --force --region eu-west-3" in done.output
-    roles = cloud.aws("iam", "list-roles")["Roles"]
-    assert not [role for role in roles if role["RoleName"].startswith("pomona-serverless-fruits-p")]
-    assert cloud.aws("s3api", "list-objects-v2", "--bucket", BUCKET)["Contents"]
-    again = run(cloud, "down", f"BUCKET={BUCKET}")
-    assert again.code == 0, "it can be repeated"
-
-
 # The environment
 
 
@@ -632,3 +620,72 @@ def test_without_that_python_it_says_which_one_it_needs(
     )
     assert seen in done.stderr
     assert "pack the wheelhouse of the application's release" in done.stderr
+
+
+class Credentials(BaseHTTPRequestHandler):
+    """An address of credentials, as containers have one; it keeps the tokens that it is sent."""
+
+    tokens: ClassVar[list[str]] = []
+
+    def do_GET(self) -> None:
+        self.tokens.append(self.headers["Authorization"])
+        keys = {"AccessKeyId": "ASIA", "SecretAccessKey": "secret", "Token": "of a session"}
+        body = json.dumps({**keys, "Expiration": "2099-01-01T00:00:00Z"}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize("token", ["", "a token"])
+def test_pomona_reads_s3_with_the_credentials_of_the_job(
+    server: Cloud, first: Done, tmp_path: Path, token: str
+):
+    packages, packed = tmp_path / "emr-7.14.0", tmp_path / "environment.tar.gz"
+    make_wheelhouse(packages, python=f"{sys.version_info[0]}.{sys.version_info[1]}")
+    environment.build(packages, packed)
+    (tmp_path / "environment").mkdir()
+    subprocess.run(["tar", "-xzf", packed, "-C", tmp_path / "environment"], check=True)
+    storage = {"": {"endpoint": server.url, "path_style": "true", "credentials": "chain"}}
+    folder = f"s3://{BUCKET}/Test/Apple"
+    code = "from pomona._native import list_folders; "
+    code += f"print(list_folders([{folder!r}], storage={storage!r}))"
+    container = ThreadingHTTPServer(("127.0.0.1", 0), Credentials)
+    threading.Thread(target=container.serve_forever, daemon=True).start()
+    try:
+        done = subprocess.run(
+            [tmp_path / "environment" / "bin" / "python", "-c", code],
+            env={
+                "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
+                "PYTHONPATH": str(ROOT / "python"),
+                "AWS_CONTAINER_CREDENTIALS_FULL_URI": f"http://127.0.0.1:{container.server_port}/",
+                **({"AWS_CONTAINER_AUTHORIZATION_TOKEN": token} if token else {}),
+            },
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    finally:
+        container.shutdown()
+        container.server_close()
+    assert done.returncode == 0, done.stderr
+    assert f"{folder}/1.jpg" in done.stdout
+    assert Credentials.tokens.pop() == token
+
+
+def test_down_deletes_the_application_and_the_role_and_keeps_the_bucket(
+    cloud: Cloud, first: Done, words: list[str]
+):
+    """Runs last, because it undoes the first run."""
+    done = run(cloud, "down", f"BUCKET={BUCKET}")
+    assert done.code == 0, done.errors
+    assert done.called("DELETE /applications/*")
+    assert "aws s3 rb s3://fruits-paris --force --region eu-west-3" in done.output
+    roles = cloud.aws("iam", "list-roles")["Roles"]
+    assert not [role for role in roles if role["RoleName"].startswith("pomona-serverless-fruits-p")]
+    assert cloud.aws("s3api", "list-objects-v2", "--bucket", BUCKET)["Contents"]
+    again = run(cloud, "down", f"BUCKET={BUCKET}")
+    assert again.code == 0, "it can be repeated"
