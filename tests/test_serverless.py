@@ -226,6 +226,19 @@ def test_the_template_creates_the_same_application_for_the_console():
     assert 'Name: !Sub "pomona-${Bucket}"' in template
 
 
+def test_the_stack_says_what_to_paste_in_the_console(first: Done, server: Cloud):
+    named = ("--stack-name", "pomona-serverless-fruits-paris")
+    (stack,) = server.aws("cloudformation", "describe-stacks", *named)["Stacks"]
+    outputs = {each["OutputKey"]: each["OutputValue"] for each in stack["Outputs"]}
+    (start,) = first.called(START_JOB)
+    submit = start.body["jobDriver"]["sparkSubmit"]
+    assert outputs["JobRole"] == start.body["executionRoleArn"]
+    assert outputs["JobScript"] == submit["entryPoint"]
+    assert outputs["SparkProperties"] == submit["sparkSubmitParameters"]
+    arguments = [word.replace("tiny", "mobilenet_v2") for word in submit["entryPointArguments"]]
+    assert json.loads(outputs["JobArguments"]) == arguments[:6]
+
+
 def test_the_job_uses_the_environment_and_one_bucket(first: Done):
     (start,) = first.called(START_JOB)
     assert start.body["executionRoleArn"].startswith(

@@ -177,7 +177,7 @@ class Run:
         if settings.dry_run:
             self._print_plan()
             return
-        _check_photos(settings)
+        files.check_photos(settings)
         wheels = files.wheelhouse(settings)
         role = self._deploy()
         self._upload(wheels)
@@ -244,9 +244,10 @@ class Run:
             parameters = {**_parameters(settings, checks.Bucket(exists=False)), **stack.parameters}
         else:
             parameters = _parameters(settings, checks.check_bucket(aws, settings, owner))
-        # An application that was created in the console stays in the stack.
-        parameters["Application"] = stack.parameters.get("Application", "no")
-        parameters["Release"] = stack.parameters.get("Release", settings.RELEASE)
+        parameters["Release"] = settings.RELEASE
+        if stack.parameters.get("Application") == "yes":
+            # It was created in the console, and stays in the stack; a run changes its release.
+            parameters.update(Application="yes", Release=stack.parameters["Release"])
         keep = settings.ON_FAILURE == "keep"
         try:
             stack.deploy(parameters, keep=keep)
@@ -385,15 +386,6 @@ def _check_release(settings: Settings) -> None:
         raise Stop(
             f"RELEASE={settings.RELEASE}: EMR Serverless begins with {plan.SERVERLESS_RELEASE}. "
             f"Use the default, {DEFAULT_RELEASE}, or run the job on a cluster: make emr-up"
-        )
-
-
-def _check_photos(settings: Settings) -> None:
-    photos = settings.local_photos
-    if photos is not None and not photos.is_dir():
-        raise Stop(
-            f"IMAGES={settings.IMAGES} is not a folder on this machine; give one, or a folder in "
-            f"the bucket: IMAGES={settings.uri}/Test"
         )
 
 
