@@ -47,11 +47,15 @@ EMR ?= 6.4.0
 wheelhouse_of = target/wheelhouse/emr-$(patsubst emr-%,%,$(1))/SHA256SUMS
 TESTED_WHEELHOUSES := $(foreach release,6.4.0 7.14.0,$(call wheelhouse_of,$(release)))
 
-# The settings of the cluster commands. With DRY_RUN=1 they print their AWS calls instead of making them.
+# The settings of the cluster commands. With DRY_RUN=1 they print what they would do.
 RELEASE ?= emr-$(EMR:emr-%=%)
 emr = PYTHONPATH=bootstrap:python python3 -m emr $(1) $(foreach name,BUCKET KEY SUBNET MY_IP REGION RELEASE INSTANCE \
-	WORKERS TASKS IDLE MODEL OUTPUT ARGS DRY_RUN ALLOW_REGION EVERY \
+	WORKERS TASKS IDLE MODEL OUTPUT ARGS TIMEOUT WHEELHOUSE EMAIL BUDGET SSM ON_FAILURE DRY_RUN ALLOW_REGION EVERY \
 	$(if $(filter file,$(origin IMAGES)),,IMAGES),$(if $($(name)),'$(name)=$(subst ','\'',$($(name)))'))
+
+# EMR Serverless needs a newer release than the clusters' default, if none is given.
+SERVERLESS_RELEASE := $(if $(filter filefile,$(origin RELEASE)$(origin EMR)),emr-7.14.0,$(RELEASE))
+serverless-run serverless-down: RELEASE = $(SERVERLESS_RELEASE)
 
 DEMO := demo
 IMAGES ?= $(DEMO)/photos
@@ -66,7 +70,7 @@ comma := ,
 class_path = mvn --quiet --batch-mode -f $< -P $(1) dependency:build-classpath \
 	-Dstyle.color=never -DincludeScope=runtime -Dmdep.regenerateFile -Dmdep.outputFile=$(CURDIR)/$@
 
-.PHONY: help setup build wheel wheelhouse release lock lint lint-rust lint-python lint-stubs lint-web lint-shell lint-aws docs hooks corpus test test-rust test-python test-spark bench demo notebooks emr-up emr-check emr-run emr-down clean system vendor maven browser aws-cli
+.PHONY: help setup build wheel wheelhouse release lock lint lint-rust lint-python lint-stubs lint-web lint-shell lint-aws docs hooks corpus test test-rust test-python test-spark bench demo notebooks emr-up emr-check emr-run emr-down serverless-run serverless-down clean system vendor maven browser aws-cli
 
 help: ## Print this help
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -135,7 +139,8 @@ miniature = $(if $(filter py37 spark35,$(1)),.venv/$(1)/minicluster.classpath .v
 	.venv/$(1)/livy-repl.jar .venv/livy/.installed)
 FOR_PYTHON := .venv/dev/.pomona $(MATRIX:%=.venv/%/.pomona) $(KERAS2:%=.venv/%/.installed) \
 	.venv/aws/.installed $(TESTED_WHEELHOUSES)
-for_spark = .venv/$(1)/.pomona .venv/$(1)/s3.classpath .venv/s3proxy.classpath $(call miniature,$(1))
+for_spark = .venv/$(1)/.pomona .venv/$(1)/s3.classpath .venv/s3proxy.classpath $(call miniature,$(1)) \
+	$(if $(filter spark35,$(1)),target/environment/emr-7.14.0.tar.gz)
 
 # Everything is built first, because two parallel makes must not install into one environment.
 test: test-rust $(FOR_PYTHON) $(foreach venv,$(MATRIX),$(call for_spark,$(venv))) | browser ## Run every test
@@ -186,7 +191,7 @@ notebooks: .venv/spark35/.pomona .venv/py37/.pomona .venv/py37/s3.classpath .ven
 demo: .venv/$(DEMO_VENV)/.pomona $(filter $(DEMO)/photos,$(IMAGES)) ## Run the job on sample photos on a local Spark, or on IMAGES=folder
 	@$(call on_spark,$(DEMO_VENV)) .venv/$(DEMO_VENV)/bin/python python/tools/demo.py "$(IMAGES)" $(DEMO)/output
 
-emr-up: $(if $(filter-out 0,$(DRY_RUN)),,emr-check $(call wheelhouse_of,$(RELEASE))) ## Start a cluster: BUCKET=… KEY=… SUBNET=… MY_IP=… (bootstrap/README.md)
+emr-up: $(if $(filter-out 0,$(DRY_RUN))$(WHEELHOUSE),,emr-check $(call wheelhouse_of,$(RELEASE))) ## Start a cluster: BUCKET=… KEY=… SUBNET=… MY_IP=… (bootstrap/README.md)
 	@$(call emr,up)
 
 # Check the settings before spending minutes on the wheelhouse.
@@ -196,8 +201,14 @@ emr-check:
 emr-run: ## Run the job on the cluster and follow it: BUCKET=…
 	@$(call emr,run)
 
-emr-down: ## Terminate the cluster, and say what still costs money: BUCKET=…
+emr-down: ## Delete the cluster's stack, and say what still costs money: BUCKET=…
 	@$(call emr,down)
+
+serverless-run: $(if $(filter-out 0,$(DRY_RUN))$(WHEELHOUSE),,$(call wheelhouse_of,$(SERVERLESS_RELEASE))) ## Run the job without a cluster, on EMR Serverless: BUCKET=… IMAGES=…
+	@$(call emr,serverless-run)
+
+serverless-down: ## Delete what serverless-run created, but not the bucket: BUCKET=…
+	@$(call emr,serverless-down)
 
 clean: ## Remove everything that make created
 	rm -rf target .venv $(DEMO) python/pomona/lib
@@ -280,6 +291,9 @@ $(WHEEL): $(WHEEL_SOURCES) .venv/build/.installed | system vendor
 # The wheelhouse is replaced only as a whole. pip downloads only packages that are not in its cache.
 target/wheelhouse/emr-%/SHA256SUMS: $(WHEEL) $(wildcard bootstrap/locks/*.txt) bootstrap/check/photo.jpg tests/data/tiny.onnx bootstrap/emr/wheelhouse.py
 	.venv/build/bin/python bootstrap/emr/wheelhouse.py build emr-$* $(WHEEL) $(@D)
+
+target/environment/emr-%.tar.gz: target/wheelhouse/emr-%/SHA256SUMS bootstrap/emr/environment.py
+	PYTHONPATH=bootstrap:python python3 -m emr.environment $(<D) -o $@
 
 $(DEMO)/photos: .venv/$(DEMO_VENV)/.installed
 	@rm -rf $@.tmp

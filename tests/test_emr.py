@@ -1,7 +1,7 @@
-"""The EMR tool, with the real AWS CLI against a simulated AWS.
+"""The commands for EMR, with the real AWS CLI against a simulated AWS.
 
-Rules simulate what moto does not: the states that a cluster or a step goes through, and requests
-that EMR rejects. Tests compare the requests as they were sent.
+Stacks fail, roll back and delete as in tests/support/moto_server.py. Rules simulate what moto does
+not: the states of a step, and requests that AWS rejects.
 """
 
 from __future__ import annotations
@@ -13,19 +13,21 @@ import re
 import signal
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any, Iterator, NamedTuple
 
 import pytest
 
-from cloud import ACCOUNT, REGION, ROOT, TOOL_PATH, Answer, Call, Cloud, emr, printed, refusal
+from cloud import REGION, ROOT, TOOL_PATH, Answer, Call, Cloud, Said, emr, printed, refusal
+from emr import __main__ as tool
+from emr import files
+from emr.settings import Settings
 from pomona import plan
 
 MODEL = "MODEL=tests/data/tiny.onnx"
-TAG = "for-use-with-amazon-emr-managed-policies"
-#: YARN's memory on an m5.xlarge, in MiB (EMR's Release Guide, emr-hadoop-task-config).
-YARN_MEMORY = 12_288
 FULL = ("BUCKET=fruits-paris", "KEY=fruits", "SUBNET=subnet-0a1b2c3d", "MY_IP=203.0.113.7")
+NEEDED = ("BUCKET", "KEY", "SUBNET", "MY_IP")
 
 
 class Account(NamedTuple):
@@ -34,6 +36,7 @@ class Account(NamedTuple):
     public: str
     private: str
     cut_off: str
+    vpc: str
     wheelhouse: Path
 
     def words(self, bucket: str = "fruits-paris", subnet: str = "", ip: str = "203.0.113.7"):
@@ -59,11 +62,6 @@ class Done(NamedTuple):
     def called(self, action: str) -> list[Call]:
         return [call for call in self.calls if call.action == action]
 
-    @property
-    def request(self) -> dict[str, Any]:
-        (call,) = self.called("RunJobFlow")
-        return call.body
-
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
@@ -76,6 +74,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
 def cloud(server: Cloud) -> Iterator[Cloud]:
     yield server
     server.rules.clear()
+    (server.folder / "faults.json").unlink(missing_ok=True)
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +101,8 @@ def account(server: Cloud) -> Account:
     wheelhouse.mkdir()
     (wheelhouse / "SHA256SUMS").write_text("0  a.whl\n")
     (wheelhouse / "a.whl").write_text("a wheel")
-    return Account(public["SubnetId"], private["SubnetId"], cut_off["SubnetId"], wheelhouse)
+    subnets = (subnet["SubnetId"] for subnet in (public, private, cut_off))
+    return Account(*subnets, vpc, wheelhouse)
 
 
 def run(cloud: Cloud, verb: str, *words: str, **environment: str) -> Done:
@@ -116,45 +116,55 @@ def run(cloud: Cloud, verb: str, *words: str, **environment: str) -> Done:
 @pytest.fixture(scope="module")
 def started(server: Cloud, account: Account) -> Done:
     """The first emr-up in an empty account."""
-    done = run(server, "up", *account.words())
-    assert done.code == 0, done.errors
+    done = run(server, "up", *account.words(), "EMAIL=me@example.org", "BUDGET=30")
+    assert done.code == 0, done.output + done.errors
     return done
 
 
-@pytest.fixture
-def running(cloud: Cloud, started: Done) -> Iterator[str]:
-    """A running cluster, and the bucket `fruits-run` with a model and photos."""
-    groups = ",".join(
-        f"EmrManaged{kind}SecurityGroup="
-        + started.request["Instances"][f"EmrManaged{kind}SecurityGroup"]
-        for kind in ("Master", "Slave")
-    )
-    cluster = cloud.aws(
-        *("emr", "create-cluster", "--name", "pomona-fruits-run", "--no-auto-terminate"),
-        *("--release-label", "emr-6.4.0", "--service-role", "r", "--ec2-attributes", groups),
-        *("--instance-type", "m5.xlarge", "--instance-count", "3"),
-    )
-    if b"fruits-run" not in cloud.aws("s3", "ls"):
-        place = ("--create-bucket-configuration", f"LocationConstraint={REGION}")
-        cloud.aws("s3api", "create-bucket", "--bucket", "fruits-run", *place)
-        put(cloud, "models/tiny.onnx", b"a model")
-        put(cloud, "Test/Apple/1.jpg", b"a photo")
-    yield str(cluster["ClusterId"])
-    cloud.aws("emr", "terminate-clusters", "--cluster-ids", cluster["ClusterId"])
+def cluster_of(cloud: Cloud, bucket: str = "fruits-paris") -> str:
+    words = ("--stack-name", f"pomona-{bucket}", "--logical-resource-id", "EmrCluster")
+    found = cloud.aws("cloudformation", "describe-stack-resource", *words)
+    return str(found["StackResourceDetail"]["PhysicalResourceId"])
 
 
-def put(cloud: Cloud, key: str, content: bytes) -> None:
+def group_of(cloud: Cloud, name: str, bucket: str = "fruits-paris") -> str:
+    words = ("--stack-name", f"pomona-{bucket}", "--logical-resource-id", name)
+    found = cloud.aws("cloudformation", "describe-stack-resource", *words)
+    return str(found["StackResourceDetail"]["PhysicalResourceId"])
+
+
+@pytest.fixture(scope="module")
+def fed(server: Cloud, started: Done) -> str:
+    """The running cluster of fruits-paris, whose bucket has photos."""
+    put(server, "Test/Apple/1.jpg", b"a photo")
+    return cluster_of(server)
+
+
+def put(cloud: Cloud, key: str, content: bytes, bucket: str = "fruits-paris") -> None:
     path = cloud.folder / "object"
     path.write_bytes(content)
-    cloud.aws("s3api", "put-object", "--bucket", "fruits-run", "--key", key, "--body", str(path))
+    cloud.aws("s3api", "put-object", "--bucket", bucket, "--key", key, "--body", str(path))
+
+
+def get(cloud: Cloud, key: str, bucket: str = "fruits-paris") -> bytes:
+    return bytes(cloud.aws("s3", "cp", f"s3://{bucket}/{key}", "-", raw=True))
+
+
+def make_bucket(cloud: Cloud, name: str, region: str = REGION, *, blocked: bool = True) -> None:
+    place = ("--create-bucket-configuration", f"LocationConstraint={region}", "--region", region)
+    cloud.aws("s3api", "create-bucket", "--bucket", name, *place)
+    names = ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets")
+    block = ",".join(f"{each}={str(blocked).lower()}" for each in names)
+    words = ("--bucket", name, "--public-access-block-configuration", block)
+    cloud.aws("s3api", "put-public-access-block", *words)
 
 
 def status_of(kind: str, *statuses: dict[str, Any]):
     """A rule: the status of a cluster or a step, one per request; the last one repeats."""
     left = list(statuses)
 
-    def rule(call: Call, said: dict[str, Any] | None) -> dict[str, Any] | None:
-        if call.action != f"Describe{kind}" or said is None:
+    def rule(call: Call, said: Said) -> Said:
+        if call.action != f"Describe{kind}" or not isinstance(said, dict):
             return None
         said[kind]["Status"] = left.pop(0) if len(left) > 1 else left[0]
         return said
@@ -166,113 +176,59 @@ def refusing(action: str, *refusals: Answer):
     """A rule: the first calls of an action are rejected."""
     left = list(refusals)
 
-    def rule(call: Call, said: dict[str, Any] | None) -> Answer | None:
+    def rule(call: Call, said: Said) -> Said:
         return left.pop(0) if call.action == action and said is None and left else None
 
     return rule
 
 
+def error(code: str, message: str) -> Answer:
+    """An error response in the protocol of CloudFormation."""
+    text = f"<ErrorResponse><Error><Code>{code}</Code><Message>{message}</Message></Error>"
+    return Answer(400, f"{text}</ErrorResponse>".encode())
+
+
 # emr-up
 
 
-def test_the_cluster_is_what_was_asked_for(started: Done, account: Account):
-    request = started.request
-    assert request["ReleaseLabel"] == "emr-6.4.0"
-    assert [application["Name"] for application in request["Applications"]] == [
-        "Hadoop",
-        "Spark",
-        "Livy",
-        "JupyterHub",
-        "JupyterEnterpriseGateway",
-    ]
-    assert request["Instances"]["InstanceGroups"] == [
-        {
-            "Name": name,
-            "InstanceRole": role,
-            "InstanceCount": count,
-            "InstanceType": "m5.xlarge",
-            "Market": "ON_DEMAND",
-        }
-        for name, role, count in (("primary", "MASTER", 1), ("core", "CORE", 2))
-    ]
-    assert request["Instances"]["Ec2KeyName"] == "fruits"
-    assert request["Instances"]["Ec2SubnetId"] == account.public
-    assert request["Instances"]["KeepJobFlowAliveWhenNoSteps"] is True
-    assert request["AutoTerminationPolicy"] == {"IdleTimeout": 3600}
-    assert request["LogUri"] == "s3://fruits-paris/logs/"
-    assert {tag["Key"]: tag["Value"] for tag in request["Tags"]} == {
-        TAG: "true",
-        "Name": "pomona-fruits-paris",
-        "project": "pomona",
+def test_the_stack_has_what_was_asked_for(started: Done, server: Cloud, account: Account):
+    (made,) = server.aws("cloudformation", "describe-stacks")["Stacks"]
+    assert made["StackName"] == "pomona-fruits-paris"
+    found = {each["ParameterKey"]: each["ParameterValue"] for each in made["Parameters"]}
+    assert found == {
+        "Bucket": "fruits-paris",
+        "NewBucket": "yes",
+        "KmsKey": "",
+        "Vpc": account.vpc,
+        "Subnet": account.public,
+        "PrivateSubnet": "no",
+        "KeyPair": "fruits",
+        "MyAddress": "203.0.113.7",
+        "SessionManager": "no",
+        "Cluster": "yes",
+        "Release": "emr-6.4.0",
+        "Instance": "m5.xlarge",
+        "Workers": "2",
+        "Tasks": "0",
+        "IdleSeconds": "3600",
+        "Model": "tiny.onnx",
+        "AlarmEmail": "me@example.org",
+        "MonthlyBudget": "30",
     }
 
 
-def test_every_node_runs_the_bootstrap(started: Done):
-    (action,) = started.request["BootstrapActions"]
-    assert action["ScriptBootstrapAction"] == {
-        "Path": "s3://fruits-paris/bootstrap-emr.sh",
-        "Args": [
-            "s3://fruits-paris/wheelhouse/emr-6.4.0",
-            *("--model", "s3://fruits-paris/models/tiny.onnx"),
-            *("--target", "/opt/pomona"),
-        ],
-    }
-
-
-def settings_of(request: dict[str, Any]) -> dict[str, dict[str, str]]:
-    found = {}
-    for entry in request["Configurations"]:
-        found[entry["Classification"]] = entry["Properties"]
-        for inner in entry.get("Configurations", []):
-            found[f"{entry['Classification']}/{inner['Classification']}"] = inner["Properties"]
-    return found
-
-
-def test_spark_and_livy_use_the_python_that_the_bootstrap_makes(started: Done):
-    (action,) = started.request["BootstrapActions"]
-    python = f"{action['ScriptBootstrapAction']['Args'][-1]}/venv/bin/python"
-    settings = settings_of(started.request)
-    assert settings["spark-env/export"] == {"PYSPARK_PYTHON": python}
-    assert settings["spark-defaults"]["spark.pyspark.python"] == python
-    assert settings["spark-defaults"]["spark.pyspark.driver.python"] == python
-
-
-def test_an_executor_and_a_driver_fit_a_node(started: Done):
-    spark = settings_of(started.request)["spark-defaults"]
-
-    def mebibytes(name: str) -> int:
-        return int(re.fullmatch(r"(\d+)g", spark[name]).group(1)) * 1024
-
-    executor = mebibytes("spark.executor.memory") + mebibytes("spark.executor.memoryOverhead")
-    # Spark 3.1: a tenth of the driver's memory on top, 384 MiB at least.
-    driver = mebibytes("spark.driver.memory") + 384
-    assert executor + driver <= YARN_MEMORY
-    assert spark["spark.executor.cores"] == "4"
-
-
-def test_the_settings_in_the_repository_are_those_of_the_default_instance(started: Done):
-    kept = json.loads((ROOT / "bootstrap" / "emr.json").read_text())
-    text = json.dumps([entry for entry in kept if entry["Classification"] != "yarn-site"])
-    filled = text.replace("${BUCKET}", "fruits-paris").replace("${VENV}", "/opt/pomona/venv")
-    assert started.request["Configurations"] == json.loads(filled)
-
-
-def test_another_instance_gets_the_settings_of_the_plan():
-    script = dry("up", *FULL, "INSTANCE=c5.2xlarge", PATH="/nowhere")
-    assert script.count("InstanceType=c5.2xlarge") == 2
-    (text,) = re.findall(r"emr.json <<END\n(.*?)\nEND\n", script, re.DOTALL)
-    (spark,) = [x for x in json.loads(text) if x["Classification"] == "spark-defaults"]
-    assert spark["Properties"].items() >= plan.spark_settings("c5.2xlarge").items()
-    assert re.search(r"# The cluster. About \$\d\.\d\d per hour \(EC2's prices of 20", script)
-
-
-def test_notebooks_are_kept_in_the_bucket(started: Done, server: Cloud):
-    kept = settings_of(started.request)["jupyter-s3-conf"]
-    assert kept == {"s3.persistence.enabled": "true", "s3.persistence.bucket": "fruits-paris"}
+def test_files_are_uploaded_before_nodes_start(started: Done, server: Cloud):
+    order = [
+        call.action if call.service == "cloudformation" else "upload"
+        for call in started.calls
+        if call.action in ("CreateStack", "UpdateStack") or call.action.startswith("PUT")
+    ]
+    assert order[0] == "CreateStack"
+    assert order[-1] == "UpdateStack"
+    assert set(order[1:-1]) == {"upload"}
     listed = server.aws("s3", "ls", "s3://fruits-paris", "--recursive").decode()
-    assert {line.split()[-1] for line in listed.splitlines()} == {
+    assert {line.split()[-1] for line in listed.splitlines()} >= {
         "bootstrap-emr.sh",
-        "emr.json",
         "jupyter/jovyan/fruits_on_emr.fr.ipynb",
         "jupyter/jovyan/fruits_on_emr.ipynb",
         "models/tiny.onnx",
@@ -280,142 +236,274 @@ def test_notebooks_are_kept_in_the_bucket(started: Done, server: Cloud):
         "wheelhouse/emr-6.4.0/SHA256SUMS",
         "wheelhouse/emr-6.4.0/a.whl",
     }
+    (action,) = server.resources("pomona-fruits-paris")["EmrCluster"]["BootstrapActions"]
+    for argument in (
+        action["ScriptBootstrapAction"]["Path"],
+        *action["ScriptBootstrapAction"]["Args"],
+    ):
+        if argument.startswith("s3://fruits-paris/"):
+            assert argument[len("s3://fruits-paris/") :] in listed
 
 
-def test_the_bucket_is_private_and_encrypted_and_drops_unfinished_uploads(
-    started: Done, server: Cloud
-):
-    bucket = ("--bucket", "fruits-paris")
-    where = server.aws("s3api", "get-bucket-location", *bucket)
-    assert where["LocationConstraint"] == REGION
-    block = server.aws("s3api", "get-public-access-block", *bucket)
-    assert set(block["PublicAccessBlockConfiguration"].values()) == {True}
-    assert len(block["PublicAccessBlockConfiguration"]) == 4
-    encryption = server.aws("s3api", "get-bucket-encryption", *bucket)
-    (rule,) = encryption["ServerSideEncryptionConfiguration"]["Rules"]
-    assert rule["ApplyServerSideEncryptionByDefault"] == {"SSEAlgorithm": "AES256"}
-    (rule,) = server.aws("s3api", "get-bucket-lifecycle-configuration", *bucket)["Rules"]
-    assert rule["Status"] == "Enabled"
-    assert rule["AbortIncompleteMultipartUpload"] == {"DaysAfterInitiation": 2}
-
-
-def test_the_nodes_may_use_this_bucket_and_nothing_else(started: Done, server: Cloud):
-    role = started.request["JobFlowRole"]
-    named = ("--role-name", role)
-    inline = server.aws("iam", "list-role-policies", *named)["PolicyNames"]
-    assert server.aws("iam", "list-attached-role-policies", *named)["AttachedPolicies"] == []
-    (name,) = inline
-    policy = server.aws("iam", "get-role-policy", *named, "--policy-name", name)["PolicyDocument"]
-    for statement in policy["Statement"]:
-        assert re.fullmatch(r"arn:aws:s3:::fruits-paris(/\*)?", statement["Resource"])
-        for action in statement["Action"]:
-            assert re.fullmatch(r"s3:\w+", action)
-            # Actions on a bucket need the bucket as resource, actions on objects the objects.
-            assert ("Bucket" in action) == (not statement["Resource"].endswith("/*"))
-    trust = server.aws("iam", "get-role", *named)["Role"]["AssumeRolePolicyDocument"]
-    assert [s["Principal"] for s in trust["Statement"]] == [{"Service": "ec2.amazonaws.com"}]
-    profile = server.aws("iam", "get-instance-profile", "--instance-profile-name", role)
-    assert [role["RoleName"] for role in profile["InstanceProfile"]["Roles"]] == [role]
-
-
-def test_emr_itself_has_the_scoped_policy_and_may_pass_on_one_role(started: Done, server: Cloud):
-    named = ("--role-name", started.request["ServiceRole"])
-    attached = server.aws("iam", "list-attached-role-policies", *named)["AttachedPolicies"]
-    assert [policy["PolicyName"] for policy in attached] == ["AmazonEMRServicePolicy_v2"]
-    found = server.aws("iam", "get-role-policy", *named, "--policy-name", "emr-pass-role")
-    (statement,) = found["PolicyDocument"]["Statement"]
-    assert statement["Action"] == "iam:PassRole"
-    assert statement["Resource"] == f"arn:aws:iam::{ACCOUNT}:role/{started.request['JobFlowRole']}"
-    trust = server.aws("iam", "get-role", *named)["Role"]["AssumeRolePolicyDocument"]
-    (statement,) = trust["Statement"]
-    assert statement["Principal"] == {"Service": "elasticmapreduce.amazonaws.com"}
-    assert statement["Condition"]["StringEquals"] == {"aws:SourceAccount": ACCOUNT}
-
-
-def rules_of(cloud: Cloud, group: str) -> list[dict[str, Any]]:
-    found = cloud.aws("ec2", "describe-security-groups", "--group-ids", group)
-    return list(found["SecurityGroups"][0]["IpPermissions"])
-
-
-def test_the_only_way_in_is_ssh_from_one_address(started: Done, server: Cloud, account: Account):
-    instances = started.request["Instances"]
-    primary, core = (instances[f"EmrManaged{kind}SecurityGroup"] for kind in ("Master", "Slave"))
-    from_addresses = [
-        (rule.get("FromPort"), rule.get("ToPort"), address["CidrIp"])
-        for group in (primary, core)
-        for rule in rules_of(server, group)
-        for address in rule["IpRanges"]
-    ]
-    assert from_addresses == [(22, 22, "203.0.113.7/32")]
-    for resource in (primary, core, account.public):
-        tagged = ("--filters", f"Name=resource-id,Values={resource}", f"Name=key,Values={TAG}")
-        (tag,) = server.aws("ec2", "describe-tags", *tagged)["Tags"]
-        assert tag["Value"] == "true"
-
-
-def test_every_call_is_printed_as_it_is_made(started: Done):
+def test_every_call_is_printed_as_it_is_made_except_polling(started: Done):
     assert started.commands
-    assert printed(started.output) == started.commands
+    made = iter(started.commands)
+    for call in printed(started.output):
+        assert call in made  # in this order
+    unprinted = [call[2] for call in started.commands if call not in printed(started.output)]
+    assert set(unprinted) <= {"describe-stacks", "describe-stack-events"}
 
 
-def test_it_says_how_to_connect(started: Done):
+def test_it_says_how_to_connect_and_what_is_where(started: Done):
     host = re.search(r"hadoop@(\S+)", started.output).group(1)
+    assert f"ssh -i ~/.ssh/fruits.pem -N -L 9443:{host}:9443 hadoop@{host}" in started.output
     assert f"ssh -i ~/.ssh/fruits.pem -N -D 8157 hadoop@{host}" in started.output
-    for page in ("https://HOST:9443", "http://HOST:18080", "http://HOST:8088"):
-        assert page.replace("HOST", host) in started.output
-    for page in ("http://HOST:8998", "http://HOST:9870"):
-        assert page.replace("HOST", host) in started.output
+    for page in (18080, 8088, 8998, 9870):
+        assert f"http://{host}:{page}" in started.output
+    assert "s3://fruits-paris/jupyter/jovyan" in started.output
+    assert "s3://fruits-paris/results" in started.output
+    assert "make emr-run BUCKET=fruits-paris MODEL=tests/data/tiny.onnx\n" in started.output
+    assert "make emr-down BUCKET=fruits-paris\n" in started.output
+    assert re.search(r"About \$\d\.\d\d per hour \(EC2's prices of 20", started.output)
+
+
+def test_emr_7_is_recommended_in_place_of_6(started: Done):
+    assert "Recommended: RELEASE=emr-7.14.0" in started.output
+    assert "AWS no longer supports emr-6.4.0" in started.output
 
 
 def test_a_second_one_starts_nothing_and_lets_only_the_new_address_in(
     started: Done, cloud: Cloud, account: Account
 ):
-    again = run(cloud, "up", *account.words(ip="203.0.113.8"))
-    assert again.code == 0
-    assert not again.called("RunJobFlow")
+    before = cluster_of(cloud)
+    again = run(cloud, "up", *account.words(ip="203.0.113.8"), "INSTANCE=c5.xlarge")
+    assert again.code == 0, again.errors
+    assert cluster_of(cloud) == before
     assert not [call for call in again.calls if call.action.startswith("PUT")]
+    assert "is already running: nothing is started or uploaded" in again.output
+    assert "It keeps Instance=m5.xlarge" in again.output
+    assert "port 22 to 203.0.113.8 only" in again.output
     ssh = [
-        address["CidrIp"]
-        for rule in rules_of(cloud, started.request["Instances"]["EmrManagedMasterSecurityGroup"])
-        for address in rule["IpRanges"]
+        rule["CidrIpv4"]
+        for rule in rules_of(cloud, group_of(cloud, "PrimaryGroup"))
+        if "CidrIpv4" in rule
     ]
     assert ssh == ["203.0.113.8/32"]
-    assert "is already running" in again.output
     assert re.search(r"ssh .* hadoop@", again.output)
 
 
-def test_a_cluster_that_does_not_start_is_told_with_its_reason_and_its_log(
-    started: Done, cloud: Cloud, account: Account, running: str
+def test_a_cluster_that_emr_ended_is_started_again(cloud: Cloud, account: Account):
+    first = run(cloud, "up", *account.words("ended"))
+    assert first.code == 0, first.errors
+    before = cluster_of(cloud, "ended")
+    cloud.aws("emr", "terminate-clusters", "--cluster-ids", before)
+    again = run(cloud, "up", *account.words("ended"))
+    assert again.code == 0, again.errors
+    assert f"The cluster {before} has ended (TERMINATED): the stack gets a new one" in again.output
+    assert cluster_of(cloud, "ended") != before
+    assert len(again.called("UpdateStack")) == 2
+
+
+# Open groups
+
+
+def rules_of(cloud: Cloud, group: str) -> list[dict[str, Any]]:
+    filters = ("--filters", f"Name=group-id,Values={group}")
+    found = cloud.aws("ec2", "describe-security-group-rules", *filters)["SecurityGroupRules"]
+    return [rule for rule in found if not rule["IsEgress"]]
+
+
+def open_to(cloud: Cloud, group: str, source: str, protocol: str, first: int, last: int) -> None:
+    ports = f"IpProtocol={protocol},FromPort={first},ToPort={last}"
+    words = ("--group-id", group, "--ip-permissions", f"{ports},{source}")
+    cloud.aws("ec2", "authorize-security-group-ingress", *words)
+
+
+def test_whatever_else_was_opened_is_closed_and_named(
+    started: Done, cloud: Cloud, account: Account
 ):
-    message = "On the master instance (i-0abc1), bootstrap action 1 returned a non-zero return code"
-    reason = {"Code": "BOOTSTRAP_FAILURE", "Message": message}
-    log = gzip.compress(b"many lines\nPOMONA BOOTSTRAP FAILED on ip-10-0-0-1\n")
-    put(cloud, f"logs/{running}/node/i-0abc1/bootstrap-actions/1/stderr.gz", log)
-    cloud.rules.append(
-        status_of(
-            "Cluster",
-            {"State": "STARTING"},
-            {"State": "BOOTSTRAPPING"},
-            {"State": "TERMINATED_WITH_ERRORS", "StateChangeReason": reason},
-        )
+    primary, core = (group_of(cloud, name) for name in ("PrimaryGroup", "CoreGroup"))
+    words = ("--group-name", "other", "--description", "o", "--vpc-id", account.vpc)
+    other = cloud.aws("ec2", "create-security-group", *words)["GroupId"]
+    open_to(cloud, primary, "IpRanges=[{CidrIp=0.0.0.0/0}]", "tcp", 0, 65535)
+    open_to(cloud, primary, "Ipv6Ranges=[{CidrIpv6=::/0}]", "tcp", 22, 22)
+    open_to(cloud, core, "PrefixListIds=[{PrefixListId=pl-0123456789abcdef0}]", "tcp", 8998, 8998)
+    open_to(cloud, core, f"UserIdGroupPairs=[{{GroupId={other}}}]", "tcp", 8088, 8088)
+    open_to(cloud, primary, "IpRanges=[{CidrIp=0.0.0.0/0}]", "tcp", 8443, 8443)
+    # As EMR opens it in a public subnet.
+    open_to(cloud, primary, "IpRanges=[{CidrIp=205.251.233.160/28}]", "tcp", 8443, 8443)
+    done = run(cloud, "up", *account.words())
+    assert done.code == 0, done.errors
+    for opening in (
+        f"ports 0-65535 (tcp) from 0.0.0.0/0 into {primary}",
+        f"ports 22-22 (tcp) from ::/0 into {primary}",
+        f"ports 8998-8998 (tcp) from pl-0123456789abcdef0 into {core}",
+        f"ports 8088-8088 (tcp) from {other} into {core}",
+        f"ports 8443-8443 (tcp) from 0.0.0.0/0 into {primary}",
+    ):
+        assert f"Closed: {opening}" in done.output
+    assert done.output.count("Closed:") == 5
+    assert "And port 8443 of the primary node, to 1 address blocks of AWS: EMR adds" in done.output
+    left = {
+        (rule["FromPort"], rule["CidrIpv4"])
+        for group in (primary, core)
+        for rule in rules_of(cloud, group)
+        if not rule.get("ReferencedGroupInfo")
+    }
+    assert left == {(22, "203.0.113.7/32"), (8443, "205.251.233.160/28")}
+
+
+def test_a_rule_that_cannot_be_revoked_stops_the_command(
+    started: Done, cloud: Cloud, account: Account
+):
+    primary = group_of(cloud, "PrimaryGroup")
+    open_to(cloud, primary, "IpRanges=[{CidrIp=0.0.0.0/0}]", "-1", -1, -1)
+    denied = b"<Response><Errors><Error><Code>UnauthorizedOperation</Code><Message>no</Message>"
+    action = "RevokeSecurityGroupIngress"
+    cloud.rules.append(refusing(action, Answer(403, denied + b"</Error></Errors></Response>")))
+    done = run(cloud, "up", *account.words())
+    assert done.code == 1
+    assert f"the cluster is open to all ports (-1) from 0.0.0.0/0 into {primary}" in done.errors
+    assert f"aws ec2 revoke-security-group-ingress --group-id {primary}" in done.errors
+    assert "only" not in done.output
+    assert "IT COSTS MONEY until make emr-down BUCKET=fruits-paris" in done.errors
+    cloud.rules.clear()
+    assert run(cloud, "up", *account.words()).code == 0
+
+
+# Stacks that fail
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "Failed to authorize instance profile pomona-orchard-NodesProfile",
+        "The cluster j-2AXXXXXXGAPLF failed: VALIDATION_ERROR: Service role "
+        "arn:aws:iam::1:role/pomona has insufficient EC2 permissions",
+    ],
+)
+def test_roles_that_iam_does_not_know_everywhere_yet_are_waited_for(
+    cloud: Cloud, account: Account, reason: str
+):
+    cloud.fail("EmrCluster", "CREATE", reason, times=2)
+    done = run(cloud, "up", *account.words("orchard"))
+    assert done.code == 0, done.errors
+    assert done.output.count("EMR does not know the new roles yet, because IAM takes minutes") == 2
+    assert f"CREATE_FAILED: EmrCluster: {reason}" in done.output
+    assert "administrator" not in done.output
+    assert run(cloud, "down", "BUCKET=orchard").code == 0
+
+
+def test_a_call_that_fails_because_of_iam_is_repeated_too(cloud: Cloud, account: Account):
+    said = error("ValidationError", "Invalid InstanceProfile: pomona-orchard-nodes")
+    done = {"left": 1}
+
+    def refuse(call: Call, answer: Said) -> Said:
+        if call.action != "UpdateStack" or answer is not None or not done["left"]:
+            return None
+        done["left"] -= 1
+        return said
+
+    cloud.rules.append(refuse)
+    again = run(cloud, "up", *account.words("orchard"))
+    assert again.code == 0, again.errors
+    assert "EMR does not know the new roles yet" in again.output
+    assert run(cloud, "down", "BUCKET=orchard").code == 0
+
+
+def test_what_iam_never_makes_known_ends_with_an_explanation(cloud: Cloud, account: Account):
+    cloud.fail("EmrCluster", "CREATE", "Failed to authorize instance profile x", times=9)
+    done = run(cloud, "up", *account.words("orchard"))
+    assert done.code == 1
+    assert "5 attempts were not enough: repeat the command later" in done.errors
+    assert "administrator" not in done.errors
+    assert "The stack pomona-orchard was deleted, with everything in it" in done.errors
+
+
+def failed_bootstrap(cloud: Cloud, account: Account, *words: str) -> Done:
+    reason = (
+        "Cluster j-1ABCDEFGHIJ4 terminated: On the master instance (i-0abc1), bootstrap action 1 "
+        "returned a non-zero return code"
     )
-    failed = run(cloud, "up", *account.words("fruits-run"))
-    assert failed.code == 1
-    assert "BOOTSTRAP_FAILURE" in failed.errors
-    assert message in failed.errors
-    assert f"s3://fruits-run/logs/{running}/" in failed.errors
-    assert "is terminated and costs nothing" in failed.errors
-    assert "COSTS MONEY" not in failed.errors
-    assert "| POMONA BOOTSTRAP FAILED on ip-10-0-0-1" in failed.output
-    assert "BOOTSTRAPPING" in failed.output
+    log = gzip.compress(b"many lines\nPOMONA BOOTSTRAP FAILED on ip-10-0-0-1\n")
+    key = "logs/j-1ABCDEFGHIJ4/node/i-0abc1/bootstrap-actions/1/stderr.gz"
+    put(cloud, key, log, "orchard")
+    cloud.fail("EmrCluster", "CREATE", reason)
+    done = run(cloud, "up", *account.words("orchard"), *words)
+    assert done.code == 1
+    assert f"because of EmrCluster: {reason}" in done.errors
+    assert "| POMONA BOOTSTRAP FAILED on ip-10-0-0-1" in done.output
+    return done
+
+
+def test_a_stack_that_fails_half_way_is_named_and_removed_or_kept(cloud: Cloud, account: Account):
+    assert run(cloud, "up", *account.words("orchard")).code == 0
+    assert run(cloud, "down", "BUCKET=orchard").code == 0
+    removed = failed_bootstrap(cloud, account)
+    assert "ON_FAILURE=remove: the stack pomona-orchard is deleted" in removed.output
+    assert "only its content costs money" in removed.errors
+    assert "IT COSTS MONEY" not in removed.errors
+    stacks = cloud.aws("cloudformation", "describe-stacks")["Stacks"]
+    assert "pomona-orchard" not in [stack["StackName"] for stack in stacks]
+    kept = failed_bootstrap(cloud, account, "ON_FAILURE=keep")
+    assert "ON_FAILURE=keep: the stack stays, as UPDATE_ROLLBACK_COMPLETE" in kept.errors
+    assert "make emr-down BUCKET=orchard" in kept.errors
+    assert kept.called("UpdateStack")[-1].body["DisableRollback"] == "true"
+    repaired = run(cloud, "up", *account.words("orchard"))
+    assert repaired.code == 0, repaired.errors
+    assert run(cloud, "down", "BUCKET=orchard").code == 0
+
+
+def test_a_stack_that_rolled_back_is_replaced(cloud: Cloud, account: Account):
+    cloud.fail("CoreGroup", "CREATE", "The maximum number of security groups has been reached.")
+    words = account.words("orchard")
+    done = run(cloud, "up", *words, "ON_FAILURE=keep")
+    assert done.code == 1
+    assert "as ROLLBACK_COMPLETE, because of CoreGroup: The maximum number" in done.errors
+    assert "Without a cluster, only the content of s3://orchard costs money" in done.errors
+    again = run(cloud, "up", *words)
+    assert again.code == 0, again.errors
+    assert (
+        "The stack pomona-orchard is ROLLBACK_COMPLETE: it is deleted and created" in again.output
+    )
+    assert run(cloud, "down", "BUCKET=orchard").code == 0
+
+
+def test_a_stack_that_someone_else_is_changing_is_waited_for(
+    started: Done, cloud: Cloud, account: Account
+):
+    left = [b"UPDATE_IN_PROGRESS", b"UPDATE_IN_PROGRESS"]
+
+    def busy(call: Call, said: Said) -> Said:
+        if call.action != "DescribeStacks" or not isinstance(said, Answer) or not left:
+            return None
+        return Answer(200, said.body.replace(b"UPDATE_COMPLETE", left.pop()))
+
+    cloud.rules.append(busy)
+    done = run(cloud, "up", *account.words())
+    assert done.code == 0, done.errors
+    assert "pomona-fruits-paris is UPDATE_IN_PROGRESS: waiting until that ends" in done.output
+    assert not left
 
 
 def test_who_stops_waiting_is_told_that_the_cluster_goes_on(
-    cloud: Cloud, account: Account, running: str
+    started: Done, cloud: Cloud, account: Account
 ):
-    cloud.rules.append(status_of("Cluster", {"State": "STARTING"}))
+    def busy(call: Call, said: Said) -> Said:
+        if call.action != "DescribeStacks" or not isinstance(said, Answer):
+            return None
+        return Answer(200, said.body.replace(b"UPDATE_COMPLETE", b"UPDATE_IN_PROGRESS"))
+
+    words = [*account.words(ip="203.0.113.9"), "EVERY=0.1"]
+
+    def later(call: Call, said: Said) -> Said:
+        if call.action == "UpdateStack":
+            cloud.rules.append(busy)
+        return None
+
+    cloud.rules.append(later)
     waiting = subprocess.Popen(
-        [sys.executable, "-m", "emr", "up", *account.words("fruits-run"), "EVERY=0.1"],
+        [sys.executable, "-m", "emr", "up", *words],
         cwd=ROOT,
         env=cloud.environment,
         stdout=subprocess.PIPE,
@@ -425,89 +513,141 @@ def test_who_stops_waiting_is_told_that_the_cluster_goes_on(
     )
     with waiting:
         for line in waiting.stdout:
-            if line.endswith(" STARTING\n"):
+            if line.endswith(" UPDATE_IN_PROGRESS\n"):
                 break
         # Like Ctrl-C in a terminal: to the command and to the AWS CLI that it runs.
         os.killpg(waiting.pid, signal.SIGINT)
         errors = waiting.stderr.read()
     assert waiting.returncode == 130
-    assert f"cluster {running}: IT COSTS MONEY until make emr-down BUCKET=fruits-run" in errors
+    assert "interrupted" in errors
+    assert "IT COSTS MONEY until make emr-down BUCKET=fruits-paris" in errors
     assert "Traceback" not in errors
 
 
-@pytest.fixture(scope="module")
-def refused(server: Cloud, account: Account) -> Done:
-    """A cluster with spot nodes in a private subnet, which EMR rejects for two reasons."""
-    server.rules.append(
-        refusing(
-            "RunJobFlow",
-            refusal("ValidationException", "Invalid InstanceProfile: pomona-orchard-nodes."),
-            refusal("ValidationException", "Instance type 'm5.xlarge' is not supported."),
-        )
-    )
-    words = account.words("orchard", account.private)
-    done = run(server, "up", *words, "TASKS=3", "WORKERS=4", "IDLE=600")
-    server.rules.clear()
-    assert done.called("RunJobFlow"), done.errors
-    return done
+# Session Manager, private subnets, encrypted buckets
 
 
-def test_roles_that_are_not_known_everywhere_yet_are_waited_for(refused: Done):
-    assert len(refused.called("RunJobFlow")) == 2
-    assert "does not know the new roles yet" in refused.output
+def test_session_manager_needs_neither_a_key_nor_an_open_port(cloud: Cloud, account: Account):
+    words = [word for word in account.words("private") if not word.startswith(("KEY", "MY_IP"))]
+    done = run(cloud, "up", *words, "SSM=1", f"SUBNET={account.private}")
+    assert done.code == 0, done.errors
+    assert "aws ssm start-session --document-name AWS-StartPortForwardingSession" in done.output
+    assert "interface endpoints for com.amazonaws.eu-west-3.ssm" in done.output
+    assert "Open from outside: no port." in done.output
+    made = cloud.resources("pomona-private")
+    assert "ServiceGroup" in made
+    assert "SshFromMyAddress" not in made
+    assert "Ec2KeyName" not in made["EmrCluster"]["Instances"]
+    assert any("AmazonSSMManaged" in arn for arn in made["NodesRole"]["ManagedPolicyArns"])
+    assert run(cloud, "down", "BUCKET=private").code == 0
 
 
-def test_a_failure_half_way_says_what_was_made_and_what_it_costs(refused: Done):
-    assert refused.code == 1
-    assert (
-        "EMR rejected the cluster (ValidationException: Instance type 'm5.xlarge'" in refused.errors
-    )
-    assert "so none is running" in refused.errors
-    made = refused.errors.partition("Created or running now:")[2]
-    assert "bucket orchard: its content costs money" in made
-    assert "role pomona-orchard-nodes: free" in made
-    assert "role pomona-orchard-emr: free" in made
-    assert "(pomona-orchard-primary): free" in made
-    assert "COSTS MONEY" not in refused.errors
-    assert "possibly" not in refused.errors
+def encrypt(cloud: Cloud, bucket: str, key: str) -> None:
+    default = {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": key}
+    rule = {"Rules": [{"ApplyServerSideEncryptionByDefault": default}]}
+    words = ("--bucket", bucket, "--server-side-encryption-configuration", json.dumps(rule))
+    cloud.aws("s3api", "put-bucket-encryption", *words)
 
 
-def test_an_answer_that_is_lost_leaves_perhaps_a_cluster(cloud: Cloud, account: Account):
-    cloud.rules.append(refusing("RunJobFlow", Answer(500, b'{"__type": "InternalFailure"}')))
-    done = run(cloud, "up", *account.words("lost"), AWS_MAX_ATTEMPTS="1")
-    assert done.code == 1
-    assert "A cluster may have been started" in done.errors
-    assert "possibly a cluster pomona-lost, which would cost money: make emr-down" in done.errors
-    assert "Nothing that costs money was created or started" not in done.errors
+def test_the_nodes_may_use_the_key_of_an_encrypted_bucket(cloud: Cloud, account: Account):
+    make_bucket(cloud, "sealed")
+    key = cloud.aws("kms", "create-key")["KeyMetadata"]
+    encrypt(cloud, "sealed", key["KeyId"])
+    done = run(cloud, "up", *account.words("sealed"))
+    assert done.code == 0, done.errors
+    made = cloud.resources("pomona-sealed")
+    assert "DataBucket" not in made
+    assert key["Arn"] in json.dumps(made["NodesRole"]["Policies"])
+    assert run(cloud, "down", "BUCKET=sealed").code == 0
+    cloud.aws("kms", "disable-key", "--key-id", key["KeyId"])
+    said = failing_up(cloud, *account.words("sealed"))
+    assert f"the key {key['Arn']} of the bucket sealed is Disabled" in said
+    for where in ("eu-west-1:123456789012", f"{REGION}:999999999999"):
+        encrypt(cloud, "sealed", f"arn:aws:kms:{where}:key/1234abcd-12ab-34cd-56ef-1234567890ab")
+        said = failing_up(cloud, *account.words("sealed"))
+        region, number = where.split(":")
+        assert f"of the bucket sealed is of account {number} in {region}" in said
 
 
-def test_spot_nodes_are_for_tasks_only_and_the_driver_is_not_on_them(refused: Done, started: Done):
-    request = refused.called("RunJobFlow")[-1].body
-    markets = {
-        group["InstanceRole"]: (group["Market"], group["InstanceCount"])
-        for group in request["Instances"]["InstanceGroups"]
+# The notebook
+
+
+@pytest.mark.parametrize("instance", list(plan.instances()))
+def test_yarn_has_room_for_an_executor_and_a_driver_of_the_notebook(instance: str):
+    asked = files.configure(instance)
+    spark = plan.spark_settings(instance)
+    given = {
+        "spark.driver.memory": asked["driverMemory"],
+        "spark.executor.memory": asked["executorMemory"],
+        "spark.executor.cores": str(asked["executorCores"]),
+        **{name: value for name, value in asked["conf"].items() if name in spark},
     }
-    assert markets == {"MASTER": ("ON_DEMAND", 1), "CORE": ("ON_DEMAND", 4), "TASK": ("SPOT", 3)}
-    assert settings_of(request)["yarn-site"] == {
-        "yarn.node-labels.enabled": "true",
-        "yarn.node-labels.am.default-node-label-expression": "CORE",
-    }
-    assert "yarn-site" not in settings_of(started.request)
-    assert refused.called("CreateServiceLinkedRole")
-    assert not started.called("CreateServiceLinkedRole")
-    assert request["AutoTerminationPolicy"] == {"IdleTimeout": 600}
+    assert given == spark
+
+    def mebibytes(text: str) -> int:
+        return int(re.fullmatch(r"(\d+)g", text).group(1)) * 1024
+
+    overhead = asked["conf"]["spark.executor.memoryOverhead"]
+    executor = mebibytes(asked["executorMemory"]) + mebibytes(overhead)
+    driver = mebibytes(asked["driverMemory"])
+    node = plan.instances()[instance]
+    driver += max(384, driver * 0.1875)
+    assert executor * (node.vcpus // asked["executorCores"]) + driver <= node.yarn_mb
 
 
-def test_a_private_subnet_gets_a_group_for_the_calls_of_emr(
-    refused: Done, started: Done, server: Cloud
-):
-    instances = refused.called("RunJobFlow")[-1].body["Instances"]
-    group = instances["ServiceAccessSecurityGroup"]
-    opened = [rule for rule in rules_of(server, group) if rule.get("FromPort") == 9443]
-    (rule,) = opened
-    from_groups = [pair["GroupId"] for pair in rule["UserIdGroupPairs"]]
-    assert from_groups == [instances["EmrManagedMasterSecurityGroup"]]
-    assert "ServiceAccessSecurityGroup" not in started.request["Instances"]
+@pytest.mark.parametrize("name", files.NOTEBOOKS)
+def test_the_notebook_is_filled_with_the_clusters_settings(name: str):
+    words = [*FULL, "INSTANCE=c5.xlarge", MODEL, "IMAGES=s3://fruits-paris/Un été"]
+    settings = Settings.of(words, NEEDED)
+    text = (ROOT / "notebooks" / name).read_text()
+    before, after = json.loads(text), json.loads(files.fill(text, settings))
+    changed = [
+        "".join(new["source"]) for old, new in zip(before["cells"], after["cells"]) if old != new
+    ]
+    assert len(changed) == 2
+    magic, _, content = changed[0].partition("\n")
+    assert magic == "%%configure -f"
+    assert json.loads(content) == files.configure("c5.xlarge")
+    found: dict[str, str] = {}
+    exec(changed[1], found)  # noqa: S102 - the cell is ours
+    assert found["PHOTOS"] == "s3://fruits-paris/Un été"
+    assert found["MODEL"] == "s3://fruits-paris/models/tiny.onnx"
+    assert found["RESULTS"] == "s3://fruits-paris/results"
+
+
+def test_a_notebook_that_the_user_changed_stays(cloud: Cloud, account: Account):
+    make_bucket(cloud, "noted")
+    put(cloud, "jupyter/jovyan/fruits_on_emr.ipynb", b"my notes", "noted")
+    first = run(cloud, "up", *account.words("noted"), "INSTANCE=c5.xlarge")
+    assert first.code == 0, first.errors
+    assert "s3://noted/jupyter/jovyan/fruits_on_emr.ipynb stays, because you have" in first.output
+    assert '%%configure -f {"driverMemory": "1g", "executorMemory": "2g"' in first.output
+    assert get(cloud, "jupyter/jovyan/fruits_on_emr.ipynb", "noted") == b"my notes"
+    french = "jupyter/jovyan/fruits_on_emr.fr.ipynb"
+    assert b'\\"driverMemory\\": \\"1g\\"' in get(cloud, french, "noted")
+    cloud.aws("emr", "terminate-clusters", "--cluster-ids", cluster_of(cloud, "noted"))
+    # A notebook that nobody changed gets the settings of the next cluster.
+    assert run(cloud, "up", *account.words("noted")).code == 0
+    assert b'\\"driverMemory\\": \\"2g\\"' in get(cloud, french, "noted")
+    assert run(cloud, "down", "BUCKET=noted").code == 0
+
+
+# WHEELHOUSE
+
+
+def test_an_archive_of_a_wheelhouse_is_unpacked(account: Account, tmp_path: Path):
+    archive = tmp_path / "pomona-wheelhouse-emr-7.14.0-1.0.zip"
+    with zipfile.ZipFile(archive, "w") as packed:
+        packed.writestr("emr-7.14.0/SHA256SUMS", "0  a.whl\n")
+        packed.writestr("emr-7.14.0/requirements.txt", "# release: emr-7.14.0\n")
+        packed.writestr("emr-7.14.0/a.whl", "a wheel")
+    words = [*FULL, f"WHEELHOUSE={archive}"]
+    folder = files.wheelhouse(Settings.of([*words, "RELEASE=emr-7.13.0"], NEEDED))
+    assert (folder / "a.whl").read_text() == "a wheel"
+    with pytest.raises(files.Stop, match=r"is for emr-7\.14\.0, and RELEASE is emr-6\.4\.0"):
+        files.wheelhouse(Settings.of(words, NEEDED))
+    with pytest.raises(files.Stop, match="does not exist, or is not a zip archive"):
+        files.wheelhouse(Settings.of([*FULL, "WHEELHOUSE=/nowhere.zip"], NEEDED))
 
 
 # DRY_RUN=1
@@ -524,11 +664,21 @@ def dry(verb: str, *words: str, **environment: str) -> str:
     return done.stdout.decode()
 
 
-@pytest.mark.parametrize("verb", ["up", "run", "down"])
-def test_a_dry_run_needs_no_cli_no_credentials_and_no_wheel(verb: str):
-    script = dry(verb, *FULL, PATH="/nowhere")
-    assert subprocess.run(["bash", "-n"], input=script.encode(), check=True)
-    assert "aws emr " in script
+def test_a_dry_run_needs_no_cli_no_credentials_and_no_wheel():
+    told = [*FULL, "INSTANCE=c5.xlarge", "IMAGES=docs", "TASKS=2"]
+    said = dry("up", *told, "MODEL=efficientnet_lite0", "EMAIL=me@example.org", PATH="/nowhere")
+    assert f"The stack pomona-fruits-paris in eu-west-3, from {ROOT}/bootstrap/cluster.yaml" in said
+    for parameter in ("Instance=c5.xlarge", "Tasks=2", "AlarmEmail=me@example.org", "Cluster=no"):
+        assert f"  {parameter}\n" in said
+    model = "efficientnet_lite0.onnx"
+    assert f"{model} -> s3://fruits-paris/models/{model}\n" in said
+    assert "docs -> s3://fruits-paris/docs\n" in said
+    assert 'PHOTOS = "s3://fruits-paris/docs"\n' in said
+    assert '"driverMemory": "1g"' in said
+    assert "per hour" in said
+    job = dry("run", "BUCKET=fruits-paris", PATH="/nowhere")
+    assert '"s3://fruits-paris/pomona_job.py"' in job
+    assert "The bucket s3://fruits-paris stays" in dry("down", "BUCKET=fruits-paris")
 
 
 def test_a_dry_run_asks_aws_nothing(cloud: Cloud, account: Account):
@@ -538,52 +688,27 @@ def test_a_dry_run_asks_aws_nothing(cloud: Cloud, account: Account):
     assert not done.calls
 
 
-def test_what_a_dry_run_prints_is_a_script_that_does_the_same(
-    started: Done, cloud: Cloud, account: Account
-):
-    script = dry("up", *account.words("fruits-dry"))
-    before = len(cloud.calls)
-    done = subprocess.run(
-        ["bash"],
-        input=script,
-        cwd=ROOT,
-        env=cloud.environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout[-3000:]
-    (call,) = [call for call in cloud.calls[before:] if call.action == "RunJobFlow"]
-
-    def comparable(request: dict[str, Any], bucket: str) -> str:
-        text = json.dumps(request).replace(bucket, "BUCKET")
-        return re.sub(r"sg-[0-9a-f]+", "GROUP", text)
-
-    assert comparable(call.body, "fruits-dry") == comparable(started.request, "fruits-paris")
-    assert re.search(r"ssh .* hadoop@ec2-", done.stdout)
+ALONE = {name: value for name, value in os.environ.items() if "MAKE" not in name}
 
 
 def test_make_passes_on_what_it_is_told():
-    words = [*FULL, "TASKS=2", "IDLE=900", "RELEASE=emr-6.15.0"]
-    # A nested make prints its directory.
-    alone = {name: value for name, value in os.environ.items() if "MAKE" not in name}
+    words = [*FULL, "TASKS=2", "IDLE=900", "RELEASE=emr-6.15.0", "EMAIL=me@example.org", "SSM=1"]
+    words += ["BUDGET=7", "ON_FAILURE=keep", "WHEELHOUSE=/my/wheels.zip"]
     done = subprocess.run(
         ["make", "emr-up", *words, "DRY_RUN=1"],
         cwd=ROOT,
-        env=alone,
+        env=ALONE,
         stdout=subprocess.PIPE,
         text=True,
         check=True,
     )
     assert done.stdout == dry("up", *words, HOME=str(Path.home()), PATH="/nowhere")
-    for expected in ("emr-6.15.0", "IdleTimeout=900", "InstanceCount=2,InstanceType=m5.xlarge,Bid"):
+    for expected in ("emr-6.15.0", "IdleSeconds=900", "MonthlyBudget=7", "/my/wheels.zip -> s3://"):
         assert expected in done.stdout
 
 
 def test_make_passes_on_quotes_and_refuses_what_cannot_be_before_it_builds():
-    alone = {name: value for name, value in os.environ.items() if "MAKE" not in name}
-    options = {"cwd": ROOT, "env": alone, "capture_output": True, "text": True, "check": False}
+    options = {"cwd": ROOT, "env": ALONE, "capture_output": True, "text": True, "check": False}
     words = [*FULL, "MODEL=./weights.h5"]
     refused = subprocess.run(["make", "emr-up", *words, "RELEASE=emr-6.99.0"], **options)
     assert refused.returncode == 2
@@ -592,29 +717,23 @@ def test_make_passes_on_quotes_and_refuses_what_cannot_be_before_it_builds():
     quoted = ["BUCKET=fruits-paris", "ARGS=--label 'a fig' --by \"it's\"", "DRY_RUN=1"]
     done = subprocess.run(["make", "emr-run", *quoted], **options)
     assert done.returncode == 0, done.stderr
-    assert """"--label", "a fig", "--by", "it'"'"'s"]""" in done.stdout
+    assert re.search(r'"--label",\s+"a fig",\s+"--by",\s+"it\'s"', done.stdout)
 
 
-def test_it_says_how_to_go_on_with_what_was_told():
-    told = [*FULL, "REGION=eu-west-1", "MODEL=efficientnet_lite0", "IMAGES=fruits/Train"]
-    script = dry("up", *told, PATH="/nowhere")
-    place = "BUCKET=fruits-paris REGION=eu-west-1"
-    images = "IMAGES=s3://fruits-paris/Train"
-    assert f"make emr-run {place} MODEL=efficientnet_lite0 {images}\n" in script
-    assert f"make emr-down {place}\n" in script
-    # The notebook has other paths.
-    assert 'PHOTOS = "s3://fruits-paris/Train"\n' in script
-    assert 'MODEL = "s3://fruits-paris/models/efficientnet_lite0.onnx"\n' in script
+def test_nothing_is_built_if_a_wheelhouse_is_given():
+    words = ["make", "--dry-run", "emr-up", *FULL]
+    options = {"cwd": ROOT, "env": ALONE, "capture_output": True, "text": True, "check": True}
+    assert "wheelhouse.py build" not in subprocess.run([*words, "WHEELHOUSE=w"], **options).stdout
 
 
 # emr-run
 
 
-def test_the_job_is_a_step_that_is_followed_to_its_end(cloud: Cloud, running: str):
+def test_the_job_is_a_step_that_is_followed_to_its_end(cloud: Cloud, fed: str):
     cloud.rules.append(
         status_of("Step", {"State": "PENDING"}, {"State": "RUNNING"}, {"State": "COMPLETED"})
     )
-    done = run(cloud, "run", "BUCKET=fruits-run", MODEL, "ARGS=--variance 0.9 --no-resume")
+    done = run(cloud, "run", "BUCKET=fruits-paris", MODEL, "ARGS=--variance 0.9 --no-resume")
     assert done.code == 0, done.errors
     (call,) = done.called("AddJobFlowSteps")
     (step,) = call.body["Steps"]
@@ -624,122 +743,149 @@ def test_the_job_is_a_step_that_is_followed_to_its_end(cloud: Cloud, running: st
         "spark-submit",
         *("--deploy-mode", "cluster"),
         *("--name", "pomona run"),
-        "s3://fruits-run/pomona_job.py",
-        *("--images", "s3://fruits-run/Test"),
-        *("--output", "s3://fruits-run/results"),
-        *("--model", "s3://fruits-run/models/tiny.onnx"),
+        "s3://fruits-paris/pomona_job.py",
+        *("--images", "s3://fruits-paris/Test"),
+        *("--output", "s3://fruits-paris/results"),
+        *("--model", "s3://fruits-paris/models/tiny.onnx"),
         *("--variance", "0.9", "--no-resume"),
     ]
     assert len(done.called("DescribeStep")) == 3
     states = re.findall(r"^  [\d:]{8} (\w+)$", done.output, re.MULTILINE)
     assert states == ["PENDING", "RUNNING", "COMPLETED"]
-    assert "s3://fruits-run/results" in done.output
+    assert "s3://fruits-paris/results" in done.output
     assert "make emr-down" in done.output
 
 
-def test_a_job_that_fails_shows_the_drivers_log_and_fails_too(cloud: Cloud, running: str):
+def test_a_job_that_fails_shows_the_drivers_log_and_fails_too(cloud: Cloud, fed: str):
     application = "application_1700000000000_0001"
 
-    def logs_come(call: Call, said: dict[str, Any] | None) -> None:
+    def logs_come(call: Call, said: Said) -> None:
         if call.action == "DescribeStep" and said is None:
             step = call.body["StepId"]
             told = gzip.compress(f"Submitted {application}\nexit status 1\n".encode())
-            path = cloud.folder / "log"
             for key, content in (
-                (f"logs/{running}/steps/{step}/stderr.gz", told),
+                (f"logs/{fed}/steps/{step}/stderr.gz", told),
                 (
-                    f"logs/{running}/containers/{application}/"
+                    f"logs/{fed}/containers/{application}/"
                     f"container_1700000000000_0001_01_000001/stdout.gz",
-                    gzip.compress(b"pomona run: there are no photos in s3://fruits-run/Test\n"),
+                    gzip.compress(b"pomona run: there are no photos in s3://fruits-paris/Test\n"),
                 ),
             ):
-                path.write_bytes(content)
-                body = ("--bucket", "fruits-run", "--key", key, "--body", str(path))
-                cloud.aws("s3api", "put-object", *body)
+                put(cloud, key, content)
 
-    failure = {"Reason": "Unknown Error.", "LogFile": "s3://fruits-run/logs/x"}
+    failure = {"Reason": "Unknown Error.", "LogFile": "s3://fruits-paris/logs/x"}
     cloud.rules += [
         logs_come,
         status_of("Step", {"State": "FAILED", "FailureDetails": failure}),
     ]
-    done = run(cloud, "run", "BUCKET=fruits-run", MODEL)
+    done = run(cloud, "run", "BUCKET=fruits-paris", MODEL)
     assert done.code == 1
-    assert "| pomona run: there are no photos in s3://fruits-run/Test" in done.output
+    assert "| pomona run: there are no photos in s3://fruits-paris/Test" in done.output
     assert "FAILED: Unknown Error." in done.errors
-    assert f"s3://fruits-run/logs/{running}/steps/" in done.errors
-    assert f"cluster {running}: IT COSTS MONEY until make emr-down BUCKET=fruits-run" in done.errors
+    assert f"s3://fruits-paris/logs/{fed}/steps/" in done.errors
+    assert f"cluster {fed}: IT COSTS MONEY until make emr-down BUCKET=fruits-paris" in done.errors
 
 
-def test_a_job_without_photos_or_model_is_not_submitted(cloud: Cloud, running: str):
-    nowhere = run(cloud, "run", "BUCKET=fruits-run", MODEL, "IMAGES=s3://fruits-run/None")
+def test_a_job_without_photos_or_model_is_not_submitted(cloud: Cloud, fed: str):
+    nowhere = run(cloud, "run", "BUCKET=fruits-paris", MODEL, "IMAGES=s3://fruits-paris/None")
     assert nowhere.code == 1
-    assert "s3://fruits-run/None has no photos" in nowhere.errors
-    other = run(cloud, "run", "BUCKET=fruits-run", "MODEL=another")
+    assert "s3://fruits-paris/None has no photos" in nowhere.errors
+    other = run(cloud, "run", "BUCKET=fruits-paris", "MODEL=another")
     assert other.code == 1
-    assert "the model s3://fruits-run/models/another.onnx does not exist" in other.errors
+    assert "the model s3://fruits-paris/models/another.onnx does not exist" in other.errors
     assert not nowhere.called("AddJobFlowSteps") + other.called("AddJobFlowSteps")
 
 
 def test_a_job_without_a_cluster_says_how_to_start_one(cloud: Cloud):
     done = run(cloud, "run", "BUCKET=nobodys-fruits", MODEL)
     assert done.code == 1
-    assert "no cluster pomona-nobodys-fruits is running in eu-west-3: start one with" in done.errors
+    assert (
+        "no cluster of the stack pomona-nobodys-fruits is running in eu-west-3: start"
+        in done.errors
+    )
+
+
+def test_a_cluster_that_does_not_take_the_job_is_explained(cloud: Cloud, fed: str):
+    message = "A job flow that is shutting down, terminated, or finished may not be modified."
+    cloud.rules.append(refusing("AddJobFlowSteps", refusal("ValidationException", message)))
+    done = run(cloud, "run", "BUCKET=fruits-paris", MODEL)
+    assert done.code == 1
+    assert f"the cluster {fed} does not take the job ({message})" in done.errors
+    assert "make emr-up with BUCKET=fruits-paris starts another" in done.errors
 
 
 # emr-down
 
 
-def test_the_cluster_ends_and_what_still_costs_money_is_said(cloud: Cloud, running: str):
-    address = cloud.aws("ec2", "allocate-address", "--domain", "vpc")
-    done = run(cloud, "down", "BUCKET=fruits-run")
+@pytest.fixture(scope="module")
+def kept_bucket(server: Cloud, account: Account) -> Done:
+    """emr-down of a stack whose bucket keeps old versions."""
+    done = run(server, "up", *account.words("versioned"))
     assert done.code == 0, done.errors
-    state = cloud.aws("emr", "describe-cluster", "--cluster-id", running)
-    assert state["Cluster"]["Status"]["State"] == "TERMINATED"
-    assert re.search(r"content of s3://fruits-run costs money: Total Objects: \d+", done.output)
-    assert f"Elastic IP {address['PublicIp']} is unused and costs money" in done.output
-    assert "aws s3 rb s3://fruits-run --force" in done.output
-    again = run(cloud, "down", "BUCKET=fruits-run")
+    versions = ("--bucket", "versioned", "--versioning-configuration", "Status=Enabled")
+    server.aws("s3api", "put-bucket-versioning", *versions)
+    for content in (b"a" * 2**20, b"b" * 2**20):
+        put(server, "results/x.parquet", content, "versioned")
+    server.aws("s3", "rm", "s3://versioned/bootstrap-emr.sh")
+    address = server.aws("ec2", "allocate-address", "--domain", "vpc")
+    ended = run(server, "down", "BUCKET=versioned")
+    server.aws("ec2", "release-address", "--allocation-id", address["AllocationId"])
+    assert ended.code == 0, ended.errors
+    assert f"Elastic IP {address['PublicIp']} is unused and costs money" in ended.output
+    return ended
+
+
+def test_the_stack_ends_and_what_still_costs_money_is_said(
+    kept_bucket: Done, started: Done, cloud: Cloud
+):
+    assert "DELETE_COMPLETE" in kept_bucket.output
+    assert re.search(
+        r"The bucket s3://versioned stays, and its \d+ objects cost money: \d\.\d MiB, of which "
+        r"\d old versions, 1\.0 MiB",
+        kept_bucket.output,
+    )
+    running = cluster_of(cloud)
+    assert f"Cluster pomona-fruits-paris ({running}) is running" in kept_bucket.output
+    again = run(cloud, "down", "BUCKET=versioned")
     assert again.code == 0
-    assert "No cluster pomona-fruits-run is running" in again.output
-    assert not again.called("TerminateJobFlows")
-    cloud.aws("ec2", "release-address", "--allocation-id", address["AllocationId"])
+    assert "There is no such stack in eu-west-3" in again.output
+    assert not again.called("DeleteStack")
 
 
-def test_a_cluster_that_may_not_be_ended_goes_on_costing_money(cloud: Cloud, running: str):
-    protected = "Could not shut down one or more job flows since they are termination protected."
-    cloud.rules.append(refusing("TerminateJobFlows", refusal("ValidationException", protected)))
-    done = run(cloud, "down", "BUCKET=fruits-run")
-    assert done.code == 1
-    assert protected in done.errors
-    assert f"cluster {running}: IT COSTS MONEY until make emr-down BUCKET=fruits-run" in done.errors
-
-
-def test_who_cannot_end_anything_is_not_told_that_nothing_costs_money(cloud: Cloud):
-    nobody = {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}
-    done = run(cloud, "down", "BUCKET=fruits-run", **nobody)
-    assert done.code == 1
-    assert "run `aws configure`" in done.errors
-    assert "Nothing was terminated: a running cluster still costs money." in done.errors
-
-
-def test_the_way_to_remove_the_rest_works(refused: Done, cloud: Cloud):
-    done = run(cloud, "down", "BUCKET=orchard")
-    removal = done.output.partition("To delete the photos")[2]
+def test_the_commands_that_remove_the_bucket_work(kept_bucket: Done, cloud: Cloud, tmp_path: Path):
+    removal = kept_bucket.output.partition("and the bucket, for good:")[2]
     script = "\n".join(line for line in removal.splitlines() if line.startswith("  "))
     ended = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", script],
         env=cloud.environment,
+        cwd=tmp_path,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         check=False,
     )
     assert ended.returncode == 0, ended.stdout
-    assert b"orchard" not in cloud.aws("s3", "ls")
-    roles = [role["RoleName"] for role in cloud.aws("iam", "list-roles")["Roles"]]
-    assert not [role for role in roles if "orchard" in role]
-    groups = cloud.aws("ec2", "describe-security-groups")["SecurityGroups"]
-    assert not [group["GroupName"] for group in groups if "orchard" in group["GroupName"]]
+    assert b"versioned" not in cloud.aws("s3", "ls")
+
+
+def test_a_group_that_something_else_uses_is_named_with_the_remedy(cloud: Cloud, account: Account):
+    assert run(cloud, "up", *account.words("orchard")).code == 0
+    reason = "resource sg-0abc has a dependent object (Service: Ec2, Status Code: 400)"
+    cloud.fail("PrimaryGroup", "DELETE", reason)
+    done = run(cloud, "down", "BUCKET=orchard")
+    assert done.code == 1
+    assert f"DELETE_FAILED: PrimaryGroup: {reason}" in done.output
+    assert "Remove what uses PrimaryGroup (a security group: machines, network" in done.errors
+    assert "repeat make emr-down BUCKET=orchard" in done.errors
+    assert run(cloud, "down", "BUCKET=orchard").code == 0
+
+
+def test_who_cannot_end_anything_is_not_told_that_nothing_costs_money(cloud: Cloud):
+    nobody = {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}
+    done = run(cloud, "down", "BUCKET=fruits-paris", **nobody)
+    assert done.code == 1
+    assert "run `aws configure`" in done.errors
+    assert "Nothing was terminated: a running cluster still costs money." in done.errors
 
 
 # Bad input
@@ -772,21 +918,40 @@ def test_the_way_to_remove_the_rest_works(refused: Done, cloud: Cloud):
         ("MODEL=./weights.h5", "pomona model convert ./weights.h5 -o NAME.onnx"),
         ("MODEL=./my,model.onnx", "is not a valid file name on the nodes: rename the file"),
         ("WORKER=2", "is not one of BUCKET=…"),
+        ("RELEASE=emr-5.36.0", "is not a release label such as emr-6.4.0, of EMR 6 or 7"),
+        ("INSTANCE=m1.tiny", "unknown instance type; known: m5.xlarge"),
+        ("INSTANCE=m6i.xlarge", "needs EMR 6.6.0 or later, and RELEASE is emr-6.4.0"),
+        ("EMAIL=me", "is not an e-mail address"),
+        ("BUDGET=0", "must be a whole number from 1 to"),
+        ("ON_FAILURE=stop", "must be keep or remove"),
+        ("IMAGES=/", "would be the whole bucket"),
+        ("IMAGES=s3://fruits-paris/", "would be the whole bucket"),
+        *(
+            (f"IMAGES={start}{name}", f"would be in s3://fruits-paris/{name}, where Pomona or EMR")
+            for name in ("results", "logs", "models", "wheelhouse", "jupyter")
+            for start in ("", "photos/", "s3://fruits-paris/")
+        ),
+        *(
+            (f"OUTPUT=s3://fruits-paris/{name}/x", f"would be in s3://fruits-paris/{name}, where")
+            for name in ("logs", "models", "wheelhouse", "jupyter")
+        ),
+        ("OUTPUT=s3://fruits-paris", "would be the whole bucket"),
+        ("OUTPUT=s3://fruits-paris/Test/out", "one must not be inside the other"),
     ],
 )
-def test_what_cannot_be_is_refused_before_aws_is_asked(word: str, said: str):
+def test_what_cannot_be_is_refused_before_aws_is_asked(
+    word: str,
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    monkeypatch.setenv("PATH", "/nowhere")
     name = word.partition("=")[0]
     others = [other for other in FULL if not other.startswith(f"{name}=")]
-    done = subprocess.run(
-        [sys.executable, "-m", "emr", "up", *others, word],
-        env={"PYTHONPATH": TOOL_PATH, "PATH": "/nowhere"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 2
-    assert said in done.stderr
-    assert not done.stdout
+    assert tool.main(["up", *others, word]) == 2
+    output = capsys.readouterr()
+    assert said in output.err
+    assert not output.out
 
 
 def test_neither_numpy_nor_the_extension_is_needed():
@@ -803,34 +968,28 @@ def test_neither_numpy_nor_the_extension_is_needed():
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert "spark.executor.memory" in done.stdout
+    assert "executorMemory" in done.stdout
     assert "/home/me/.cache/pomona/mobilenet_v2.onnx" in done.stdout
 
 
 def test_a_mistake_of_the_tools_own_tells_what_runs_too(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    from emr import __main__ as tool
-
-    def broken(aws: Any, settings: Any) -> None:
-        aws.made.append("a cluster")
+    def broken(aws: Any, settings: Any, stack: Any) -> None:
+        stack.costs = "a cluster runs"
         raise ZeroDivisionError
 
     monkeypatch.setitem(tool.VERBS, "run", broken)
     with pytest.raises(ZeroDivisionError):
         tool.main(["run", "BUCKET=fruits-paris"])
-    assert capsys.readouterr().err.splitlines()[-2:] == ["Created or running now:", "  a cluster"]
+    assert capsys.readouterr().err.splitlines()[-1] == "a cluster runs."
 
 
 def test_a_region_outside_the_eu_is_allowed_to_who_insists():
-    from emr.errors import Stop
-    from emr.settings import Settings
-
-    with pytest.raises(Stop, match="not in the European Union"):
+    with pytest.raises(files.Stop, match="not in the European Union"):
         Settings.of(["BUCKET=fruits", "REGION=us-east-1", "ALLOW_REGION=0"], ["BUCKET"])
     script = dry("up", *FULL, "REGION=us-east-1", "ALLOW_REGION=1")
-    assert "--region us-east-1" in script
-    assert "LocationConstraint" not in script.partition("create-bucket")[2].partition("\nfi")[0]
+    assert "pomona-fruits-paris in us-east-1" in script
 
 
 @pytest.mark.parametrize(
@@ -838,7 +997,6 @@ def test_a_region_outside_the_eu_is_allowed_to_who_insists():
     [
         ("WHEELHOUSE=/nowhere", "make wheelhouse EMR=6.4.0"),
         ("MODEL=nothing", "pomona model pull nothing"),
-        ("INSTANCE=m1.tiny", "unknown instance type 'm1.tiny'"),
         ("IMAGES=/nowhere", "is not a folder on this machine"),
     ],
 )
@@ -852,8 +1010,7 @@ def test_what_is_not_here_is_named(cloud: Cloud, account: Account, word: str, sa
 def failing_up(cloud: Cloud, *words: str, **environment: str) -> str:
     done = run(cloud, "up", *words, **environment)
     assert done.code == 1
-    assert not done.called("RunJobFlow")
-    writing = re.compile(r"(create|put|attach|authorize|add|sync|cp)\b")
+    writing = re.compile(r"(create|update|put|attach|authorize|add|sync|cp)\b")
     assert not [command for command in done.commands if writing.match(command[2])]
     assert "Nothing that costs money was created or started." in done.errors
     return done.errors
@@ -872,7 +1029,7 @@ def test_no_credentials(cloud: Cloud, account: Account):
 def test_credentials_that_aws_does_not_know(cloud: Cloud, account: Account):
     message = "The security token included in the request is invalid"
     code = "UnrecognizedClientException"
-    cloud.rules.append(refusing("ListClusters", refusal(code, message)))
+    cloud.rules.append(refusing("GetCallerIdentity", error(code, message)))
     said = failing_up(cloud, *account.words("another"))
     assert f"AWS does not accept these credentials in {REGION} ({code}: {message})" in said
 
@@ -896,7 +1053,30 @@ def test_a_region_that_is_none(cloud: Cloud, account: Account):
 def test_a_release_that_aws_has_withdrawn(cloud: Cloud, account: Account):
     said = failing_up(cloud, *account.words("another"), "RELEASE=emr-6.4.9")
     assert f"AWS does not offer emr-6.4.9 in {REGION}" in said
-    assert "RELEASE=emr-6.15.0" in said
+    assert "RELEASE=emr-7.14.0" in said
+
+
+def test_an_instance_type_that_the_release_does_not_have(cloud: Cloud, account: Account):
+    def without(call: Call, said: Said) -> Said:
+        if call.action != "ListSupportedInstanceTypes" or said is None:
+            return None
+        return Answer(200, b'{"SupportedInstanceTypes": [{"Type": "m5.2xlarge"}]}')
+
+    cloud.rules.append(without)
+    said = failing_up(cloud, *account.words("another"))
+    assert f"INSTANCE=m5.xlarge: emr-6.4.0 does not support it in {REGION}" in said
+
+
+@pytest.mark.parametrize("attribute", ["dns-hostnames", "dns-support"])
+def test_a_network_without_names(cloud: Cloud, account: Account, attribute: str):
+    change = ("ec2", "modify-vpc-attribute", "--vpc-id", account.vpc)
+    cloud.aws(*change, f"--no-enable-{attribute}")
+    try:
+        said = failing_up(cloud, *account.words("another"))
+    finally:
+        cloud.aws(*change, f"--enable-{attribute}")
+    assert f"the network {account.vpc} has enableDns" in said
+    assert f"aws ec2 modify-vpc-attribute --vpc-id {account.vpc} --enable-{attribute}" in said
 
 
 def test_a_key_pair_that_is_missing(cloud: Cloud, account: Account):
@@ -938,26 +1118,13 @@ def test_a_bucket_of_someone_else(cloud: Cloud, account: Account):
     assert "BUCKET=theirs-2" in said
 
 
-def test_a_bucket_that_someone_else_was_quicker_to_make(cloud: Cloud, account: Account):
-    exists = b"<Error><Code>BucketAlreadyExists</Code><Message>not yours</Message></Error>"
-    cloud.rules.append(refusing("PUT /taken", Answer(409, exists)))
-    done = run(cloud, "up", *account.words("taken"))
-    assert done.code == 1
-    assert "the bucket taken belongs to someone else" in done.errors
-    assert not done.called("RunJobFlow")
-
-
 def test_a_bucket_in_another_region(cloud: Cloud, account: Account):
-    place = ("--create-bucket-configuration", "LocationConstraint=eu-west-1")
-    cloud.aws("s3api", "create-bucket", "--bucket", "irish", *place, "--region", "eu-west-1")
+    make_bucket(cloud, "irish", "eu-west-1")
     said = failing_up(cloud, *account.words("irish"))
     assert f"the bucket irish is in eu-west-1 and the cluster would be in {REGION}" in said
 
 
 def test_a_bucket_that_is_open_to_the_public(cloud: Cloud, account: Account):
-    place = ("--create-bucket-configuration", f"LocationConstraint={REGION}")
-    cloud.aws("s3api", "create-bucket", "--bucket", "open", *place)
-    blocked = ("--public-access-block-configuration", "BlockPublicAcls=false,IgnorePublicAcls=true")
-    cloud.aws("s3api", "put-public-access-block", "--bucket", "open", *blocked)
+    make_bucket(cloud, "open", blocked=False)
     said = failing_up(cloud, *account.words("open"))
     assert "the bucket open allows public access" in said

@@ -203,19 +203,21 @@ def check_bucket(aws: Aws, settings: Settings, owner: str) -> Bucket:
 
 
 def _check_private(aws: Aws, ours: tuple[str, ...]) -> None:
+    """Block public access to a bucket that has no setting for it; Stop if it is allowed."""
+    block = ",".join(f"{name}=true" for name in _BLOCKED)
+    put = ("s3api", "put-public-access-block", *ours, "--public-access-block-configuration", block)
     try:
         words = ("s3api", "get-public-access-block", *ours)
         blocked = aws(*words, query="PublicAccessBlockConfiguration")
     except AwsError as error:
         if error.code != "NoSuchPublicAccessBlockConfiguration":
             raise
-        blocked = {}
+        aws.raw(*put)
+        return
     if not all(blocked.get(name) for name in _BLOCKED):
-        block = ",".join(f"{name}=true" for name in _BLOCKED)
         raise Stop(
-            f"the bucket {ours[1]} allows public access: use another, or block it: aws s3api "
-            f"put-public-access-block {' '.join(ours)} --public-access-block-configuration "
-            f"{block} --region {aws.region}"
+            f"the bucket {ours[1]} allows public access: use another, or block it: "
+            f"aws {' '.join(put)} --region {aws.region}"
         )
 
 

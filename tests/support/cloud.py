@@ -12,7 +12,7 @@ import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, Callable, NamedTuple
+from typing import Any, Callable, NamedTuple, Union
 from urllib.parse import parse_qs
 
 import aws_cli
@@ -32,21 +32,23 @@ class Call(NamedTuple):
 
     #: Such as `elasticmapreduce`.
     service: str
-    #: Such as `RunJobFlow`; for S3, the method and the path.
+    #: Such as `RunJobFlow`; for S3 and EMR Serverless, the method and the path.
     action: str
-    #: The body of a request to EMR; empty for other services.
+    #: The body of a request in JSON, as to EMR, or the fields of a form; empty for S3.
     body: dict[str, Any]
 
 
 class Answer(NamedTuple):
-    """A response that replaces the one of AWS."""
+    """A response, of AWS or in its place."""
 
     status: int
     body: bytes
 
 
-#: Is called before moto, with None, and may answer the call; and with moto's answer, to change it.
-Rule = Callable[[Call, "dict[str, Any] | None"], "Answer | dict[str, Any] | None"]
+Said = Union["dict[str, Any]", Answer, None]
+#: Is called before moto, with None, and may answer the call; and with moto's answer, to change it:
+#: a dict if it is JSON.
+Rule = Callable[[Call, Said], Said]
 
 
 def refusal(code: str, message: str) -> Answer:
@@ -55,17 +57,22 @@ def refusal(code: str, message: str) -> Answer:
 
 
 class Cloud:
-    """A simulated S3, IAM, EC2, STS and EMR that records its calls."""
+    """A simulated AWS that records its calls."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.calls: list[Call] = []
         self.rules: list[Rule] = []
         port = free_port()
+        moto_server = str(ROOT / "tests" / "support" / "moto_server.py")
         # Moto knows the policies that AWS manages only if this is set.
-        environment = {**os.environ, "MOTO_IAM_LOAD_MANAGED_POLICIES": "true"}
+        environment = {
+            **os.environ,
+            "MOTO_IAM_LOAD_MANAGED_POLICIES": "true",
+            "MOTO_FOLDER": str(folder),
+        }
         self._moto = Service(
-            [str(BIN / "moto_server"), "-H", "127.0.0.1", "-p", str(port)],
+            [str(BIN / "python"), moto_server, "-H", "127.0.0.1", "-p", str(port)],
             folder / "moto.log",
             environment,
         )
@@ -124,8 +131,8 @@ class Cloud:
             "AWS_MAX_ATTEMPTS": "1",
         }
 
-    def aws(self, *words: str, **environment: str) -> Any:
-        """Call the CLI and return its answer."""
+    def aws(self, *words: str, raw: bool = False, **environment: str) -> Any:
+        """Call the CLI and return its answer, parsed if it is JSON, unless `raw`."""
         done = subprocess.run(
             [self.bin / "aws", "--region", REGION, *words],
             env={**self.environment, **environment},
@@ -133,10 +140,21 @@ class Cloud:
             stdout=subprocess.PIPE,
             check=True,
         )
-        return json.loads(done.stdout) if done.stdout.strip()[:1] in (b"{", b"[") else done.stdout
+        is_json = not raw and done.stdout.strip()[:1] in (b"{", b"[")
+        return json.loads(done.stdout) if is_json else done.stdout
 
     def called(self, action: str) -> list[Call]:
         return [call for call in self.calls if call.action == action]
+
+    def fail(self, resource: str, action: str, reason: str, times: int = 1) -> None:
+        """Make the next actions on a resource of a stack fail, such as `CREATE`."""
+        fault = {"resource": resource, "action": action, "reason": reason, "times": times}
+        (self.folder / "faults.json").write_text(json.dumps([fault]))
+
+    def resources(self, stack: str) -> dict[str, Any]:
+        """Return the properties of a stack's resources, by logical id."""
+        found = json.loads((self.folder / "resources.json").read_text())
+        return dict(found.get(stack, {}))
 
     @property
     def commands(self) -> list[list[str]]:
@@ -179,7 +197,11 @@ class Cloud:
                     return Call(service, target.rpartition(".")[2], json.loads(sent))
                 if service == "s3":
                     return Call(service, f"{self.command} {self.path}", {})
-                return Call(service, parse_qs(sent.decode())["Action"][0], {})
+                if service == "emr-serverless":
+                    path = self.path.partition("?")[0]
+                    return Call(service, f"{self.command} {path}", json.loads(sent or b"{}"))
+                fields = {name: values[0] for name, values in parse_qs(sent.decode()).items()}
+                return Call(service, fields["Action"], fields)
 
             def answer(self, call: Call, sent: bytes) -> tuple[Answer, list[tuple[str, str]]]:
                 json_type = [("Content-Type", "application/x-amz-json-1.1")]
@@ -188,11 +210,13 @@ class Cloud:
                     if isinstance(said, Answer):
                         return said, json_type
                 answer, headers = self.forward(call, sent)
-                if call.body and answer.status == 200:
-                    for rule in cloud.rules:
-                        said = rule(call, json.loads(answer.body or b"{}"))
-                        if isinstance(said, dict):
-                            answer = Answer(200, json.dumps(said).encode())
+                in_json = "X-Amz-Target" in self.headers or call.service == "emr-serverless"
+                in_json = in_json and answer.status == 200
+                for rule in cloud.rules:
+                    said = rule(call, json.loads(answer.body or b"{}") if in_json else answer)
+                    if isinstance(said, dict):
+                        said = Answer(200, json.dumps(said).encode())
+                    answer = said or answer
                 return answer, headers
 
             def forward(self, call: Call, sent: bytes) -> tuple[Answer, list[tuple[str, str]]]:
