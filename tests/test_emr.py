@@ -343,7 +343,8 @@ def test_whatever_else_was_opened_is_closed_and_named(
     ):
         assert f"Closed: {opening}" in done.output
     assert done.output.count("Closed:") == 5
-    assert "And port 8443 of the primary node, to 1 address blocks of AWS: EMR adds" in done.output
+    assert "And port 8443 to EMR's own service, which manages the cluster" in done.output
+    assert "EMR adds these rules itself, at the start (1 blocks now)" in done.output
     left = {
         (rule["FromPort"], rule["CidrIpv4"])
         for group in (primary, core)
@@ -532,7 +533,7 @@ def test_session_manager_needs_neither_a_key_nor_an_open_port(cloud: Cloud, acco
     assert done.code == 0, done.errors
     assert "aws ssm start-session --document-name AWS-StartPortForwardingSession" in done.output
     assert "interface endpoints for com.amazonaws.eu-west-3.ssm" in done.output
-    assert "Open from outside: no port." in done.output
+    assert "Open from outside: no port to you." in done.output
     made = cloud.resources("pomona-private")
     assert "ServiceGroup" in made
     assert "SshFromMyAddress" not in made
@@ -896,8 +897,8 @@ def test_who_cannot_end_anything_is_not_told_that_nothing_costs_money(cloud: Clo
 @pytest.mark.parametrize(
     ("word", "said"),
     [
-        ("BUCKET=Fruits", "bucket names have no upper-case letters; use BUCKET=fruits"),
-        ("BUCKET=s3://fruits", "give the name only"),
+        ("BUCKET=Fruits", "is not the name of a bucket, without s3://: 3 to 63 lower-case"),
+        ("BUCKET=s3://fruits", "is not the name of a bucket, without s3://"),
         ("BUCKET=my.fruits", "no dots"),
         ("BUCKET=", "BUCKET must be given, for example BUCKET=fruits-paris"),
         ("KEY=", "KEY must be given"),
@@ -908,7 +909,7 @@ def test_who_cannot_end_anything_is_not_told_that_nothing_costs_money(cloud: Clo
         ("MY_IP=0.0.0.0/0", "is not an IPv4 address"),
         ("MY_IP=me", "is not an IPv4 address"),
         ("SUBNET=vpc-123", "is not a subnet id"),
-        ("RELEASE=6.4.0", "is not a release label such as emr-6.4.0"),
+        ("RELEASE=6.4.0", "is not a release label of EMR 6 or 7, such as emr-6.4.0"),
         ("WORKERS=0", "must be a whole number from 1 to 1,000"),
         ("TASKS=two", "must be a whole number from 0 to 1,000"),
         ("IDLE=30", "must be a whole number from 60 to 604,800"),
@@ -920,12 +921,12 @@ def test_who_cannot_end_anything_is_not_told_that_nothing_costs_money(cloud: Clo
         ("MODEL=./weights.h5", "pomona model convert ./weights.h5 -o NAME.onnx"),
         ("MODEL=./my,model.onnx", "is not a valid file name on the nodes: rename the file"),
         ("WORKER=2", "is not one of BUCKET=…"),
-        ("RELEASE=emr-5.36.0", "is not a release label such as emr-6.4.0, of EMR 6 or 7"),
-        ("INSTANCE=m1.tiny", "unknown instance type; known: m5.xlarge"),
-        ("INSTANCE=m6i.xlarge", "needs EMR 6.6.0 or later, and RELEASE is emr-6.4.0"),
+        ("RELEASE=emr-5.36.0", "is not a release label of EMR 6 or 7, such as emr-6.4.0"),
+        ("INSTANCE=m1.tiny", "unknown instance type 'm1.tiny'; known: m5.xlarge"),
+        ("INSTANCE=m6i.xlarge", "needs EMR release emr-6.6.0 or later, not emr-6.4.0"),
         ("EMAIL=me", "is not an e-mail address"),
         ("BUDGET=0", "must be a whole number from 1 to"),
-        ("ON_FAILURE=stop", "must be keep or remove"),
+        ("ON_FAILURE=stop", "is not keep or remove"),
         ("IMAGES=/", "would be the whole bucket"),
         ("IMAGES=s3://fruits-paris/", "would be the whole bucket"),
         *(
