@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 import shlex
 from dataclasses import dataclass, fields
@@ -27,6 +26,7 @@ EU_REGIONS = {
 TAKEN = ("jupyter", "logs", "models", "serverless", "wheelhouse")
 RESULTS = "results"
 
+_BYTE = r"(25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
 _FORMS = {
     "BUCKET": (
         r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]",
@@ -36,6 +36,12 @@ _FORMS = {
     "SUBNET": (
         r"|subnet-[0-9a-f]+",
         "a subnet id (subnet-0a1b2c3d); to list yours: aws ec2 describe-subnets",
+    ),
+    "MY_IP": (
+        # Not 0.0.0.0, this machine or a group, of which port 22 would be opened to everyone.
+        rf"|(?!0\.|127\.|22[4-9]|23\d)({_BYTE}\.){{3}}{_BYTE}",
+        "the IPv4 address of one machine, such as 203.0.113.7, to which port 22 is opened; to see "
+        "yours: curl -s https://checkip.amazonaws.com",
     ),
     "RELEASE": (r"emr-[67]\.\d+\.\d+", "a release label of EMR 6 or 7, such as emr-6.4.0"),
     "EMAIL": (r"|[^@\s]+@[^@\s]+\.[^@\s]+", "an e-mail address"),
@@ -118,16 +124,14 @@ class Settings:
         if missing:
             examples = " ".join(_EXAMPLE[name] for name in missing)
             raise Stop(f"{' and '.join(missing)} must be given, for example {examples}")
-        settings._check(needed)
+        settings._check()
         return settings
 
-    def _check(self, needed: Sequence[str]) -> None:
+    def _check(self) -> None:
         for name, (form, what) in _FORMS.items():
             if not re.fullmatch(form, getattr(self, name)):
                 raise Stop(f"{name}={getattr(self, name)} is not {what}")
         self._check_region()
-        if self.MY_IP and ("MY_IP" in needed or self.ssm):
-            self._check_address()
         for name, allowed in _RANGES.items():
             value = getattr(self, name)
             if not value.isdecimal() or int(value) not in allowed:
@@ -156,31 +160,12 @@ class Settings:
                 f"(GDPR): use {inside}, or set ALLOW_REGION=1"
             )
 
-    def _check_address(self) -> None:
-        mine = "to see yours: curl -s https://checkip.amazonaws.com"
-        try:
-            address = ipaddress.IPv4Address(self.MY_IP)
-        except ValueError as error:
-            raise Stop(
-                f"MY_IP={self.MY_IP} is not an IPv4 address such as 203.0.113.7; {mine}"
-            ) from error
-        if address.is_unspecified or address.is_loopback or address.is_multicast:
-            raise Stop(
-                f"MY_IP={self.MY_IP} is not the address of one machine, and port 22 is opened to "
-                f"yours only; {mine}"
-            )
-
     def _check_model(self) -> None:
-        name = self.model_file.name
-        if not name.endswith(MODEL_SUFFIX):
+        if not _MODEL_FILE.fullmatch(self.model_file.name):
             raise Stop(
-                f"MODEL={self.MODEL} is neither the name of a pulled model nor an .onnx file; to "
-                f"convert it: pomona model convert {shlex.quote(self.MODEL)} -o NAME.onnx"
-            )
-        if not _MODEL_FILE.fullmatch(name):
-            raise Stop(
-                f"MODEL={self.MODEL} is not a valid file name on the nodes: rename the file, with "
-                "letters, digits, dots, hyphens and underscores only"
+                f"MODEL={self.MODEL} is neither the name of a pulled model nor an .onnx file named "
+                "with letters, digits, dots, hyphens and underscores only: rename it, or convert "
+                f"it: pomona model convert {shlex.quote(self.MODEL)} -o NAME.onnx"
             )
 
     def _check_folders(self) -> None:
