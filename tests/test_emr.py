@@ -19,10 +19,12 @@ from typing import Any, Iterator, NamedTuple
 
 import pytest
 
-from cloud import REGION, ROOT, TOOL_PATH, Answer, Call, Cloud, Said, emr, printed, refusal
+from cloud import ACCOUNT, REGION, ROOT, TOOL_PATH, Answer, Call, Cloud, Said, emr, printed, refusal
 from emr import __main__ as tool
-from emr import files
+from emr import checks, files
+from emr.aws import Aws, AwsError
 from emr.settings import Settings
+from emr.stack import Stack
 from pomona import plan
 
 MODEL = "MODEL=tests/data/tiny.onnx"
@@ -396,30 +398,29 @@ def test_roles_that_iam_does_not_know_everywhere_yet_are_waited_for(
     assert run(cloud, "down", "BUCKET=orchard").code == 0
 
 
-def test_a_call_that_fails_because_of_iam_is_repeated_too(cloud: Cloud, account: Account):
-    said = error("ValidationError", "Invalid InstanceProfile: pomona-orchard-nodes")
-    done = {"left": 1}
+@pytest.mark.parametrize("known_after", [2, 9])
+def test_a_call_that_iam_makes_fail_is_repeated_for_minutes_not_for_ever(
+    known_after: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    stack = Stack(Aws(REGION), Settings(BUCKET="orchard", EVERY="30"))
+    pauses: list[float] = []
+    attempts: list[str] = []
 
-    def refuse(call: Call, answer: Said) -> Said:
-        if call.action != "UpdateStack" or answer is not None or not done["left"]:
-            return None
-        done["left"] -= 1
-        return said
+    def deploy(parameters: dict[str, str], *, keep: bool) -> None:
+        attempts.append(parameters["Cluster"])
+        if len(attempts) < known_after:
+            raise AwsError("aws cloudformation update-stack", "", "Invalid InstanceProfile: x")
 
-    cloud.rules.append(refuse)
-    again = run(cloud, "up", *account.words("orchard"))
-    assert again.code == 0, again.errors
-    assert "EMR does not know the new roles yet" in again.output
-    assert run(cloud, "down", "BUCKET=orchard").code == 0
-
-
-def test_what_iam_never_makes_known_ends_with_an_explanation(cloud: Cloud, account: Account):
-    cloud.fail("EmrCluster", "CREATE", "Failed to authorize instance profile x", times=9)
-    done = run(cloud, "up", *account.words("orchard"))
-    assert done.code == 1
-    assert "5 attempts were not enough: repeat the command later" in done.errors
-    assert "administrator" not in done.errors
-    assert "The stack pomona-orchard was deleted, with everything in it" in done.errors
+    monkeypatch.setattr(stack, "deploy", deploy)
+    monkeypatch.setattr("time.sleep", pauses.append)
+    if known_after == 2:
+        stack.deploy_patiently({"Cluster": "yes"}, keep=False)
+        assert len(attempts) == 2
+    else:
+        with pytest.raises(files.Stop, match="5 attempts were not enough: repeat the command"):
+            stack.deploy_patiently({"Cluster": "yes"}, keep=False)
+        assert sum(pauses) == 600
+    assert "IAM takes minutes to make them known everywhere" in capsys.readouterr().out
 
 
 def failed_bootstrap(cloud: Cloud, account: Account, *words: str) -> Done:
@@ -549,27 +550,32 @@ def encrypt(cloud: Cloud, bucket: str, key: str) -> None:
     cloud.aws("s3api", "put-bucket-encryption", *words)
 
 
-def test_the_nodes_may_use_the_key_of_an_encrypted_bucket(cloud: Cloud, account: Account):
+@pytest.fixture
+def aws(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> Aws:
+    """The calls of a user of the cloud, made by this process."""
+    monkeypatch.chdir(ROOT)
+    for name, value in cloud.environment.items():
+        monkeypatch.setenv(name, value)
+    return Aws(REGION)
+
+
+def test_the_nodes_may_use_the_key_of_an_encrypted_bucket(cloud: Cloud, account: Account, aws: Aws):
     make_bucket(cloud, "sealed")
     key = cloud.aws("kms", "create-key")["KeyMetadata"]
     encrypt(cloud, "sealed", key["KeyId"])
-    done = run(cloud, "up", *account.words("sealed"))
-    assert done.code == 0, done.errors
-    made = cloud.resources("pomona-sealed")
-    assert "DataBucket" not in made
-    (stack,) = cloud.aws("cloudformation", "describe-stacks", "--stack-name", "pomona-sealed")[
-        "Stacks"
-    ]
-    assert {"ParameterKey": "KmsKey", "ParameterValue": key["Arn"]} in stack["Parameters"]
-    assert run(cloud, "down", "BUCKET=sealed").code == 0
+    settings = Settings.of(account.words("sealed"), NEEDED)
+    bucket = checks.check_bucket(aws, settings, ACCOUNT)
+    parameters = tool.parameters_of(settings, checks.Network("vpc-1", public=True), bucket)
+    assert parameters["KmsKey"] == key["Arn"]
+    assert parameters["NewBucket"] == "no"
     cloud.aws("kms", "disable-key", "--key-id", key["KeyId"])
-    said = failing_up(cloud, *account.words("sealed"))
-    assert f"the key {key['Arn']} of the bucket sealed is Disabled" in said
-    for where in ("eu-west-1:123456789012", f"{REGION}:999999999999"):
-        encrypt(cloud, "sealed", f"arn:aws:kms:{where}:key/1234abcd-12ab-34cd-56ef-1234567890ab")
-        said = failing_up(cloud, *account.words("sealed"))
-        region, number = where.split(":")
-        assert f"of the bucket sealed is of account {number} in {region}" in said
+    with pytest.raises(files.Stop, match=f"the key {key['Arn']} of the bucket sealed is Disabled"):
+        checks.check_bucket(aws, settings, ACCOUNT)
+    for number, region in ((ACCOUNT, "eu-west-1"), ("999999999999", REGION)):
+        arn = f"arn:aws:kms:{region}:{number}:key/1234abcd-12ab-34cd-56ef-1234567890ab"
+        encrypt(cloud, "sealed", arn)
+        with pytest.raises(files.Stop, match=f"bucket sealed is of account {number} in {region}"):
+            checks.check_bucket(aws, settings, ACCOUNT)
 
 
 # The notebook
@@ -618,21 +624,21 @@ def test_the_notebook_is_filled_with_the_clusters_settings(name: str):
     assert found["RESULTS"] == "s3://fruits-paris/results"
 
 
-def test_a_notebook_that_the_user_changed_stays(cloud: Cloud, account: Account):
+def test_a_notebook_that_the_user_changed_stays(
+    cloud: Cloud, account: Account, aws: Aws, capsys: pytest.CaptureFixture[str]
+):
     make_bucket(cloud, "noted")
-    put(cloud, "jupyter/jovyan/fruits_on_emr.ipynb", b"my notes", "noted")
-    first = run(cloud, "up", *account.words("noted"), "INSTANCE=c5.xlarge")
-    assert first.code == 0, first.errors
-    assert "s3://noted/jupyter/jovyan/fruits_on_emr.ipynb stays, because you have" in first.output
-    assert '%%configure -f {"driverMemory": "1g", "executorMemory": "2g"' in first.output
-    assert get(cloud, "jupyter/jovyan/fruits_on_emr.ipynb", "noted") == b"my notes"
-    french = "jupyter/jovyan/fruits_on_emr.fr.ipynb"
-    assert b'\\"driverMemory\\": \\"1g\\"' in get(cloud, french, "noted")
-    cloud.aws("emr", "terminate-clusters", "--cluster-ids", cluster_of(cloud, "noted"))
-    # A notebook that nobody changed gets the settings of the next cluster.
-    assert run(cloud, "up", *account.words("noted")).code == 0
-    assert b'\\"driverMemory\\": \\"2g\\"' in get(cloud, french, "noted")
-    assert run(cloud, "down", "BUCKET=noted").code == 0
+    english, french = (f"jupyter/jovyan/{name}" for name in files.NOTEBOOKS)
+    put(cloud, english, b"my notes", "noted")
+    for instance, memory in (("c5.xlarge", b"1g"), ("m5.xlarge", b"2g")):
+        settings = Settings.of([*account.words("noted"), f"INSTANCE={instance}"], NEEDED)
+        files.upload(aws, settings, account.wheelhouse)
+        said = capsys.readouterr().out
+        assert f"s3://noted/{english} stays, because you have changed it" in said
+        assert f'%%configure -f {{"driverMemory": "{memory.decode()}"' in said
+        assert get(cloud, english, "noted") == b"my notes"
+        # The one that nobody changed gets the settings of the next cluster.
+        assert b'\\"driverMemory\\": \\"%s\\"' % memory in get(cloud, french, "noted")
 
 
 # WHEELHOUSE
