@@ -19,10 +19,12 @@ from typing import Any, Iterator, NamedTuple
 
 import pytest
 
-from cloud import REGION, ROOT, TOOL_PATH, Answer, Call, Cloud, Said, emr, printed, refusal
+from cloud import ACCOUNT, REGION, ROOT, TOOL_PATH, Answer, Call, Cloud, Said, emr, printed, refusal
 from emr import __main__ as tool
-from emr import files
+from emr import checks, files
+from emr.aws import Aws, AwsError
 from emr.settings import Settings
+from emr.stack import Stack
 from pomona import plan
 
 MODEL = "MODEL=tests/data/tiny.onnx"
@@ -343,7 +345,8 @@ def test_whatever_else_was_opened_is_closed_and_named(
     ):
         assert f"Closed: {opening}" in done.output
     assert done.output.count("Closed:") == 5
-    assert "And port 8443 of the primary node, to 1 address blocks of AWS: EMR adds" in done.output
+    assert "And port 8443 to EMR's own service, which manages the cluster" in done.output
+    assert "EMR adds these rules itself, at the start (1 blocks now)" in done.output
     left = {
         (rule["FromPort"], rule["CidrIpv4"])
         for group in (primary, core)
@@ -386,7 +389,8 @@ def test_roles_that_iam_does_not_know_everywhere_yet_are_waited_for(
     cloud: Cloud, account: Account, reason: str
 ):
     cloud.fail("EmrCluster", "CREATE", reason, times=2)
-    done = run(cloud, "up", *account.words("orchard"))
+    keep = f"ON_FAILURE={'keep' if 'VALIDATION' in reason else 'remove'}"
+    done = run(cloud, "up", *account.words("orchard"), keep)
     assert done.code == 0, done.errors
     assert done.output.count("EMR does not know the new roles yet, because IAM takes minutes") == 2
     assert f"CREATE_FAILED: EmrCluster: {reason}" in done.output
@@ -394,30 +398,29 @@ def test_roles_that_iam_does_not_know_everywhere_yet_are_waited_for(
     assert run(cloud, "down", "BUCKET=orchard").code == 0
 
 
-def test_a_call_that_fails_because_of_iam_is_repeated_too(cloud: Cloud, account: Account):
-    said = error("ValidationError", "Invalid InstanceProfile: pomona-orchard-nodes")
-    done = {"left": 1}
+@pytest.mark.parametrize("known_after", [2, 9])
+def test_a_call_that_iam_makes_fail_is_repeated_for_minutes_not_for_ever(
+    known_after: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    stack = Stack(Aws(REGION), Settings(BUCKET="orchard", EVERY="30"))
+    pauses: list[float] = []
+    attempts: list[str] = []
 
-    def refuse(call: Call, answer: Said) -> Said:
-        if call.action != "UpdateStack" or answer is not None or not done["left"]:
-            return None
-        done["left"] -= 1
-        return said
+    def deploy(parameters: dict[str, str], *, keep: bool) -> None:
+        attempts.append(parameters["Cluster"])
+        if len(attempts) < known_after:
+            raise AwsError("aws cloudformation update-stack", "", "Invalid InstanceProfile: x")
 
-    cloud.rules.append(refuse)
-    again = run(cloud, "up", *account.words("orchard"))
-    assert again.code == 0, again.errors
-    assert "EMR does not know the new roles yet" in again.output
-    assert run(cloud, "down", "BUCKET=orchard").code == 0
-
-
-def test_what_iam_never_makes_known_ends_with_an_explanation(cloud: Cloud, account: Account):
-    cloud.fail("EmrCluster", "CREATE", "Failed to authorize instance profile x", times=9)
-    done = run(cloud, "up", *account.words("orchard"))
-    assert done.code == 1
-    assert "5 attempts were not enough: repeat the command later" in done.errors
-    assert "administrator" not in done.errors
-    assert "The stack pomona-orchard was deleted, with everything in it" in done.errors
+    monkeypatch.setattr(stack, "deploy", deploy)
+    monkeypatch.setattr("time.sleep", pauses.append)
+    if known_after == 2:
+        stack.deploy_patiently({"Cluster": "yes"}, keep=False)
+        assert len(attempts) == 2
+    else:
+        with pytest.raises(files.Stop, match="5 attempts were not enough: repeat the command"):
+            stack.deploy_patiently({"Cluster": "yes"}, keep=False)
+        assert sum(pauses) == 600
+    assert "IAM takes minutes to make them known everywhere" in capsys.readouterr().out
 
 
 def failed_bootstrap(cloud: Cloud, account: Account, *words: str) -> Done:
@@ -446,7 +449,7 @@ def test_a_stack_that_fails_half_way_is_named_and_removed_or_kept(cloud: Cloud, 
     stacks = cloud.aws("cloudformation", "describe-stacks")["Stacks"]
     assert "pomona-orchard" not in [stack["StackName"] for stack in stacks]
     kept = failed_bootstrap(cloud, account, "ON_FAILURE=keep")
-    assert "ON_FAILURE=keep: the stack stays, as UPDATE_ROLLBACK_COMPLETE" in kept.errors
+    assert "ON_FAILURE=keep: the stack stays, as UPDATE_FAILED" in kept.errors
     assert "make emr-down BUCKET=orchard" in kept.errors
     assert kept.called("UpdateStack")[-1].body["DisableRollback"] == "true"
     repaired = run(cloud, "up", *account.words("orchard"))
@@ -456,16 +459,14 @@ def test_a_stack_that_fails_half_way_is_named_and_removed_or_kept(cloud: Cloud, 
 
 def test_a_stack_that_rolled_back_is_replaced(cloud: Cloud, account: Account):
     cloud.fail("CoreGroup", "CREATE", "The maximum number of security groups has been reached.")
-    words = account.words("orchard")
-    done = run(cloud, "up", *words, "ON_FAILURE=keep")
-    assert done.code == 1
-    assert "as ROLLBACK_COMPLETE, because of CoreGroup: The maximum number" in done.errors
-    assert "Without a cluster, only the content of s3://orchard costs money" in done.errors
-    again = run(cloud, "up", *words)
-    assert again.code == 0, again.errors
-    assert (
-        "The stack pomona-orchard is ROLLBACK_COMPLETE: it is deleted and created" in again.output
-    )
+    given = {"Bucket": "orchard", "NewBucket": "no", "Vpc": account.vpc, "Subnet": account.public}
+    values = [f"ParameterKey={name},ParameterValue={value}" for name, value in given.items()]
+    words = ("--template-body", f"file://{ROOT}/bootstrap/cluster.yaml", "--parameters", *values)
+    words += ("--capabilities", "CAPABILITY_IAM")
+    cloud.aws("cloudformation", "create-stack", "--stack-name", "pomona-orchard", *words)
+    done = run(cloud, "up", *account.words("orchard"))
+    assert done.code == 0, done.errors
+    assert "pomona-orchard is ROLLBACK_COMPLETE: it is deleted and created again" in done.output
     assert run(cloud, "down", "BUCKET=orchard").code == 0
 
 
@@ -533,7 +534,7 @@ def test_session_manager_needs_neither_a_key_nor_an_open_port(cloud: Cloud, acco
     assert done.code == 0, done.errors
     assert "aws ssm start-session --document-name AWS-StartPortForwardingSession" in done.output
     assert "interface endpoints for com.amazonaws.eu-west-3.ssm" in done.output
-    assert "Open from outside: no port." in done.output
+    assert "Open from outside: no port to you." in done.output
     made = cloud.resources("pomona-private")
     assert "ServiceGroup" in made
     assert "SshFromMyAddress" not in made
@@ -549,24 +550,32 @@ def encrypt(cloud: Cloud, bucket: str, key: str) -> None:
     cloud.aws("s3api", "put-bucket-encryption", *words)
 
 
-def test_the_nodes_may_use_the_key_of_an_encrypted_bucket(cloud: Cloud, account: Account):
+@pytest.fixture
+def aws(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> Aws:
+    """The calls of a user of the cloud, made by this process."""
+    monkeypatch.chdir(ROOT)
+    for name, value in cloud.environment.items():
+        monkeypatch.setenv(name, value)
+    return Aws(REGION)
+
+
+def test_the_nodes_may_use_the_key_of_an_encrypted_bucket(cloud: Cloud, account: Account, aws: Aws):
     make_bucket(cloud, "sealed")
     key = cloud.aws("kms", "create-key")["KeyMetadata"]
     encrypt(cloud, "sealed", key["KeyId"])
-    done = run(cloud, "up", *account.words("sealed"))
-    assert done.code == 0, done.errors
-    made = cloud.resources("pomona-sealed")
-    assert "DataBucket" not in made
-    assert key["Arn"] in json.dumps(made["NodesRole"]["Policies"])
-    assert run(cloud, "down", "BUCKET=sealed").code == 0
+    settings = Settings.of(account.words("sealed"), NEEDED)
+    bucket = checks.check_bucket(aws, settings, ACCOUNT)
+    parameters = tool.parameters_of(settings, checks.Network("vpc-1", public=True), bucket)
+    assert parameters["KmsKey"] == key["Arn"]
+    assert parameters["NewBucket"] == "no"
     cloud.aws("kms", "disable-key", "--key-id", key["KeyId"])
-    said = failing_up(cloud, *account.words("sealed"))
-    assert f"the key {key['Arn']} of the bucket sealed is Disabled" in said
-    for where in ("eu-west-1:123456789012", f"{REGION}:999999999999"):
-        encrypt(cloud, "sealed", f"arn:aws:kms:{where}:key/1234abcd-12ab-34cd-56ef-1234567890ab")
-        said = failing_up(cloud, *account.words("sealed"))
-        region, number = where.split(":")
-        assert f"of the bucket sealed is of account {number} in {region}" in said
+    with pytest.raises(files.Stop, match=f"the key {key['Arn']} of the bucket sealed is Disabled"):
+        checks.check_bucket(aws, settings, ACCOUNT)
+    for number, region in ((ACCOUNT, "eu-west-1"), ("999999999999", REGION)):
+        arn = f"arn:aws:kms:{region}:{number}:key/1234abcd-12ab-34cd-56ef-1234567890ab"
+        encrypt(cloud, "sealed", arn)
+        with pytest.raises(files.Stop, match=f"bucket sealed is of account {number} in {region}"):
+            checks.check_bucket(aws, settings, ACCOUNT)
 
 
 # The notebook
@@ -615,21 +624,21 @@ def test_the_notebook_is_filled_with_the_clusters_settings(name: str):
     assert found["RESULTS"] == "s3://fruits-paris/results"
 
 
-def test_a_notebook_that_the_user_changed_stays(cloud: Cloud, account: Account):
+def test_a_notebook_that_the_user_changed_stays(
+    cloud: Cloud, account: Account, aws: Aws, capsys: pytest.CaptureFixture[str]
+):
     make_bucket(cloud, "noted")
-    put(cloud, "jupyter/jovyan/fruits_on_emr.ipynb", b"my notes", "noted")
-    first = run(cloud, "up", *account.words("noted"), "INSTANCE=c5.xlarge")
-    assert first.code == 0, first.errors
-    assert "s3://noted/jupyter/jovyan/fruits_on_emr.ipynb stays, because you have" in first.output
-    assert '%%configure -f {"driverMemory": "1g", "executorMemory": "2g"' in first.output
-    assert get(cloud, "jupyter/jovyan/fruits_on_emr.ipynb", "noted") == b"my notes"
-    french = "jupyter/jovyan/fruits_on_emr.fr.ipynb"
-    assert b'\\"driverMemory\\": \\"1g\\"' in get(cloud, french, "noted")
-    cloud.aws("emr", "terminate-clusters", "--cluster-ids", cluster_of(cloud, "noted"))
-    # A notebook that nobody changed gets the settings of the next cluster.
-    assert run(cloud, "up", *account.words("noted")).code == 0
-    assert b'\\"driverMemory\\": \\"2g\\"' in get(cloud, french, "noted")
-    assert run(cloud, "down", "BUCKET=noted").code == 0
+    english, french = (f"jupyter/jovyan/{name}" for name in files.NOTEBOOKS)
+    put(cloud, english, b"my notes", "noted")
+    for instance, memory in (("c5.xlarge", b"1g"), ("m5.xlarge", b"2g")):
+        settings = Settings.of([*account.words("noted"), f"INSTANCE={instance}"], NEEDED)
+        files.upload(aws, settings, account.wheelhouse)
+        said = capsys.readouterr().out
+        assert f"s3://noted/{english} stays, because you have changed it" in said
+        assert f'%%configure -f {{"driverMemory": "{memory.decode()}"' in said
+        assert get(cloud, english, "noted") == b"my notes"
+        # The one that nobody changed gets the settings of the next cluster.
+        assert b'\\"driverMemory\\": \\"%s\\"' % memory in get(cloud, french, "noted")
 
 
 # WHEELHOUSE
@@ -894,19 +903,22 @@ def test_who_cannot_end_anything_is_not_told_that_nothing_costs_money(cloud: Clo
 @pytest.mark.parametrize(
     ("word", "said"),
     [
-        ("BUCKET=Fruits", "bucket names have no upper-case letters; use BUCKET=fruits"),
-        ("BUCKET=s3://fruits", "give the name only"),
+        ("BUCKET=Fruits", "is not the name of a bucket, without s3://: 3 to 63 lower-case"),
+        ("BUCKET=s3://fruits", "is not the name of a bucket, without s3://"),
         ("BUCKET=my.fruits", "no dots"),
         ("BUCKET=", "BUCKET must be given, for example BUCKET=fruits-paris"),
         ("KEY=", "KEY must be given"),
         ("REGION=us-east-1", "not in the European Union"),
         ("REGION=eu-west-2", "not in the European Union"),
         ("REGION=eu-central-2", "not in the European Union"),
-        ("MY_IP=0.0.0.0", "not the address of one machine"),
-        ("MY_IP=0.0.0.0/0", "is not an IPv4 address"),
-        ("MY_IP=me", "is not an IPv4 address"),
+        ("MY_IP=0.0.0.0", "is not the IPv4 address of one machine"),
+        ("MY_IP=0.0.0.0/0", "is not the IPv4 address of one machine"),
+        ("MY_IP=224.0.0.1", "is not the IPv4 address of one machine"),
+        ("MY_IP=2001:db8::1", "is not the IPv4 address of one machine"),
+        ("MY_IP=203.0.113.256", "is not the IPv4 address of one machine"),
+        ("MY_IP=me", "is not the IPv4 address of one machine"),
         ("SUBNET=vpc-123", "is not a subnet id"),
-        ("RELEASE=6.4.0", "is not a release label such as emr-6.4.0"),
+        ("RELEASE=6.4.0", "is not a release label of EMR 6 or 7, such as emr-6.4.0"),
         ("WORKERS=0", "must be a whole number from 1 to 1,000"),
         ("TASKS=two", "must be a whole number from 0 to 1,000"),
         ("IDLE=30", "must be a whole number from 60 to 604,800"),
@@ -916,14 +928,14 @@ def test_who_cannot_end_anything_is_not_told_that_nothing_costs_money(cloud: Clo
         ("ARGS=--variance '0.9", "cannot be split into options: No closing quotation"),
         ("EVERY=often", "is not a number of seconds"),
         ("MODEL=./weights.h5", "pomona model convert ./weights.h5 -o NAME.onnx"),
-        ("MODEL=./my,model.onnx", "is not a valid file name on the nodes: rename the file"),
+        ("MODEL=./my,model.onnx", "letters, digits, dots, hyphens and underscores only: rename it"),
         ("WORKER=2", "is not one of BUCKET=…"),
-        ("RELEASE=emr-5.36.0", "is not a release label such as emr-6.4.0, of EMR 6 or 7"),
-        ("INSTANCE=m1.tiny", "unknown instance type; known: m5.xlarge"),
-        ("INSTANCE=m6i.xlarge", "needs EMR 6.6.0 or later, and RELEASE is emr-6.4.0"),
+        ("RELEASE=emr-5.36.0", "is not a release label of EMR 6 or 7, such as emr-6.4.0"),
+        ("INSTANCE=m1.tiny", "unknown instance type 'm1.tiny'; known: m5.xlarge"),
+        ("INSTANCE=m6i.xlarge", "needs EMR release emr-6.6.0 or later, not emr-6.4.0"),
         ("EMAIL=me", "is not an e-mail address"),
         ("BUDGET=0", "must be a whole number from 1 to"),
-        ("ON_FAILURE=stop", "must be keep or remove"),
+        ("ON_FAILURE=stop", "is not keep or remove"),
         ("IMAGES=/", "would be the whole bucket"),
         ("IMAGES=s3://fruits-paris/", "would be the whole bucket"),
         *(

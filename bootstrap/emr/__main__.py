@@ -7,7 +7,7 @@ import sys
 from typing import Callable, Mapping, Sequence
 
 from emr import access, checks, costs, files, job, serverless
-from emr.aws import Aws, Stop
+from emr.aws import Aws, AwsError, Stop
 from emr.checks import Bucket, Network
 from emr.settings import Settings
 from emr.stack import TEMPLATE, Failed, Stack
@@ -119,8 +119,14 @@ def _cluster_is_running(aws: Aws, settings: Settings, stack: Stack) -> bool:
     cluster = stack.outputs.get("ClusterId")
     if not cluster:
         return False
-    words = ("emr", "describe-cluster", "--cluster-id", cluster)
-    state = aws(*words, query="Cluster.Status.State")
+    try:
+        words = ("emr", "describe-cluster", "--cluster-id", cluster)
+        state = aws(*words, query="Cluster.Status.State")
+    except AwsError as error:
+        # EMR forgets a cluster two months after its end.
+        if error.code != "InvalidRequestException":
+            raise
+        state = "no longer known to EMR"
     if state in _ALIVE:
         stack.costs = _running(settings, stack)
         return True

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ipaddress
 from typing import Any
 
-from emr import files
 from emr.aws import Aws, AwsError, Stop
 from emr.settings import Settings
 from emr.stack import Stack
@@ -47,16 +46,11 @@ def close_groups(aws: Aws, stack: Stack) -> None:
     if mine:
         print(f"  Open from outside: port 22 to {mine} only.")
     else:
-        print("  Open from outside: no port.")
-    if emr:
+        print("  Open from outside: no port to you.")
+    if public:
         print(
-            f"  And port {_EMR_PORT} of the primary node, to {emr} address blocks of AWS: EMR adds "
-            "these rules in a public subnet, because its service manages the cluster through it."
-        )
-    elif public:
-        print(
-            f"  When the cluster starts, EMR also opens port {_EMR_PORT} to its own service: in a "
-            "public subnet, it manages the cluster through that port."
+            f"  And port {_EMR_PORT} to EMR's own service, which manages the cluster through it: "
+            f"in a public subnet, EMR adds these rules itself, at the start ({emr} blocks now)."
         )
 
 
@@ -126,8 +120,8 @@ def connect(aws: Aws, settings: Settings, stack: Stack) -> None:
         "",
         "JupyterHub's certificate is self-signed, so the browser warns. Log in as jovyan with the",
         "password jupyter, and change it. Open fruits_on_emr.ipynb (fruits_on_emr.fr.ipynb is its",
-        "French version) with the kernel PySpark. Its first cells are filled in:",
-        *(f"  {line}" for line in "\n".join(files.cells(settings)).splitlines() if line),
+        "French version) with the kernel PySpark. Its session's memory and its paths are filled",
+        "in for this cluster.",
         "",
         f"Notebooks:    {settings.uri}/jupyter/jovyan",
         f"Results:      {settings.output_uri}",

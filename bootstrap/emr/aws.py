@@ -73,7 +73,7 @@ class Aws:
         """Make a call and return its output as it is."""
         command = ["aws", *words, "--region", self.region]
         if not quiet:
-            print(f"$ {shlex.join(command)}", flush=True)
+            print("$", *map(shlex.quote, command), flush=True)
         # Version 2 of the CLI opens a pager for long answers, which would wait for a key.
         environment = {**os.environ, "AWS_PAGER": ""}
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,7 @@ def wheelhouse(settings: Settings) -> Path:
         if not zipfile.is_zipfile(folder):
             raise Stop(f"WHEELHOUSE={folder} does not exist, or is not a zip archive")
         unpacked = _FILLED / folder.stem
+        shutil.rmtree(unpacked, ignore_errors=True)
         with zipfile.ZipFile(folder) as archive:
             archive.extractall(unpacked)
         folder = next((path.parent for path in unpacked.rglob("SHA256SUMS")), unpacked)

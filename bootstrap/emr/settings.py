@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 import shlex
 from dataclasses import dataclass, fields
@@ -27,13 +26,30 @@ EU_REGIONS = {
 TAKEN = ("jupyter", "logs", "models", "serverless", "wheelhouse")
 RESULTS = "results"
 
-_BUCKET = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
-_RELEASE = re.compile(r"emr-[67]\.\d+\.\d+")
-_SUBNET = re.compile(r"subnet-[0-9a-f]+")
-_EMAIL = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
+_BYTE = r"(25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
+_FORMS = {
+    "BUCKET": (
+        r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]",
+        "the name of a bucket, without s3://: 3 to 63 lower-case letters, digits and hyphens (no "
+        "dots, which break TLS to the bucket), starting and ending with a letter or a digit",
+    ),
+    "SUBNET": (
+        r"|subnet-[0-9a-f]+",
+        "a subnet id (subnet-0a1b2c3d); to list yours: aws ec2 describe-subnets",
+    ),
+    "MY_IP": (
+        # Not 0.0.0.0, this machine or a group, of which port 22 would be opened to everyone.
+        rf"|(?!0\.|127\.|22[4-9]|23\d)({_BYTE}\.){{3}}{_BYTE}",
+        "the IPv4 address of one machine, such as 203.0.113.7, to which port 22 is opened; to see "
+        "yours: curl -s https://checkip.amazonaws.com",
+    ),
+    "RELEASE": (r"emr-[67]\.\d+\.\d+", "a release label of EMR 6 or 7, such as emr-6.4.0"),
+    "EMAIL": (r"|[^@\s]+@[^@\s]+\.[^@\s]+", "an e-mail address"),
+    "ON_FAILURE": (r"keep|remove", "keep or remove"),
+    "EVERY": (r"\d+(\.\d+)?", "a number of seconds"),
+}
 #: Valid file names of a model on S3 and in the bootstrap's arguments, which are comma-separated.
 _MODEL_FILE = re.compile(r"[A-Za-z0-9._-]+\.onnx")
-_SECONDS = re.compile(r"\d+(\.\d+)?")
 #: Whole numbers, and EMR's limits for them; AWS's for the budget.
 _RANGES = {
     "WORKERS": range(1, 1001),
@@ -111,54 +127,33 @@ class Settings:
         if missing:
             examples = " ".join(_EXAMPLE[name] for name in missing)
             raise Stop(f"{' and '.join(missing)} must be given, for example {examples}")
-        settings._check(needed)
+        settings._check()
         return settings
 
-    def _check(self, needed: Sequence[str]) -> None:
-        self._check_bucket()
+    def _check(self) -> None:
+        for name, (form, what) in _FORMS.items():
+            if not re.fullmatch(form, getattr(self, name)):
+                raise Stop(f"{name}={getattr(self, name)} is not {what}")
         self._check_region()
-        if self.MY_IP and ("MY_IP" in needed or self.ssm):
-            self._check_address()
-        if "SUBNET" in needed and not _SUBNET.fullmatch(self.SUBNET):
-            raise Stop(
-                f"SUBNET={self.SUBNET} is not a subnet id (subnet-0a1b2c3d); to list yours: "
-                f"aws ec2 describe-subnets --region {self.REGION}"
-            )
         for name, allowed in _RANGES.items():
             value = getattr(self, name)
             if not value.isdecimal() or int(value) not in allowed:
                 raise Stop(
                     f"{name}={value} must be a whole number from {allowed[0]:,} to {allowed[-1]:,}"
                 )
-        if self.EMAIL and not _EMAIL.fullmatch(self.EMAIL):
-            raise Stop(f"EMAIL={self.EMAIL} is not an e-mail address")
-        if self.ON_FAILURE not in ("keep", "remove"):
-            raise Stop(f"ON_FAILURE={self.ON_FAILURE} must be keep or remove")
-        if not _SECONDS.fullmatch(self.EVERY):
-            raise Stop(f"EVERY={self.EVERY} is not a number of seconds")
         try:
             shlex.split(self.ARGS)
         except ValueError as error:
             raise Stop(f"ARGS={self.ARGS} cannot be split into options: {error}") from error
-        self._check_instance()
+        try:
+            plan.check_release(self.INSTANCE, self.RELEASE)
+        except ValueError as error:
+            raise Stop(
+                f"INSTANCE={self.INSTANCE}: {error}; use another INSTANCE, or a later RELEASE, "
+                "such as emr-7.14.0"
+            ) from error
         self._check_model()
         self._check_folders()
-
-    def _check_bucket(self) -> None:
-        bucket = self.BUCKET
-        if bucket.startswith("s3://"):
-            raise Stop(f"BUCKET={bucket}: give the name only, without s3://")
-        if bucket != bucket.lower():
-            raise Stop(
-                f"BUCKET={bucket}: bucket names have no upper-case letters; use "
-                f"BUCKET={bucket.lower()}"
-            )
-        if not _BUCKET.fullmatch(bucket):
-            raise Stop(
-                f"BUCKET={bucket} is not valid: use 3 to 63 lower-case letters, digits and "
-                "hyphens (no dots, which break TLS to the bucket), starting and ending with a "
-                "letter or a digit"
-            )
 
     def _check_region(self) -> None:
         if self.REGION not in EU_REGIONS and self.ALLOW_REGION in _OFF:
@@ -168,48 +163,12 @@ class Settings:
                 f"(GDPR): use {inside}, or set ALLOW_REGION=1"
             )
 
-    def _check_address(self) -> None:
-        mine = "to see yours: curl -s https://checkip.amazonaws.com"
-        try:
-            address = ipaddress.IPv4Address(self.MY_IP)
-        except ValueError as error:
-            raise Stop(
-                f"MY_IP={self.MY_IP} is not an IPv4 address such as 203.0.113.7; {mine}"
-            ) from error
-        if address.is_unspecified or address.is_loopback or address.is_multicast:
-            raise Stop(
-                f"MY_IP={self.MY_IP} is not the address of one machine, and port 22 is opened to "
-                f"yours only; {mine}"
-            )
-
-    def _check_instance(self) -> None:
-        if not _RELEASE.fullmatch(self.RELEASE):
-            raise Stop(
-                f"RELEASE={self.RELEASE} is not a release label such as emr-6.4.0, of EMR 6 or 7"
-            )
-        known = plan.instances()
-        if self.INSTANCE not in known:
-            raise Stop(
-                f"INSTANCE={self.INSTANCE}: unknown instance type; known: {', '.join(known)}"
-            )
-        since = known[self.INSTANCE].emr_since
-        if since and _version(self.RELEASE) < _version(since):
-            raise Stop(
-                f"INSTANCE={self.INSTANCE} needs EMR {since} or later, and RELEASE is "
-                f"{self.RELEASE}: use another, such as INSTANCE=m5.xlarge or RELEASE=emr-7.14.0"
-            )
-
     def _check_model(self) -> None:
-        name = self.model_file.name
-        if not name.endswith(MODEL_SUFFIX):
+        if not _MODEL_FILE.fullmatch(self.model_file.name):
             raise Stop(
-                f"MODEL={self.MODEL} is neither the name of a pulled model nor an .onnx file; to "
-                f"convert it: pomona model convert {shlex.quote(self.MODEL)} -o NAME.onnx"
-            )
-        if not _MODEL_FILE.fullmatch(name):
-            raise Stop(
-                f"MODEL={self.MODEL} is not a valid file name on the nodes: rename the file, with "
-                "letters, digits, dots, hyphens and underscores only"
+                f"MODEL={self.MODEL} is neither the name of a pulled model nor an .onnx file named "
+                "with letters, digits, dots, hyphens and underscores only: rename it, or convert "
+                f"it: pomona model convert {shlex.quote(self.MODEL)} -o NAME.onnx"
             )
 
     def _check_folders(self) -> None:
@@ -311,7 +270,3 @@ class Settings:
     def dry_run(self) -> bool:
         """Whether to print what would be done instead of doing it."""
         return self.DRY_RUN not in _OFF
-
-
-def _version(release: str) -> list[int]:
-    return [int(number) for number in re.findall(r"\d+", release)]

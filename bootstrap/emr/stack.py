@@ -86,7 +86,8 @@ class Stack:
 
     def settle(self) -> None:
         """Read the stack, and wait for an operation of someone else that is in progress."""
-        if self.read().endswith("_IN_PROGRESS"):
+        # A stack in review stays so until someone executes its change set, and has no resources.
+        if self.read().endswith("_IN_PROGRESS") and self.status != "REVIEW_IN_PROGRESS":
             print(f"  The stack {self.name} is {self.status}: waiting until that ends.")
             self._seen = set(self._events())
             self._follow()
@@ -114,7 +115,8 @@ class Stack:
                 self.deploy(parameters, keep=keep)
                 break
             except (AwsError, Failed) as error:
-                if not _NOT_KNOWN_YET.search(str(error)):
+                starts = parameters["Cluster"] == "yes"
+                if not starts or not _NOT_KNOWN_YET.search(str(error)):
                     raise
                 if attempt == _ATTEMPTS:
                     raise Stop(
@@ -137,7 +139,8 @@ class Stack:
         """Delete the stack and wait; Failed if a resource cannot be deleted."""
         if self.status == "UPDATE_IN_PROGRESS":
             self._aws.raw("cloudformation", "cancel-update-stack", "--stack-name", self.name)
-            self._follow()
+        if self.status.startswith("UPDATE"):
+            self.settle()
         self._seen = set(self._events())
         self._aws.raw("cloudformation", "delete-stack", "--stack-name", self._id)
         self._wait()

@@ -61,12 +61,14 @@
 # - **`%%configure -f` ends the running session and starts a new one**, without the variables of the
 #   old one. It must come first, and only once.
 # - Sparkmagic requests a driver of 1000 MB and executors of 2 cores unless it is told otherwise,
-#   whatever the cluster's own settings are. The numbers below fit an m5.xlarge: YARN has 12,288 MB
-#   per node, for one executor (5 + 4 GB; photos, Arrow and the model live in the overhead) and a
-#   driver. `/opt/pomona/venv` is the Python that the bootstrap script installed on every node.
-# - **Livy ends an idle session** after one hour, or after four hours on a cluster made with
-#   `bootstrap/emr.json`. Cells then fail with *session not found*: run all cells from the top.
-#   Results on S3 are not computed again.
+#   whatever the cluster's own settings are. The numbers below must fit the nodes: `make emr-up`
+#   fills them in for the type of yours. In the repository they are those of an m5.xlarge, where
+#   YARN has 12,288 MB per node, for one executor (5 + 4 GB; photos, Arrow and the model live in the
+#   overhead) and a driver. If you started the cluster in the console, copy them from the output
+#   `NotebookConfigure` of its stack. `/opt/pomona/venv` is the Python of every node.
+# - **Livy ends an idle session** after four hours on a cluster of `bootstrap/cluster.yaml`, or after
+#   one on others. Cells then fail with *session not found*: run all cells from the top. Results on
+#   S3 are not computed again.
 
 # %% session [markdown] lang="fr"
 # ## 1. La session
@@ -77,13 +79,16 @@
 # - **`%%configure -f` met fin à la session en cours et en ouvre une nouvelle**, sans les variables
 #   de l'ancienne. Cette cellule doit venir en premier, et une seule fois.
 # - Sans autre indication, sparkmagic demande un pilote de 1000 Mo et des exécuteurs à 2 cœurs,
-#   quels que soient les réglages du cluster. Les valeurs ci-dessous conviennent à une m5.xlarge :
-#   YARN dispose de 12 288 Mo par nœud, pour un exécuteur (5 + 4 Go ; les photos, Arrow et le modèle
-#   occupent les 4 Go de mémoire supplémentaire) et un pilote. `/opt/pomona/venv` est le Python que
-#   le script d'amorçage a installé sur chaque nœud.
-# - **Livy ferme une session inactive** au bout d'une heure, ou de quatre heures sur un cluster créé
-#   avec `bootstrap/emr.json`. Les cellules échouent alors avec *session not found* : relancez-les
-#   toutes depuis le début. Les résultats déjà écrits sur S3 ne sont pas recalculés.
+#   quels que soient les réglages du cluster. Les valeurs ci-dessous doivent convenir aux nœuds :
+#   `make emr-up` y met celles de votre type d'instance. Dans le dépôt, ce sont celles d'une
+#   m5.xlarge, où YARN dispose de 12 288 Mo par nœud, pour un exécuteur (5 + 4 Go ; les photos, Arrow
+#   et le modèle occupent les 4 Go de mémoire supplémentaire) et un pilote. Si vous avez démarré le
+#   cluster depuis la console, recopiez-les depuis la sortie `NotebookConfigure` de sa pile.
+#   `/opt/pomona/venv` est le Python de chaque nœud.
+# - **Livy ferme une session inactive** au bout de quatre heures sur un cluster créé avec
+#   `bootstrap/cluster.yaml`, d'une heure sur les autres. Les cellules échouent alors avec *session
+#   not found* : relancez-les toutes depuis le début. Les résultats déjà écrits sur S3 ne sont pas
+#   recalculés.
 
 # %% configure active="ipynb"
 # %%configure -f
@@ -105,16 +110,15 @@
 # %% paths [markdown] lang="en"
 # ## 2. Paths
 #
-# This is the only cell to change: `make emr-up` printed its content, and uploaded the model. Use
-# `s3://`, which is EMR's own client, and no double slashes: on S3, `Rep1//Test` and `Rep1/Test` are
-# different folders.
+# This is the only cell to change, unless `make emr-up` has filled it in. Use `s3://`, which is
+# EMR's own client, and no double slashes: on S3, `Rep1//Test` and `Rep1/Test` are different folders.
 
 # %% paths [markdown] lang="fr"
 # ## 2. Les chemins
 #
-# C'est la seule cellule à modifier : `make emr-up` a affiché son contenu et déposé le modèle sur
-# S3. Utilisez `s3://`, qui est le client d'EMR, et jamais de double barre : sur S3, `Rep1//Test` et
-# `Rep1/Test` sont deux dossiers différents.
+# C'est la seule cellule à modifier, à moins que `make emr-up` ne l'ait déjà remplie. Utilisez
+# `s3://`, qui est le client d'EMR, et jamais de double barre : sur S3, `Rep1//Test` et `Rep1/Test`
+# sont deux dossiers différents.
 
 # %% parameters tags=["parameters"]
 BUCKET = "YOUR-BUCKET"

@@ -29,6 +29,8 @@ pytest.importorskip("jupytext", reason="only the Spark of `make notebooks` has j
 
 import notebooks
 import run_notebook
+from emr import files
+from pomona import plan
 
 ROOT = Path(__file__).resolve().parents[2]
 LOCAL, ON_EMR = (notebooks.path_of(source, "en") for source in notebooks.SOURCES)
@@ -287,17 +289,7 @@ def test_the_notebook_for_emr_shows_its_plots_as_livy_can() -> None:
 def test_the_session_on_emr_is_that_of_the_cluster() -> None:
     """Sparkmagic sends settings of its own, so the notebook repeats those of the cluster."""
     settings = run_notebook.settings_of(read(ON_EMR))
-    given = (ROOT / "bootstrap" / "emr.json").read_text(encoding="utf-8")
-    shared = {name: value for name, value in settings["conf"].items() if f'"{name}"' in given}
-    assert {"spark.pyspark.python", "spark.executor.memoryOverhead"} < {*shared}
-    for name, value in shared.items():
-        assert f'"{name}": "{value}"'.replace("/opt/pomona/venv", "${VENV}") in given
-    for ours, theirs in (
-        ("driverMemory", "spark.driver.memory"),
-        ("executorMemory", "spark.executor.memory"),
-        ("executorCores", "spark.executor.cores"),
-    ):
-        assert f'"{theirs}": "{settings[ours]}"' in given
+    assert settings == files.configure(plan.DEFAULT_INSTANCE)
     assert "target=/opt/pomona " in (ROOT / "bootstrap" / "bootstrap-emr.sh").read_text()
 
 
