@@ -67,8 +67,8 @@
 #   overhead) and a driver. If you started the cluster in the console, copy them from the output
 #   `NotebookConfigure` of its stack. `/opt/pomona/venv` is the Python of every node.
 # - **Livy ends an idle session** after four hours on a cluster of `bootstrap/cluster.yaml`, or
-#   after one on others. Cells then fail with *session not found*: run all cells from the top. Results
-#   on S3 are not computed again.
+#   after one on others. Cells then fail with *session not found*: run all cells from the top.
+#   Results on S3 are not computed again.
 
 # %% session [markdown] lang="fr"
 # ## 1. La session
@@ -82,9 +82,9 @@
 #   quels que soient les réglages du cluster. Les valeurs ci-dessous doivent convenir aux nœuds :
 #   `make emr-up` y met celles de votre type d'instance. Dans le dépôt, ce sont celles d'une
 #   m5.xlarge, où YARN dispose de 12 288 Mo par nœud, pour un exécuteur (5 + 4 Go ; les photos,
-#   Arrow et le modèle occupent les 4 Go de mémoire supplémentaire) et un pilote. Si vous avez démarré
-#   le cluster depuis la console, recopiez-les depuis la sortie `NotebookConfigure` de sa pile.
-#   `/opt/pomona/venv` est le Python de chaque nœud.
+#   Arrow et le modèle occupent les 4 Go de mémoire supplémentaire) et un pilote. Si vous avez
+#   démarré le cluster depuis la console, recopiez-les depuis la sortie `NotebookConfigure` de sa
+#   pile. `/opt/pomona/venv` est le Python de chaque nœud.
 # - **Livy ferme une session inactive** au bout de quatre heures sur un cluster créé avec
 #   `bootstrap/cluster.yaml`, d'une heure sur les autres. Les cellules échouent alors avec *session
 #   not found* : relancez-les toutes depuis le début. Les résultats déjà écrits sur S3 ne sont pas
