@@ -87,10 +87,12 @@ private class Python(entries: SparkEntries, conf: SparkConf) {
     val shell = File.createTempFile("repl", ".py")
     Files.copy(getClass.getResourceAsStream("/shell.py"), shell.toPath,
       java.nio.file.StandardCopyOption.REPLACE_EXISTING)
-    val executable = conf.getOption("spark.pyspark.driver.python")
-      .orElse(conf.getOption("spark.pyspark.python"))
-      .getOrElse("python3")
+    val executable = conf.getOption("spark.pyspark.python")
+      .orElse(sys.env.get("PYSPARK_PYTHON"))
+      .getOrElse("python")
     val builder = new ProcessBuilder(executable, shell.getPath)
+    // PySpark runs this in the executors, whatever the configuration says.
+    builder.environment.put("PYSPARK_PYTHON", executable)
     builder.environment.put("PYSPARK_GATEWAY_PORT", gateway.getListeningPort.toString)
     builder.environment.put("PYSPARK_GATEWAY_SECRET", secret)
     builder.redirectError(Redirect.INHERIT).start()
