@@ -50,8 +50,12 @@ TESTED_WHEELHOUSES := $(foreach release,6.4.0 7.14.0,$(call wheelhouse_of,$(rele
 # The settings of the cluster commands. With DRY_RUN=1 they print what they would do.
 RELEASE ?= emr-$(EMR:emr-%=%)
 emr = PYTHONPATH=bootstrap:python python3 -m emr $(1) $(foreach name,BUCKET KEY SUBNET MY_IP REGION RELEASE INSTANCE \
-	WORKERS TASKS IDLE MODEL OUTPUT ARGS WHEELHOUSE EMAIL BUDGET SSM ON_FAILURE DRY_RUN ALLOW_REGION EVERY \
+	WORKERS TASKS IDLE MODEL OUTPUT ARGS TIMEOUT WHEELHOUSE EMAIL BUDGET SSM ON_FAILURE DRY_RUN ALLOW_REGION EVERY \
 	$(if $(filter file,$(origin IMAGES)),,IMAGES),$(if $($(name)),'$(name)=$(subst ','\'',$($(name)))'))
+
+# EMR Serverless needs a newer release than the clusters' default, if none is given.
+SERVERLESS_RELEASE := $(if $(filter filefile,$(origin RELEASE)$(origin EMR)),emr-7.14.0,$(RELEASE))
+serverless-run serverless-down: RELEASE = $(SERVERLESS_RELEASE)
 
 DEMO := demo
 IMAGES ?= $(DEMO)/photos
@@ -66,7 +70,7 @@ comma := ,
 class_path = mvn --quiet --batch-mode -f $< -P $(1) dependency:build-classpath \
 	-Dstyle.color=never -DincludeScope=runtime -Dmdep.regenerateFile -Dmdep.outputFile=$(CURDIR)/$@
 
-.PHONY: help setup build wheel wheelhouse release lock lint lint-rust lint-python lint-stubs lint-web lint-shell lint-aws docs hooks corpus test test-rust test-python test-spark bench demo notebooks emr-up emr-check emr-run emr-down clean system vendor maven browser
+.PHONY: help setup build wheel wheelhouse release lock lint lint-rust lint-python lint-stubs lint-web lint-shell lint-aws docs hooks corpus test test-rust test-python test-spark bench demo notebooks emr-up emr-check emr-run emr-down serverless-run serverless-down clean system vendor maven browser aws-cli
 
 help: ## Print this help
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -135,7 +139,8 @@ miniature = $(if $(filter py37 spark35,$(1)),.venv/$(1)/minicluster.classpath .v
 	.venv/$(1)/livy-repl.jar .venv/livy/.installed)
 FOR_PYTHON := .venv/dev/.pomona $(MATRIX:%=.venv/%/.pomona) $(KERAS2:%=.venv/%/.installed) \
 	.venv/aws/.installed $(TESTED_WHEELHOUSES)
-for_spark = .venv/$(1)/.pomona .venv/$(1)/s3.classpath .venv/s3proxy.classpath $(call miniature,$(1))
+for_spark = .venv/$(1)/.pomona .venv/$(1)/s3.classpath .venv/s3proxy.classpath $(call miniature,$(1)) \
+	$(if $(filter spark35,$(1)),target/environment/emr-7.14.0.tar.gz)
 
 # Everything is built first, because two parallel makes must not install into one environment.
 test: test-rust $(FOR_PYTHON) $(foreach venv,$(MATRIX),$(call for_spark,$(venv))) | browser ## Run every test
@@ -145,7 +150,7 @@ test: test-rust $(FOR_PYTHON) $(foreach venv,$(MATRIX),$(call for_spark,$(venv))
 test-rust: .venv/build/.installed | system vendor ## Run the tests of the Rust core
 	cargo test --locked --release
 
-test-python: $(FOR_PYTHON) target/corpus/.unpacked | browser ## Run the Python tests, and every command and example of the documentation
+test-python: $(FOR_PYTHON) target/corpus/.unpacked | browser aws-cli ## Run the Python tests, and every command and example of the documentation
 	export POMONA_KERAS2_PYTHON="$(KERAS2:%=$(CURDIR)/.venv/%/bin/python)"
 	.venv/dev/bin/pytest --ignore tests/spark
 
@@ -199,6 +204,12 @@ emr-run: ## Run the job on the cluster and follow it: BUCKET=…
 emr-down: ## Delete the cluster's stack, and say what still costs money: BUCKET=…
 	@$(call emr,down)
 
+serverless-run: $(if $(filter-out 0,$(DRY_RUN))$(WHEELHOUSE),,$(call wheelhouse_of,$(SERVERLESS_RELEASE))) ## Run the job without a cluster, on EMR Serverless: BUCKET=… IMAGES=…
+	@$(call emr,serverless-run)
+
+serverless-down: ## Delete what serverless-run created, but not the bucket: BUCKET=…
+	@$(call emr,serverless-down)
+
 clean: ## Remove everything that make created
 	rm -rf target .venv $(DEMO) python/pomona/lib
 
@@ -207,6 +218,10 @@ system:
 
 browser:
 	@python/tools/install_system_packages.sh chromium=chromium chromedriver=chromium-driver
+
+# Version 2. PATH may have version 1 under the same name. Not every distribution has a package of version 2.
+aws-cli:
+	@python/tools/install_system_packages.sh /usr/bin/aws=awscli || echo '*** WARNING: not tested with version 2 of the AWS CLI'
 
 maven:
 	@python/tools/install_system_packages.sh mvn=maven
@@ -276,6 +291,9 @@ $(WHEEL): $(WHEEL_SOURCES) .venv/build/.installed | system vendor
 # The wheelhouse is replaced only as a whole. pip downloads only packages that are not in its cache.
 target/wheelhouse/emr-%/SHA256SUMS: $(WHEEL) $(wildcard bootstrap/locks/*.txt) bootstrap/check/photo.jpg tests/data/tiny.onnx bootstrap/emr/wheelhouse.py
 	.venv/build/bin/python bootstrap/emr/wheelhouse.py build emr-$* $(WHEEL) $(@D)
+
+target/environment/emr-%.tar.gz: target/wheelhouse/emr-%/SHA256SUMS bootstrap/emr/environment.py
+	PYTHONPATH=bootstrap:python python3 -m emr.environment $(<D) -o $@
 
 $(DEMO)/photos: .venv/$(DEMO_VENV)/.installed
 	@rm -rf $@.tmp

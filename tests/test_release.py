@@ -20,18 +20,25 @@ BUCKET = f"pomona-bucket-emr-6.4.0-{VERSION}.zip"
 WHEELHOUSE = f"pomona-wheelhouse-emr-6.4.0-{VERSION}.zip"
 
 
+def tiny_wheelhouse(folder: Path) -> Path:
+    """Write a wheelhouse with one empty wheel, and return its folder."""
+    (folder / "check").mkdir(parents=True)
+    (folder / "check" / "photo.jpg").write_bytes(b"a photo")
+    zipfile.ZipFile(folder / "pomona-1.2.3-cp37-abi3-any.whl", "w").close()
+    python = "3.7" if folder.name.startswith("emr-6.") else "3.9"
+    heading = f"# release: {folder.name}\n# python: {python}\n# glibc: 2.26\n"
+    (folder / "requirements.txt").write_text(heading)
+    (folder / "SHA256SUMS").write_text(wheelhouse.checksums(folder))
+    return folder
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("release")
-    wheel = folder / "pomona-1.2.3-cp37-abi3-any.whl"
-    wheel.write_bytes(b"a wheel")
-    packages = folder / "emr-6.4.0"
-    (packages / "check").mkdir(parents=True)
-    (packages / wheel.name).write_bytes(wheel.read_bytes())
-    (packages / "check" / "photo.jpg").write_bytes(b"a photo")
-    (packages / "SHA256SUMS").write_text(wheelhouse.checksums(packages))
+    packages = [tiny_wheelhouse(folder / emr) for emr in ("emr-6.4.0", "emr-7.14.0")]
+    (wheel,) = packages[0].glob("*.whl")
     for _ in range(2):  # the second replaces the first
-        release.make(VERSION, folder / "dist", [wheel, packages, MODEL])
+        release.make(VERSION, folder / "dist", [wheel, *packages, MODEL])
     return folder / "dist"
 
 
@@ -44,7 +51,10 @@ def test_a_release_has_what_each_way_needs(made: Path):
         "guide.html",
         "pomona-1.2.3-cp37-abi3-any.whl",
         BUCKET,
+        BUCKET.replace("6.4.0", "7.14.0"),
+        "pomona-serverless-emr-7.14.0-1.2.3.tar.gz",
         WHEELHOUSE,
+        WHEELHOUSE.replace("6.4.0", "7.14.0"),
         "privacy.fr.html",
         "privacy.html",
         "serverless.yaml",
@@ -78,6 +88,7 @@ def test_the_archive_for_the_console_is_the_tree_of_the_bucket(made: Path):
         "wheelhouse/emr-6.4.0/SHA256SUMS",
         "wheelhouse/emr-6.4.0/check/photo.jpg",
         "wheelhouse/emr-6.4.0/pomona-1.2.3-cp37-abi3-any.whl",
+        "wheelhouse/emr-6.4.0/requirements.txt",
     }
     assert notebook["nbformat"] == 4
 

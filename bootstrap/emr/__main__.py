@@ -1,4 +1,4 @@
-"""The commands up, run and down, and check, which validates the settings for up."""
+"""The commands up, run and down, check, which validates the settings for up, and Serverless's."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import sys
 from typing import Callable, Mapping, Sequence
 
-from emr import access, checks, costs, files, job
+from emr import access, checks, costs, files, job, serverless
 from emr.aws import Aws, AwsError, Stop
 from emr.checks import Bucket, Network
 from emr.settings import Settings
@@ -231,8 +231,11 @@ VERBS: dict[str, Callable[[Aws, Settings, Stack], None]] = {
 def main(arguments: Sequence[str]) -> int:
     """Run a command and return its exit code."""
     verb, *words = arguments or [""]
+    if verb in serverless.VERBS:
+        return serverless.main(verb, words)
     if verb not in VERBS:
-        print(f"usage: python -m emr {'|'.join(VERBS)} NAME=VALUE …", file=sys.stderr)
+        verbs = "|".join([*VERBS, *serverless.VERBS])
+        print(f"usage: python -m emr {verbs} NAME=VALUE …", file=sys.stderr)
         return 2
     try:
         settings = Settings.of(words, NEEDED[verb])

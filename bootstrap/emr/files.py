@@ -31,6 +31,11 @@ def check(settings: Settings) -> None:
             f"the model {settings.model_file} does not exist: pomona model pull {settings.MODEL}, "
             "or use another: MODEL=efficientnet_lite0, MODEL=path/to/model.onnx"
         )
+    check_photos(settings)
+
+
+def check_photos(settings: Settings) -> None:
+    """Stop if the photos are to be uploaded and are not on this machine."""
     photos = settings.local_photos
     if photos is not None and not photos.is_dir():
         raise Stop(

@@ -53,7 +53,7 @@ def check_inputs(aws: Aws, settings: Settings) -> None:
             f"the model {settings.model_uri} does not exist, or your AWS user may not read it "
             f"({error.code}): aws s3 cp {settings.model_file} {settings.model_uri}"
         ) from error
-    if not _listing(aws, f"{settings.images_uri}/", "--max-items", "1"):
+    if not listing(aws, f"{settings.images_uri}/", "--max-items", "1"):
         raise Stop(
             f"{settings.images_uri} has no photos: aws s3 sync FOLDER {settings.images_uri}, or "
             f"give another folder: IMAGES={settings.uri}/…"
@@ -101,9 +101,9 @@ def show_bootstrap_log(aws: Aws, settings: Settings, cluster: str, message: str)
     node = re.search(r"\bi-[0-9a-f]+\b", message)
     folder = f"{settings.uri}/logs/{cluster}/node/" + (f"{node.group()}/" if node else "")
     try:
-        keys = _listing(aws, folder)
+        keys = listing(aws, folder)
         for key in [key for key in keys if re.search(r"bootstrap-actions/\d+/stderr\.gz$", key)]:
-            _show(aws, key)
+            show(aws, key)
             return
     except Stop as error:
         print(f"  The logs cannot be read: {error}")
@@ -125,7 +125,7 @@ def _show_step_logs(aws: Aws, settings: Settings, logs: str, step: str) -> None:
         # In cluster mode the first container is the driver, and its stdout has Python's output.
         first = r"/container_\w*_000001/stdout\.gz$"
         driver = _await_logs(aws, settings, f"{logs}containers/{application.group()}/", first)
-    _show(aws, (driver or submitted)[-1])
+    show(aws, (driver or submitted)[-1])
 
 
 def _await_logs(aws: Aws, settings: Settings, folder: str, pattern: str) -> list[str]:
@@ -133,21 +133,23 @@ def _await_logs(aws: Aws, settings: Settings, folder: str, pattern: str) -> list
     for check in range(_LOG_CHECKS):
         if check:
             time.sleep(float(settings.EVERY))
-        logs = [uri for uri in _listing(aws, folder) if re.search(pattern, uri)]
+        logs = [uri for uri in listing(aws, folder) if re.search(pattern, uri)]
         if logs:
             return logs
     return []
 
 
-def _listing(aws: Aws, folder: str, *options: str) -> list[str]:
+def listing(aws: Aws, folder: str, *options: str) -> list[str]:
     """Return the URIs of the objects in a folder; none if it does not exist."""
     bucket, _, prefix = folder[len("s3://") :].partition("/")
     words = ("s3api", "list-objects-v2", "--bucket", bucket, "--prefix", prefix, *options)
     return [f"s3://{bucket}/{key}" for key in aws(*words, query="Contents[].Key") or []]
 
 
-def _show(aws: Aws, uri: str) -> None:
-    """Print the last lines of a compressed log."""
-    text = gzip.decompress(aws.raw("s3", "cp", uri, "-", "--only-show-errors"))
-    lines = text.decode(errors="replace").splitlines()
-    print("".join(f"  | {line}\n" for line in lines[-_SHOWN_LINES:]), end="", flush=True)
+def show(aws: Aws, uri: str) -> str:
+    """Print the last lines of a compressed log, and return all of it."""
+    packed = aws.raw("s3", "cp", uri, "-", "--only-show-errors")
+    text = gzip.decompress(packed).decode(errors="replace")
+    lines = text.splitlines()[-_SHOWN_LINES:]
+    print("".join(f"  | {line}\n" for line in lines), end="", flush=True)
+    return text

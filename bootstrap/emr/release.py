@@ -3,7 +3,8 @@
 Usage: python -m emr.release VERSION FOLDER FILE…
 
 A FILE is copied, and a wheelhouse, which is a folder, is packed into two archives: one of itself,
-for `make emr-up WHEELHOUSE=…`, and one with everything that the bucket needs, for the console.
+for `make emr-up WHEELHOUSE=…`, and one with everything that the bucket needs, for the console. One
+of EMR 7 also becomes the environment of EMR Serverless.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import tempfile
 import zipfile
 from pathlib import Path
 
+from emr import environment
 from emr.wheelhouse import CHECKSUMS, ROOT, checksums
 
 BOOTSTRAP = ROOT / "bootstrap"
@@ -71,6 +73,9 @@ def make(version: str, folder: Path, files: list[Path]) -> None:
             }
             pack(packed, new / f"pomona-wheelhouse-{wheelhouse.name}-{version}.zip")
             pack({**in_bucket, **packed}, new / f"pomona-bucket-{wheelhouse.name}-{version}.zip")
+            if not wheelhouse.name.startswith("emr-6."):
+                name = f"pomona-serverless-{wheelhouse.name}-{version}.tar.gz"
+                environment.build(wheelhouse, new / name)
         for form in FORMS:
             shutil.copy(BOOTSTRAP / form, new)
         for source, name in PAGES.items():

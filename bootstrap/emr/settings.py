@@ -55,6 +55,7 @@ _RANGES = {
     "WORKERS": range(1, 1001),
     "TASKS": range(1001),
     "IDLE": range(60, 7 * 24 * 3600 + 1),
+    "TIMEOUT": range(5, 1_000_001),
     "BUDGET": range(1, 1_000_001),
 }
 _OFF = ("", "0")
@@ -99,6 +100,8 @@ class Settings:
     BUDGET: str = "20"
     #: Connect through Session Manager, which needs no key pair and no open port.
     SSM: str = ""
+    #: Minutes after which EMR Serverless cancels a job.
+    TIMEOUT: str = "120"
     #: What to do with a stack that failed: `remove` or `keep`.
     ON_FAILURE: str = "remove"
     DRY_RUN: str = ""

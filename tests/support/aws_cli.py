@@ -26,7 +26,7 @@ with socket.socket(socket.AF_UNIX) as server:
     server.shutdown(socket.SHUT_WR)
     sys.exit(server.recv(1)[0])
 """
-SERVICES = ("cloudformation", "ec2", "emr", "iam", "kms", "s3", "sts")
+SERVICES = ("cloudformation", "ec2", "emr", "emr-serverless", "iam", "kms", "s3", "sts")
 
 
 def serve(path: str) -> None:

@@ -32,7 +32,7 @@ class Call(NamedTuple):
 
     #: Such as `elasticmapreduce`.
     service: str
-    #: Such as `RunJobFlow`; for S3, the method and the path.
+    #: Such as `RunJobFlow`; for S3 and EMR Serverless, the method and the path.
     action: str
     #: The body of a request in JSON, as to EMR, or the fields of a form; empty for S3.
     body: dict[str, Any]
@@ -197,6 +197,9 @@ class Cloud:
                     return Call(service, target.rpartition(".")[2], json.loads(sent))
                 if service == "s3":
                     return Call(service, f"{self.command} {self.path}", {})
+                if service == "emr-serverless":
+                    path = self.path.partition("?")[0]
+                    return Call(service, f"{self.command} {path}", json.loads(sent or b"{}"))
                 fields = {name: values[0] for name, values in parse_qs(sent.decode()).items()}
                 return Call(service, fields["Action"], fields)
 
@@ -207,7 +210,8 @@ class Cloud:
                     if isinstance(said, Answer):
                         return said, json_type
                 answer, headers = self.forward(call, sent)
-                in_json = "X-Amz-Target" in self.headers and answer.status == 200
+                in_json = "X-Amz-Target" in self.headers or call.service == "emr-serverless"
+                in_json = in_json and answer.status == 200
                 for rule in cloud.rules:
                     said = rule(call, json.loads(answer.body or b"{}") if in_json else answer)
                     if isinstance(said, dict):
