@@ -66,9 +66,9 @@
 #   YARN has 12,288 MB per node, for one executor (5 + 4 GB; photos, Arrow and the model live in the
 #   overhead) and a driver. If you started the cluster in the console, copy them from the output
 #   `NotebookConfigure` of its stack. `/opt/pomona/venv` is the Python of every node.
-# - **Livy ends an idle session** after four hours on a cluster of `bootstrap/cluster.yaml`, or after
-#   one on others. Cells then fail with *session not found*: run all cells from the top. Results on
-#   S3 are not computed again.
+# - **Livy ends an idle session** after four hours on a cluster of `bootstrap/cluster.yaml`, after
+#   one hour on others. Cells then fail with *session not found*: run all cells from the top.
+#   Results on S3 are not computed again.
 
 # %% session [markdown] lang="fr"
 # ## 1. La session
@@ -81,10 +81,10 @@
 # - Sans autre indication, sparkmagic demande un pilote de 1000 Mo et des exécuteurs à 2 cœurs,
 #   quels que soient les réglages du cluster. Les valeurs ci-dessous doivent convenir aux nœuds :
 #   `make emr-up` y met celles de votre type d'instance. Dans le dépôt, ce sont celles d'une
-#   m5.xlarge, où YARN dispose de 12 288 Mo par nœud, pour un exécuteur (5 + 4 Go ; les photos, Arrow
-#   et le modèle occupent les 4 Go de mémoire supplémentaire) et un pilote. Si vous avez démarré le
-#   cluster depuis la console, recopiez-les depuis la sortie `NotebookConfigure` de sa pile.
-#   `/opt/pomona/venv` est le Python de chaque nœud.
+#   m5.xlarge, où YARN dispose de 12 288 Mo par nœud, pour un exécuteur (5 + 4 Go ; les photos,
+#   Arrow et le modèle occupent les 4 Go de mémoire supplémentaire) et un pilote. Si vous avez
+#   démarré le cluster depuis la console, recopiez-les depuis la sortie `NotebookConfigure` de sa
+#   pile. `/opt/pomona/venv` est le Python de chaque nœud.
 # - **Livy ferme une session inactive** au bout de quatre heures sur un cluster créé avec
 #   `bootstrap/cluster.yaml`, d'une heure sur les autres. Les cellules échouent alors avec *session
 #   not found* : relancez-les toutes depuis le début. Les résultats déjà écrits sur S3 ne sont pas
@@ -111,7 +111,8 @@
 # ## 2. Paths
 #
 # This is the only cell to change, unless `make emr-up` has filled it in. Use `s3://`, which is
-# EMR's own client, and no double slashes: on S3, `Rep1//Test` and `Rep1/Test` are different folders.
+# EMR's own client, and no double slashes: on S3, `Rep1//Test` and `Rep1/Test` are different
+# folders.
 
 # %% paths [markdown] lang="fr"
 # ## 2. Les chemins
