@@ -475,7 +475,7 @@ def test_emr_may_do_in_the_subnet_what_its_policy_allows_in_tagged_ones(
     managed = {one["Sid"]: one for one in moto(*read)["PolicyVersion"]["Document"]["Statement"]}
     (policy,) = made["ServiceRole"]["Policies"]
     own = {one["Sid"]: one for one in policy["PolicyDocument"]["Statement"]}
-    subnet = made["EmrCluster"]["Instances"]["Ec2SubnetId"]
+    (subnet,) = made["EmrCluster"]["Instances"]["Ec2SubnetIds"]
     there = own["StartNodesInThisSubnet"]
     assert there["Resource"] == f"arn:aws:ec2:{REGION}:123456789012:subnet/{subnet}"
     assert sorted(there["Action"]) == sorted(managed["CreateInTaggedNetwork"]["Action"])

@@ -66,8 +66,8 @@
 #   YARN has 12,288 MB per node, for one executor (5 + 4 GB; photos, Arrow and the model live in the
 #   overhead) and a driver. If you started the cluster in the console, copy them from the output
 #   `NotebookConfigure` of its stack. `/opt/pomona/venv` is the Python of every node.
-# - **Livy ends an idle session** after four hours on a cluster of `bootstrap/cluster.yaml`, after
-#   one hour on others. Cells then fail with *session not found*: run all cells from the top.
+# - **Livy ends an idle session** after four hours on a cluster of `bootstrap/cluster.yaml`, or
+#   after one on others. Cells then fail with *session not found*: run all cells from the top.
 #   Results on S3 are not computed again.
 
 # %% session [markdown] lang="fr"
