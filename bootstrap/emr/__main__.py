@@ -178,6 +178,7 @@ def run(aws: Aws, settings: Settings, stack: Stack) -> None:
         print(f"A step of the cluster of the stack {stack.name}, in {settings.REGION}:")
         print(json.dumps(job.step_of(settings), indent=2, ensure_ascii=False))
         return
+    stack.costs = "A cluster that is running still costs money"
     _say("The job.")
     stack.read()
     cluster = stack.outputs.get("ClusterId")

@@ -89,6 +89,7 @@ class Stack:
         # A stack in review stays so until someone executes its change set, and has no resources.
         if self.read().endswith("_IN_PROGRESS") and self.status != "REVIEW_IN_PROGRESS":
             print(f"  The stack {self.name} is {self.status}: waiting until that ends.")
+            self.costs = f"The stack {self.name} may have a cluster, which costs money"
             self._seen = set(self._events())
             self._follow()
 
