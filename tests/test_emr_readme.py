@@ -217,6 +217,7 @@ def tiny_wheelhouse(folder: Path) -> Path:
     """Write a wheelhouse without wheels, and return its folder."""
     packages = folder / "emr-7.14.0"
     (packages / "check").mkdir(parents=True)
+    (packages / "check" / "photo.jpg").write_bytes(b"a photo")
     heading = "# release: emr-7.14.0\n# python: 3.9\n# glibc: 2.34\n"
     (packages / "requirements.txt").write_text(heading)
     (packages / "SHA256SUMS").write_text(wheelhouse.checksums(packages))

@@ -14,6 +14,7 @@ TARGETS = [
     "setup",
     "wheel",
     "wheelhouse",
+    "release",
     "lock",
     "lint",
     "docs",

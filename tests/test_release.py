@@ -12,6 +12,7 @@ from urllib.parse import unquote
 import pytest
 
 from emr import files, release, wheelhouse
+from emr.aws import Stop
 from emr.settings import Settings
 
 MODEL = wheelhouse.CHECK["check/model.onnx"]
@@ -121,3 +122,20 @@ def test_the_commands_find_the_whole_wheelhouse_in_an_archive(
     folder = files.wheelhouse(Settings(BUCKET="fruits", WHEELHOUSE=str(made / archive)))
     assert folder.name == "emr-6.4.0"
     subprocess.run(["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=folder, check=True)
+
+
+@pytest.mark.parametrize("suffix", [".whl", "SHA256SUMS"], ids=["stored", "compressed"])
+def test_an_archive_that_was_damaged_on_the_way_is_refused(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+):
+    monkeypatch.setattr(files, "_FILLED", tmp_path)
+    with zipfile.ZipFile(made / WHEELHOUSE) as archive:
+        (member,) = [each for each in archive.infolist() if each.filename.endswith(suffix)]
+    # A member is a header of 30 bytes, its name and its content.
+    start = member.header_offset + 30 + len(member.filename)
+    content = bytearray((made / WHEELHOUSE).read_bytes())
+    content[start : start + 8] = b"\xff" * 8
+    damaged = tmp_path / "damaged.zip"
+    damaged.write_bytes(content)
+    with pytest.raises(Stop, match=r"damaged\.zip is damaged .*: download it again"):
+        files.wheelhouse(Settings(BUCKET="fruits", WHEELHOUSE=str(damaged)))

@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -52,8 +53,14 @@ def wheelhouse(settings: Settings) -> Path:
             raise Stop(f"WHEELHOUSE={folder} does not exist, or is not a zip archive")
         unpacked = _FILLED / folder.stem
         shutil.rmtree(unpacked, ignore_errors=True)
-        with zipfile.ZipFile(folder) as archive:
-            archive.extractall(unpacked)
+        try:
+            with zipfile.ZipFile(folder) as archive:
+                archive.extractall(unpacked)
+        except (zipfile.BadZipFile, zlib.error) as error:
+            raise Stop(
+                f"WHEELHOUSE={folder} is damaged ({error}): download it again, and compare it "
+                "with the release's SHA256SUMS"
+            ) from error
         folder = next((path.parent for path in unpacked.rglob("SHA256SUMS")), unpacked)
     if not (folder / "SHA256SUMS").is_file():
         raise Stop(
