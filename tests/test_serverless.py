@@ -467,7 +467,7 @@ def test_an_interruption_says_that_the_job_goes_on(cloud: Cloud, first: Done, wo
         ("RELEASE=emr-6.5.0", "EMR Serverless begins with emr-6.6.0. Use the default, emr-7.14.0"),
         ("IMAGES=no/such/folder", "IMAGES=no/such/folder is not a folder on this machine"),
         ("WHEELHOUSE=no/wheels", "no/wheels has no wheelhouse: make wheelhouse EMR=7.14.0"),
-        ("BUCKET=Fruits", "bucket names have no upper-case letters"),
+        ("BUCKET=Fruits", "3 to 63 lower-case letters, digits and hyphens"),
         ("REGION=eu-west-2", "REGION=eu-west-2 is not in the European Union"),
         ("IMAGES=s3://fruits-paris/results", "where Pomona or EMR keeps other files"),
         ("TIMEOUT=1", "TIMEOUT=1 must be a whole number from 5"),
