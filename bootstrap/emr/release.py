@@ -31,12 +31,13 @@ PAGES = {
 }
 #: Files of the console's user, as they are.
 FORMS = ("cluster.yaml", "serverless.yaml", "policies/user.json")
+NOTEBOOKS = ROOT / "notebooks"
 #: Path in the bucket -> file in the repository.
 IN_BUCKET = {
     "bootstrap-emr.sh": BOOTSTRAP / "bootstrap-emr.sh",
     "pomona_job.py": BOOTSTRAP / "pomona_job.py",
-    "jupyter/jovyan/fruits_on_emr.ipynb": ROOT / "notebooks" / "fruits_on_emr.ipynb",
-    "jupyter/jovyan/fruits_on_emr.fr.ipynb": ROOT / "notebooks" / "fruits_on_emr.fr.ipynb",
+    "jupyter/jovyan/fruits_on_emr.ipynb": NOTEBOOKS / "fruits_on_emr.ipynb",
+    "jupyter/jovyan/fruits_on_emr.fr.ipynb": NOTEBOOKS / "fruits_on_emr.fr.ipynb",
 }
 _PAGE = """<!doctype html>
 <html lang="{language}">
@@ -76,8 +77,8 @@ def make(version: str, folder: Path, files: list[Path]) -> None:
             if not wheelhouse.name.startswith("emr-6."):
                 name = f"pomona-serverless-{wheelhouse.name}-{version}.tar.gz"
                 environment.build(wheelhouse, new / name)
-        for form in FORMS:
-            shutil.copy(BOOTSTRAP / form, new)
+        for form in (*(BOOTSTRAP / form for form in FORMS), *NOTEBOOKS.glob("*.ipynb")):
+            shutil.copy(form, new)
         for source, name in PAGES.items():
             (new / name).write_text(page(BOOTSTRAP / source), encoding="utf-8")
         (new / CHECKSUMS).write_text(checksums(new))
