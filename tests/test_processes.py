@@ -150,8 +150,13 @@ class TestThreads:
     def test_threads_that_can_not_be_started_are_an_error_and_later_calls_work(self) -> None:
         run(
             """
+            import ctypes
             import resource
 
+            # glibc reserves 64 MiB for the allocations of a new thread, and aborts a thread that
+            # finds no room for its first variable. With one arena, the stacks alone fill memory.
+            M_ARENA_MAX = -8
+            assert ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
             featurizer = pomona.Featurizer(MODEL, threads=2)
             expected = featurizer.featurize(PHOTOS)
             many = pomona.Featurizer(MODEL, threads=1000, batch_size=1)

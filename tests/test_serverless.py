@@ -23,6 +23,7 @@ from typing import Any, ClassVar, Iterator, NamedTuple
 
 import pytest
 
+import pomona
 from cloud import REGION, ROOT, Answer, Call, Cloud, Said, printed, refusal
 from emr import environment, serverless
 from emr.aws import Aws, Stop
@@ -673,7 +674,7 @@ def test_pomona_reads_s3_with_the_credentials_of_the_job(
             [tmp_path / "environment" / "bin" / "python", "-c", code],
             env={
                 "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
-                "PYTHONPATH": str(ROOT / "python"),
+                "PYTHONPATH": str(Path(pomona.__file__).parents[1]),
                 "AWS_CONTAINER_CREDENTIALS_FULL_URI": f"http://127.0.0.1:{container.server_port}/",
                 **({"AWS_CONTAINER_AUTHORIZATION_TOKEN": token} if token else {}),
             },
