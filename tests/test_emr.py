@@ -575,18 +575,17 @@ def test_the_nodes_may_use_the_key_of_an_encrypted_bucket(cloud: Cloud, account:
     key = cloud.aws("kms", "create-key")["KeyMetadata"]
     encrypt(cloud, "sealed", key["KeyId"])
     settings = Settings.of(account.words("sealed"), NEEDED)
-    bucket = checks.check_bucket(aws, settings, ACCOUNT)
-    parameters = tool.parameters_of(settings, checks.Network("vpc-1", public=True), bucket)
+    parameters = checks.check_bucket(aws, settings)
     assert parameters["KmsKey"] == key["Arn"]
     assert parameters["NewBucket"] == "no"
     cloud.aws("kms", "disable-key", "--key-id", key["KeyId"])
     with pytest.raises(files.Stop, match=f"the key {key['Arn']} of the bucket sealed is Disabled"):
-        checks.check_bucket(aws, settings, ACCOUNT)
+        checks.check_bucket(aws, settings)
     for number, region in ((ACCOUNT, "eu-west-1"), ("999999999999", REGION)):
         arn = f"arn:aws:kms:{region}:{number}:key/1234abcd-12ab-34cd-56ef-1234567890ab"
         encrypt(cloud, "sealed", arn)
         with pytest.raises(files.Stop, match=f"bucket sealed is of account {number} in {region}"):
-            checks.check_bucket(aws, settings, ACCOUNT)
+            checks.check_bucket(aws, settings)
 
 
 # The notebook
@@ -1065,17 +1064,6 @@ def test_a_release_that_aws_has_withdrawn(cloud: Cloud, account: Account):
     said = failing_up(cloud, *account.words("another"), "RELEASE=emr-6.4.9")
     assert f"AWS does not offer emr-6.4.9 in {REGION}" in said
     assert "RELEASE=emr-7.14.0" in said
-
-
-def test_an_instance_type_that_the_release_does_not_have(cloud: Cloud, account: Account):
-    def without(call: Call, said: Said) -> Said:
-        if call.action != "ListSupportedInstanceTypes" or said is None:
-            return None
-        return Answer(200, b'{"SupportedInstanceTypes": [{"Type": "m5.2xlarge"}]}')
-
-    cloud.rules.append(without)
-    said = failing_up(cloud, *account.words("another"))
-    assert f"INSTANCE=m5.xlarge: emr-6.4.0 does not support it in {REGION}" in said
 
 
 @pytest.mark.parametrize("attribute", ["dns-hostnames", "dns-support"])

@@ -28,6 +28,7 @@ from cloud import REGION, ROOT, Answer, Call, Cloud, Said, printed, refusal
 from emr import environment, serverless
 from emr.aws import Aws, Stop
 from emr.settings import Settings
+from emr.stack import Stack
 from pomona import plan
 
 BUCKET = "fruits-paris"
@@ -339,17 +340,24 @@ def put_log(cloud: Cloud, text: str):
     return rule
 
 
-@pytest.fixture
-def work(
-    cloud: Cloud, first: Done, words: list[str], monkeypatch: pytest.MonkeyPatch
-) -> serverless.Run:
+class Work(NamedTuple):
     """A run that has come to its job, in this process."""
+
+    aws: Aws
+    settings: Settings
+    stack: Stack
+
+    def __call__(self) -> None:
+        application = serverless.find(self.aws, self.settings)
+        serverless.work(self.aws, self.settings, self.stack, application, A_ROLE)
+
+
+@pytest.fixture
+def work(cloud: Cloud, first: Done, words: list[str], monkeypatch: pytest.MonkeyPatch) -> Work:
     for name, value in cloud.environment.items():
         monkeypatch.setenv(name, value)
     settings = Settings.of([*words, "RELEASE=emr-7.14.0", "EVERY=0"], ["BUCKET"])
-    started = serverless.Run(Aws(REGION), settings)
-    started.application.find()
-    return started
+    return Work(Aws(REGION), settings, Stack(Aws(REGION), settings, "serverless"))
 
 
 @pytest.mark.parametrize(
@@ -381,7 +389,7 @@ def work(
 )
 def test_a_job_that_does_not_succeed_is_explained(
     cloud: Cloud,
-    work: serverless.Run,
+    work: Work,
     capsys: pytest.CaptureFixture[str],
     job: dict[str, Any],
     log: str,
@@ -392,8 +400,8 @@ def test_a_job_that_does_not_succeed_is_explained(
         cloud.rules.append(put_log(cloud, log))
     before = len(cloud.calls)
     with pytest.raises(Stop, match=re.escape(said)):
-        work.work(A_ROLE)
-    assert work.costs == "The job has ended. Nothing but the bucket's content costs money."
+        work()
+    assert work.stack.costs == "The job has ended. Nothing but the bucket's content costs money"
     assert "POST /applications/*/stop" in map(of, cloud.calls[before:])
     output = capsys.readouterr().out
     assert "Billed: 0.500 vCPU-hours" in output
@@ -401,18 +409,18 @@ def test_a_job_that_does_not_succeed_is_explained(
         assert f"  | {line}\n" in output
 
 
-def test_a_busy_aws_does_not_end_the_watch(cloud: Cloud, work: serverless.Run):
+def test_a_busy_aws_does_not_end_the_watch(cloud: Cloud, work: Work):
     busy = refusal("ThrottlingException", "Rate exceeded")
     cloud.rules += [refusing(GET_JOB, busy, busy), job_of(SUCCESS)]
-    work.work(A_ROLE)
+    work()
 
 
 def test_a_role_that_iam_has_not_made_known_is_tried_again(
-    cloud: Cloud, work: serverless.Run, capsys: pytest.CaptureFixture[str]
+    cloud: Cloud, work: Work, capsys: pytest.CaptureFixture[str]
 ):
     unknown = refusal("ValidationException", "The execution role cannot be assumed")
     cloud.rules += [refusing(START_JOB, unknown, unknown), job_of(SUCCESS)]
-    work.work(A_ROLE)
+    work()
     assert capsys.readouterr().out.count("IAM has not made the new role known everywhere") == 2
 
 
@@ -431,12 +439,10 @@ def test_a_role_that_iam_has_not_made_known_is_tried_again(
     ],
     ids=["refused", "not allowed"],
 )
-def test_a_job_that_cannot_start_is_explained(
-    cloud: Cloud, work: serverless.Run, answer: Answer, said: str
-):
+def test_a_job_that_cannot_start_is_explained(cloud: Cloud, work: Work, answer: Answer, said: str):
     cloud.rules.append(refusing(START_JOB, answer))
     with pytest.raises(Stop, match=re.escape(said)):
-        work.work(A_ROLE)
+        work()
 
 
 def test_an_interruption_says_that_the_job_goes_on(cloud: Cloud, first: Done, words: list[str]):
@@ -483,14 +489,14 @@ def test_bad_input_is_refused_with_a_sentence_before_aws_is_asked(
     assert done.calls == []
 
 
-def test_a_release_that_serverless_does_not_have_is_refused(cloud: Cloud, work: serverless.Run):
+def test_a_release_that_serverless_does_not_have_is_refused(cloud: Cloud, work: Work):
     error = refusal("ValidationException", "Type 'SPARK' is not supported for release label")
     cloud.rules.append(refusing("POST /applications", error))
     cloud.rules.append(
         lambda call, _: {"applications": []} if of(call) == "GET /applications" else None
     )
     with pytest.raises(Stop, match=r"EMR Serverless does not offer emr-7\.14\.0 in eu-west-3"):
-        work.application.prepare()
+        serverless.prepare(work.aws, work.settings)
 
 
 def test_a_stack_that_fails_is_named_with_its_reason_and_removed(cloud: Cloud, words: list[str]):

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from typing import Callable, Mapping, Sequence
 
 from emr import access, checks, costs, files, job, serverless
-from emr.aws import Aws, AwsError, Stop
-from emr.checks import Bucket, Network
+from emr.aws import Aws, Stop, one_line, say
 from emr.settings import Settings
-from emr.stack import TEMPLATE, Failed, Stack
+from emr.stack import Failed, Stack
 
-_FOR_A_CLUSTER = ("BUCKET", "KEY", "SUBNET", "MY_IP")
-NEEDED = {"check": _FOR_A_CLUSTER, "up": _FOR_A_CLUSTER, "run": ("BUCKET",), "down": ("BUCKET",)}
 _ALIVE = ("STARTING", "BOOTSTRAPPING", "RUNNING", "WAITING")
 #: Parameters of a running cluster that need another cluster to change.
 _FIXED = ("Release", "Instance", "Workers", "Tasks", "SessionManager", "Subnet")
@@ -23,19 +21,15 @@ included, no help, and it may be withdrawn. Amazon Linux 2, its system, has had 
 30 June 2026. Pomona is tested on both."""
 
 
-def parameters_of(settings: Settings, network: Network, bucket: Bucket) -> dict[str, str]:
-    """Return the template's parameters, without the cluster."""
+def parameters_of(settings: Settings) -> dict[str, str]:
+    """Return the template's parameters without the cluster, and without what AWS is asked for."""
     return {
         "Bucket": settings.BUCKET,
-        "NewBucket": "no" if bucket.exists else "yes",
-        "KmsKey": bucket.key,
-        "Vpc": network.vpc,
         "Subnet": settings.SUBNET,
-        "PrivateSubnet": "no" if network.public else "yes",
         "KeyPair": settings.KEY,
         # Port 22 is of no use without a key pair.
         "MyAddress": settings.MY_IP if settings.KEY else "",
-        "SessionManager": "yes" if settings.ssm else "no",
+        "SessionManager": "yes" if settings.SSM else "no",
         "Cluster": "no",
         "Release": settings.RELEASE,
         "Instance": settings.INSTANCE,
@@ -48,65 +42,49 @@ def parameters_of(settings: Settings, network: Network, bucket: Bucket) -> dict[
     }
 
 
-def check(_aws: Aws, settings: Settings, _stack: Stack) -> None:
-    """Check everything that `up` checks, except what needs AWS or the wheelhouse."""
-    files.check(settings)
-
-
 def up(aws: Aws, settings: Settings, stack: Stack) -> None:
     """Create what a cluster needs, start it, and print how to connect."""
-    if settings.dry_run:
-        _print_plan(settings, stack)
+    parameters = parameters_of(settings)
+    if settings.DRY_RUN:
+        _print_plan(settings, stack, parameters)
         return
     files.check(settings)
     wheels = files.wheelhouse(settings)
-    _say("The AWS account, and the stack.")
-    owner = checks.account(aws)
+    say("\nThe stack.")
     stack.settle()
-    if _cluster_is_running(aws, settings, stack):
-        _join(aws, settings, stack)
+    if _join(aws, settings, stack, parameters):
+        access.connect(aws, settings, stack)
         return
     if settings.RELEASE.startswith("emr-6."):
         print(_OLD_RELEASE.format(release=settings.RELEASE))
-    _say("The release, the key pair, the subnet and the bucket.")
-    checks.check_release(aws, settings)
-    if settings.KEY:
-        checks.check_key_pair(aws, settings)
-    network = checks.check_subnet(aws, settings)
-    bucket = checks.check_bucket(aws, settings, owner)
+    say("\nThe release, the key pair, the subnet and the bucket.")
+    parameters.update(checks.account(aws, settings))
     if stack.status and not stack.sound:
-        _say(f"The stack {stack.name} is {stack.status}: it is deleted and created again.")
+        say(f"\nThe stack {stack.name} is {stack.status}: it is deleted and created again.")
         stack.delete()
-    parameters = parameters_of(settings, network, bucket)
     if stack.status:
         # Otherwise the stack would give up its own bucket, or create one that exists.
         parameters["NewBucket"] = stack.parameters["NewBucket"]
-    _say(f"The stack {stack.name}: bucket, roles and security groups.")
-    stack.costs = (
-        f"The stack {stack.name} may exist. Without a cluster, only the content of {settings.uri} "
-        f"costs money. To delete the stack: make emr-down {settings.place}"
-    )
+    say(f"\nThe stack {stack.name}: bucket, roles and security groups.")
+    stack.costs = f"""The stack {stack.name} may exist. Without a cluster, only the content of
+        {settings.uri} costs money. To delete the stack: make emr-down {settings.place}"""
     _deploy(aws, settings, stack, parameters)
     access.close_groups(aws, stack)
-    _say("Files for the nodes and the job.")
+    say("\nFiles for the nodes and the job.")
     files.upload(aws, settings, wheels)
-    _say(f"The cluster, in about ten minutes. {costs.price(settings)}")
+    say(f"\nThe cluster, in about ten minutes. {costs.price(settings)}")
     stack.costs = _running(settings, stack)
     _deploy(aws, settings, stack, {**parameters, "Cluster": "yes"})
-    access.close_groups(aws, stack)
     access.connect(aws, settings, stack)
 
 
-def _print_plan(settings: Settings, stack: Stack) -> None:
-    print(f"The stack {stack.name} in {settings.REGION}, from {TEMPLATE}:")
-    asked = parameters_of(settings, Network("asked of AWS", public=True), Bucket(exists=False))
-    print("".join(f"  {name}={value}\n" for name, value in asked.items()), end="")
+def _print_plan(settings: Settings, stack: Stack, parameters: Mapping[str, str]) -> None:
+    print(f"The stack {stack.name} in {settings.REGION}, from {stack.template}:")
+    print("".join(f"  {name}={value}\n" for name, value in parameters.items()), end="")
     print("AWS is asked for Vpc, PrivateSubnet, NewBucket and KmsKey. Uploaded to the bucket:")
     for source, target in files.uploads(settings, settings.wheelhouse):
         print(f"  {source} -> {target}")
-    for name in files.NOTEBOOKS:
-        print(f"  notebooks/{name} -> {files.notebook_uri(settings, name)}, with:")
-    print("\n".join(files.cells(settings)))
+    print("\n".join(["The notebooks, with:", *files.cells(settings)]))
     print(f"Then the stack is updated to Cluster=yes. {costs.price(settings)}")
 
 
@@ -115,41 +93,26 @@ def _running(settings: Settings, stack: Stack) -> str:
     return f"cluster {cluster}: IT COSTS MONEY until make emr-down {settings.place}"
 
 
-def _cluster_is_running(aws: Aws, settings: Settings, stack: Stack) -> bool:
-    cluster = stack.outputs.get("ClusterId")
+def _join(aws: Aws, settings: Settings, stack: Stack, wanted: Mapping[str, str]) -> bool:
+    """Return whether a cluster is running; open it to the user's current address."""
+    cluster, has = stack.outputs.get("ClusterId"), stack.parameters
     if not cluster:
         return False
-    try:
-        words = ("emr", "describe-cluster", "--cluster-id", cluster)
-        state = aws(*words, query="Cluster.Status.State")
-    except AwsError as error:
-        # EMR forgets a cluster two months after its end.
-        if error.code != "InvalidRequestException":
-            raise
-        state = "no longer known to EMR"
-    if state in _ALIVE:
-        stack.costs = _running(settings, stack)
-        return True
-    print(f"  The cluster {cluster} has ended ({state}): the stack gets a new one.")
-    return False
-
-
-def _join(aws: Aws, settings: Settings, stack: Stack) -> None:
-    """Open a running cluster to the user's current address, and print how to connect."""
-    _say(f"{stack.outputs['ClusterId']} is already running: nothing is started or uploaded.")
-    if not stack.sound:
-        raise Stop(f"the stack {stack.name} is {stack.status} and cannot be changed")
-    wanted = parameters_of(settings, Network("", public=True), Bucket(exists=True))
-    for name in _FIXED:
-        if wanted[name] != stack.parameters[name]:
-            print(
-                f"  It keeps {name}={stack.parameters[name]}. For {wanted[name]}, first end it: "
-                f"make emr-down {settings.place}"
-            )
-    if stack.parameters["MyAddress"] != wanted["MyAddress"]:
-        stack.change({"MyAddress": wanted["MyAddress"]})
-    access.close_groups(aws, stack)
-    access.connect(aws, settings, stack)
+    words = ("emr", "describe-cluster", "--cluster-id", cluster)
+    # EMR forgets a cluster two months after its end.
+    state = aws(*words, query="Cluster.Status.State", absent="InvalidRequestException")
+    if state not in _ALIVE:
+        state = state or "no longer known to EMR"
+        say(f"  The cluster {cluster} has ended ({state}): the stack gets a new one.")
+        return False
+    stack.costs = _running(settings, stack)
+    say(f"\n{cluster} is already running: nothing is started or uploaded.")
+    kept = [f"{name}={has[name]}" for name in _FIXED if wanted[name] != has[name]]
+    if kept:
+        say(f"  It keeps {', '.join(kept)}. To change that, first make emr-down {settings.place}")
+    if has["MyAddress"] != wanted["MyAddress"]:
+        stack.deploy({**has, "MyAddress": wanted["MyAddress"]}, same=True)
+    return True
 
 
 def _deploy(aws: Aws, settings: Settings, stack: Stack, parameters: Mapping[str, str]) -> None:
@@ -159,114 +122,106 @@ def _deploy(aws: Aws, settings: Settings, stack: Stack, parameters: Mapping[str,
         stack.deploy_patiently(parameters, keep=keep)
     except Stop as error:
         if isinstance(error, Failed) and error.cluster:
-            job.show_bootstrap_log(aws, settings, error.cluster, error.reason)
+            node = re.search(r"\bi-[0-9a-f]+\b", error.reason)
+            folder = f"{settings.uri}/logs/{error.cluster}/node/{node.group() if node else ''}"
+            job.tail(aws, settings, folder, r"bootstrap-actions/\d+/stderr\.gz$", 1)
         if stack.read(quiet=True) and keep:
             stack.costs = f"ON_FAILURE=keep: the stack stays, as {stack.status}. {stack.costs}"
         elif stack.status:
-            _say(f"ON_FAILURE=remove: the stack {stack.name} is deleted; keep would leave it.")
+            say(f"\nON_FAILURE=remove: the stack {stack.name} is deleted; keep would leave it.")
             stack.delete()
-            stack.costs = (
-                f"The stack {stack.name} was deleted, with everything in it. The bucket "
-                f"{settings.uri} stays, if it was created, and only its content costs money"
-            )
+            stack.costs = f"""The stack {stack.name} was deleted, with everything in it. The bucket
+                {settings.uri} stays, if it was created, and only its content costs money"""
         raise
 
 
 def run(aws: Aws, settings: Settings, stack: Stack) -> None:
     """Run the job on the cluster and wait for it."""
-    if settings.dry_run:
+    if settings.DRY_RUN:
         print(f"A step of the cluster of the stack {stack.name}, in {settings.REGION}:")
         print(json.dumps(job.step_of(settings), indent=2, ensure_ascii=False))
         return
     stack.costs = "A cluster that is running still costs money"
-    _say("The job.")
+    say("\nThe job.")
     stack.read()
     cluster = stack.outputs.get("ClusterId")
     if not cluster:
-        raise Stop(
-            f"no cluster of the stack {stack.name} is running in {aws.region}: start one with "
-            f"make emr-up BUCKET={settings.BUCKET} KEY=… SUBNET=… MY_IP=…"
-        )
+        raise Stop(f"""no cluster of the stack {stack.name} is running in {aws.region}: start one
+            with make emr-up BUCKET={settings.BUCKET} KEY=… SUBNET=… MY_IP=…""")
     stack.costs = _running(settings, stack)
     job.run(aws, settings, cluster)
-    _say(f"The results are in {settings.output_uri}: features, pca, pca_model, summary.json.")
+    say(f"\nThe results are in {settings.output_uri}: features, pca, pca_model, summary.json.")
     print(f"The cluster still runs and costs money: make emr-down {settings.place}")
 
 
 def down(aws: Aws, settings: Settings, stack: Stack) -> None:
     """Delete the stack, and print what still costs money."""
-    if settings.dry_run:
-        print(
-            f"The stack {stack.name} in {settings.REGION} would be deleted: the cluster, the "
-            f"roles, the security groups and the budget. The bucket {settings.uri} stays."
-        )
+    if settings.DRY_RUN:
+        say(f"""The stack {stack.name} in {settings.REGION} would be deleted: the cluster, the
+            roles, the security groups and the budget. The bucket {settings.uri} stays.""")
         return
     stack.costs = "Nothing was terminated: a running cluster still costs money"
-    _say(f"The stack {stack.name}.")
+    say(f"\nThe stack {stack.name}.")
     if stack.read():
         stack.costs = _running(settings, stack)
         try:
             stack.delete()
         except Failed as error:
-            raise Stop(
-                f"{error}. Remove what uses {error.resource} (a security group: machines, network "
-                "interfaces and rules of other groups that refer to it), and repeat make emr-down "
-                f"{settings.place}"
-            ) from error
+            raise Stop(f"""{error}. Remove what uses {error.resource} (a security group: machines,
+                network interfaces and rules of other groups that refer to it), and repeat make
+                emr-down {settings.place}""") from error
     else:
         print(f"  There is no such stack in {aws.region}.")
     stack.costs = "No cluster of this stack is running"
-    _say("What still costs money in this region?")
+    say("\nWhat still costs money in this region?")
     print("\n".join(costs.left(aws, settings)), flush=True)
 
 
 VERBS: dict[str, Callable[[Aws, Settings, Stack], None]] = {
-    "check": check,
+    # Checks what `up` checks, except what needs AWS or the wheelhouse.
+    "check": lambda _aws, settings, _stack: files.check(settings),
     "up": up,
     "run": run,
     "down": down,
+    "serverless-run": serverless.run,
+    "serverless-down": serverless.down,
 }
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run a command and return its exit code."""
     verb, *words = arguments or [""]
-    if verb in serverless.VERBS:
-        return serverless.main(verb, words)
     if verb not in VERBS:
-        verbs = "|".join([*VERBS, *serverless.VERBS])
-        print(f"usage: python -m emr {verbs} NAME=VALUE …", file=sys.stderr)
+        print(f"usage: python -m emr {'|'.join(VERBS)} NAME=VALUE …", file=sys.stderr)
         return 2
+    needed = ["BUCKET", "KEY", "SUBNET", "MY_IP"] if verb in ("check", "up") else ["BUCKET"]
+    name, template = f"emr-{verb}", "cluster"
+    if verb.startswith("serverless-"):
+        name, template = verb, "serverless"
+        words = [f"RELEASE={serverless.DEFAULT_RELEASE}", *words]
     try:
-        settings = Settings.of(words, NEEDED[verb])
+        settings = Settings.of(words, needed)
     except Stop as stop:
-        print(f"emr-{verb}: {stop}.", file=sys.stderr)
+        print(f"{name}: {stop}.", file=sys.stderr)
         return 2
     aws = Aws(settings.REGION)
-    stack = Stack(aws, settings)
+    stack = Stack(aws, settings, template)
+    said = "internal error, see below"
     try:
         VERBS[verb](aws, settings, stack)
+        said = ""
+        return 0
     except Stop as error:
-        _report(verb, str(error), stack.costs)
+        said = str(error)
         return 1
     except KeyboardInterrupt:
-        _report(verb, "interrupted", stack.costs)
+        said = "interrupted"
         return 130
-    except Exception:
-        # A bug in this tool. The user must still learn what is running.
-        _report(verb, "internal error, see below", stack.costs)
-        raise
-    return 0
-
-
-def _say(text: str) -> None:
-    print(f"\n{text}", flush=True)
-
-
-def _report(verb: str, text: str, left: str) -> None:
-    """Print an error, and what costs money now."""
-    sys.stdout.flush()
-    print(f"\nemr-{verb}: {text}.\n{left}.", file=sys.stderr)
+    finally:
+        # Also after a bug in this tool, the user must learn what is running.
+        if said:
+            sys.stdout.flush()
+            print(f"\n{name}: {said}.\n{one_line(stack.costs)}.", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -10,35 +10,47 @@ import subprocess
 from typing import Any
 
 
+def one_line(text: str) -> str:
+    """Join the lines of a message, which the source has over several."""
+    return re.sub(r"(?<=\S)\s*\n\s*", " ", text)
+
+
+def say(text: str) -> None:
+    """Print a message as one line, at once."""
+    print(one_line(text), flush=True)
+
+
 class Stop(Exception):  # noqa: N818 - stops the command, with a message for the user
     """Ends the command. The message has the cause and what to do."""
 
+    def __init__(self, message: str) -> None:
+        super().__init__(one_line(message))
+
 
 class AwsError(Stop):
-    """A call that AWS or its CLI rejected."""
+    """A call that AWS or its CLI rejected; the code is empty if the CLI itself failed."""
 
     def __init__(self, call: str, code: str, message: str) -> None:
         super().__init__(f"`{call}` failed: {message}")
-        #: AWS's error code, such as `NoSuchEntity`; empty if the CLI itself failed.
-        self.code = code
-        self.message = message
+        self.code, self.message = code, message
 
 
-_REFUSAL = re.compile(
-    r"An error occurred \(([^)]+)\) when calling the (\w+) operation[^:]*: (.*)", re.S
-)
-#: Error codes for a key that is wrong or has expired.
-_BAD_CREDENTIALS = {
-    "AuthFailure",
-    "ExpiredToken",
-    "ExpiredTokenException",
-    "InvalidAccessKeyId",
-    "InvalidClientTokenId",
-    "InvalidSignatureException",
-    "SignatureDoesNotMatch",
-    "UnrecognizedClientException",
+#: Causes of many failures: what the CLI says, and what to tell the user.
+_COMMON = {
+    r"Unable to locate credentials|config profile": """the AWS CLI has no credentials ({said}): run
+        `aws configure` or `aws sso login`, or set AWS_PROFILE, until `aws sts get-caller-identity`
+        works""",
+    r"Token has expired|SSO session": "the AWS login has expired ({said}): run `aws sso login`",
+    r"Could not connect to the endpoint URL|Connect timeout": """cannot connect to AWS: {said}.
+        Check REGION={region} and your network""",
+    r"occurred \((AuthFailure|ExpiredToken(Exception)?|InvalidAccessKeyId|InvalidClientTokenId|"
+    r"InvalidSignatureException|SignatureDoesNotMatch|UnrecognizedClientException)\)": """AWS does
+        not accept these credentials in {region} ({code}: {message}): run `aws configure` or `aws
+        sso login` again, or enable the region in the account""",
+    r"occurred \((AccessDenied(Exception)?|UnauthorizedOperation)\)": """your AWS user is not
+        allowed to call {operation} ({message}): give it the permissions in
+        bootstrap/policies/user.json""",
 }
-_FORBIDDEN = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation"}
 
 
 class Aws:
@@ -47,27 +59,19 @@ class Aws:
     def __init__(self, region: str) -> None:
         self.region = region
 
-    def __call__(self, *words: str, query: str = "", quiet: bool = False) -> Any:
-        """Make a call and return its answer, parsed; None if it has none.
+    def __call__(self, *words: str, query: str = "", absent: str = "", quiet: bool = False) -> Any:
+        """Return the answer to a call, parsed, or the part that a JMESPath query selects.
 
-        Parameters
-        ----------
-        words
-            The words after `aws`.
-        query
-            JMESPath of the part to return.
-        quiet
-            Do not print the call, which repeats an earlier one.
-
-        Raises
-        ------
-        AwsError
-            If AWS rejects the call.
-        Stop
-            If the CLI is missing or has no valid credentials, or the user lacks a permission.
+        `absent` matches the errors, as `CODE: MESSAGE`, for which the answer is None. A quiet call
+        is not printed, because it repeats an earlier one.
         """
         full = [*words, *(["--query", query] if query else []), "--output", "json"]
-        return json.loads(self.raw(*full, quiet=quiet) or "null")
+        try:
+            return json.loads(self.raw(*full, quiet=quiet) or "{}")
+        except AwsError as error:
+            if not absent or not re.match(absent, f"{error.code}: {error.message}"):
+                raise
+            return None
 
     def raw(self, *words: str, quiet: bool = False) -> bytes:
         """Make a call and return its output as it is."""
@@ -81,41 +85,16 @@ class Aws:
                 command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, check=False
             )
         except FileNotFoundError as error:
-            raise Stop(
-                "the AWS CLI is not installed: install it (python3 -m pip install awscli, or "
-                "https://aws.amazon.com/cli/) and run `aws configure`, or use AWS CloudShell, "
-                "which has it"
-            ) from error
-        if done.returncode:
-            raise _explained(command, done.stderr.decode(errors="replace").strip(), self.region)
-        return done.stdout
-
-
-def _explained(command: list[str], said: str, region: str) -> Stop:
-    """Explain the CLI's message if its cause is a common one."""
-    if "Unable to locate credentials" in said or "config profile" in said:
-        return Stop(
-            f"the AWS CLI has no credentials ({said}): run `aws configure` or `aws sso login`, or "
-            "set AWS_PROFILE, until `aws sts get-caller-identity` works"
-        )
-    if "Token has expired" in said or "SSO session" in said:
-        return Stop(f"the AWS login has expired ({said}): run `aws sso login`")
-    if "Could not connect to the endpoint URL" in said or "Connect timeout" in said:
-        return Stop(f"cannot connect to AWS: {said}. Check REGION={region} and your network")
-    call = " ".join(command[:3])
-    refusal = _REFUSAL.search(said)
-    if not refusal:
-        return AwsError(call, "", said or "it gave no reason")
-    code, operation, message = refusal.groups()
-    message = message.strip()
-    if code in _BAD_CREDENTIALS:
-        return Stop(
-            f"AWS does not accept these credentials in {region} ({code}: {message}): run "
-            "`aws configure` or `aws sso login` again, or enable the region in the account"
-        )
-    if code in _FORBIDDEN:
-        return Stop(
-            f"your AWS user is not allowed to call {operation} ({message}): give it the "
-            "permissions in bootstrap/policies/user.json"
-        )
-    return AwsError(call, code, message)
+            raise Stop("""the AWS CLI is not installed: install it (python3 -m pip install awscli,
+                or https://aws.amazon.com/cli/) and run `aws configure`, or use AWS CloudShell,
+                which has it""") from error
+        if not done.returncode:
+            return done.stdout
+        said = done.stderr.decode(errors="replace").strip()
+        found = re.search(r"occurred \((\S+)\) when calling the (\w+) [^:]*: (.*)", said, re.S)
+        code, operation, message = found.groups() if found else ("", "", said)
+        known = {"code": code, "operation": operation, "message": message, "region": self.region}
+        for sign, meaning in _COMMON.items():
+            if re.search(sign, said):
+                raise Stop(meaning.format(said=said, **known))
+        raise AwsError(" ".join(command[:3]), code, message or "it gave no reason")

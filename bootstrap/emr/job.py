@@ -7,149 +7,107 @@ import json
 import re
 import shlex
 import time
-from typing import Any
+from typing import Any, Sequence
 
-from emr.aws import Aws, AwsError, Stop
-from emr.files import JOB
+from emr.aws import Aws, AwsError, Stop, say
+from emr.files import JOB, listing, metadata
 from emr.settings import Settings
 
-_STEP_ENDED = ("COMPLETED", "FAILED", "CANCELLED", "INTERRUPTED")
-#: How often to look for logs, which EMR copies to S3 every five minutes.
+#: States in which a step or a job of EMR Serverless ends.
+ENDED = ("COMPLETED", "SUCCESS", "FAILED", "CANCELLED", "INTERRUPTED")
+#: How often to look for a step's logs, which EMR copies to S3 every five minutes.
 _LOG_CHECKS = 13
 _SHOWN_LINES = 30
 
 
+def arguments(settings: Settings) -> list[str]:
+    """Return the options of `pomona run`."""
+    folders = ["--images", settings.images_uri, "--output", settings.output_uri]
+    return [*folders, "--model", settings.model_uri, *shlex.split(settings.ARGS)]
+
+
 def step_of(settings: Settings) -> dict[str, Any]:
     """Return the step that runs the job, in cluster mode."""
+    # YARN would name the application after the file.
+    submit = ["spark-submit", "--deploy-mode", "cluster", "--name", "pomona run"]
     return {
         "Name": "pomona run",
         "Type": "CUSTOM_JAR",
-        # Keep the cluster for a retry and for the notebook.
-        "ActionOnFailure": "CONTINUE",
+        "ActionOnFailure": "CONTINUE",  # which keeps the cluster, for a retry and the notebook
         "Jar": "command-runner.jar",
-        "Args": [
-            "spark-submit",
-            *("--deploy-mode", "cluster"),
-            # The application's name in YARN, which in cluster mode defaults to the file's name.
-            *("--name", "pomona run"),
-            f"{settings.uri}/{JOB}",
-            *("--images", settings.images_uri),
-            *("--output", settings.output_uri),
-            *("--model", settings.model_uri),
-            *shlex.split(settings.ARGS),
-        ],
+        "Args": [*submit, f"{settings.uri}/{JOB}", *arguments(settings)],
     }
 
 
 def check_inputs(aws: Aws, settings: Settings) -> None:
     """Stop if the model or the photos are missing, which the job would take minutes to report."""
-    key = settings.model_uri[len(settings.uri) + 1 :]
-    try:
-        aws("s3api", "head-object", "--bucket", settings.BUCKET, "--key", key, query="ETag")
-    except AwsError as error:
-        if error.code not in ("404", "403", "NoSuchKey"):
-            raise
-        raise Stop(
-            f"the model {settings.model_uri} does not exist, or your AWS user may not read it "
-            f"({error.code}): aws s3 cp {settings.model_file} {settings.model_uri}"
-        ) from error
-    if not listing(aws, f"{settings.images_uri}/", "--max-items", "1"):
-        raise Stop(
-            f"{settings.images_uri} has no photos: aws s3 sync FOLDER {settings.images_uri}, or "
-            f"give another folder: IMAGES={settings.uri}/…"
-        )
+    model, photos = settings.model_uri, settings.images_uri
+    if metadata(aws, model, "404|403|NoSuchKey") is None:
+        raise Stop(f"""the model {model} does not exist, or your AWS user may not read it: aws s3 cp
+            {settings.model_file} {model}""")
+    if not listing(aws, f"{photos}/", "--max-items", "1"):
+        raise Stop(f"""{photos} has no photos: aws s3 sync FOLDER {photos}, or give another folder:
+            IMAGES={settings.uri}/…""")
 
 
 def run(aws: Aws, settings: Settings, cluster: str) -> None:
     """Run the job as a step and wait for it; Stop if it fails."""
     check_inputs(aws, settings)
-    words = ("emr", "add-steps", "--cluster-id", cluster)
+    named = ("--cluster-id", cluster)
     steps = json.dumps([step_of(settings)], ensure_ascii=False)
     try:
-        step = aws(*words, "--steps", steps, query="StepIds[0]")
+        step = aws("emr", "add-steps", *named, "--steps", steps, query="StepIds[0]")
     except AwsError as error:
-        raise Stop(
-            f"the cluster {cluster} does not take the job ({error.message}). If it has ended, "
-            f"make emr-up with {settings.place} starts another"
-        ) from error
-    named = ("--cluster-id", cluster, "--step-id", step)
-    last = ""
-    while last not in _STEP_ENDED:
-        if last:
-            time.sleep(float(settings.EVERY))
-        status = aws("emr", "describe-step", *named, query="Step.Status", quiet=bool(last))
-        if status["State"] != last:
-            last = status["State"]
-            print(f"  {time.strftime('%H:%M:%S')} {last}", flush=True)
-    if last != "COMPLETED":
-        details = status.get("FailureDetails") or {}
-        reason = " ".join(str(value) for name, value in details.items() if name != "LogFile")
-        logs = f"{settings.uri}/logs/{cluster}/"
-        try:
-            _show_step_logs(aws, settings, logs, step)
-        except Stop as error:
-            print(f"  The logs cannot be read: {error}")
-        raise Stop(
-            f"the job ended as {last}{': ' + reason if reason else ''}. Its logs are in "
-            f"{logs}steps/{step}/, the driver's in {logs}containers/. The same command resumes "
-            "from the features already written"
-        )
-
-
-def show_bootstrap_log(aws: Aws, settings: Settings, cluster: str, message: str) -> None:
-    """Print the end of the log of the node that failed to start, if it is already on S3."""
-    node = re.search(r"\bi-[0-9a-f]+\b", message)
-    folder = f"{settings.uri}/logs/{cluster}/node/" + (f"{node.group()}/" if node else "")
-    try:
-        keys = listing(aws, folder)
-        for key in [key for key in keys if re.search(r"bootstrap-actions/\d+/stderr\.gz$", key)]:
-            show(aws, key)
-            return
-    except Stop as error:
-        print(f"  The logs cannot be read: {error}")
-    print(f"  Logs of the nodes appear in {folder} within five minutes.")
-
-
-def _show_step_logs(aws: Aws, settings: Settings, logs: str, step: str) -> None:
-    """Print the end of the driver's log, or of spark-submit's if no driver started."""
-    print("\nWaiting for the logs, which EMR copies to S3 every five minutes.", flush=True)
-    folder = f"{logs}steps/{step}/"
-    submitted = _await_logs(aws, settings, folder, r"/stderr\.gz$")
-    if not submitted:
-        print(f"  no logs yet; try later: aws s3 ls {folder} --region {aws.region}")
+        raise Stop(f"""the cluster {cluster} does not take the job ({error.message}). If it has
+            ended, make emr-up with {settings.place} starts another""") from error
+    query = "Step.Status.{state: State, details: FailureDetails}"
+    status = follow(aws, settings, "emr", "describe-step", *named, "--step-id", step, query=query)
+    if status["state"] == "COMPLETED":
         return
-    text = gzip.decompress(aws.raw("s3", "cp", submitted[0], "-", "--only-show-errors")).decode()
-    application = re.search(r"application_\d+_\d+", text)
-    driver: list[str] = []
-    if application:
+    details = status["details"] or {}
+    reason = " ".join(str(value) for name, value in details.items() if name != "LogFile")
+    logs = f"{settings.uri}/logs/{cluster}/"
+    say("Waiting for the logs, which EMR copies to S3 every five minutes.")
+    said = tail(aws, settings, f"{logs}steps/{step}/", r"/stderr\.gz$", _LOG_CHECKS)
+    for application in re.findall(r"application_\d+_\d+", said)[:1]:
         # In cluster mode the first container is the driver, and its stdout has Python's output.
-        first = r"/container_\w*_000001/stdout\.gz$"
-        driver = _await_logs(aws, settings, f"{logs}containers/{application.group()}/", first)
-    show(aws, (driver or submitted)[-1])
+        folder, driver = f"{logs}containers/{application}/", r"_000001/stdout\.gz$"
+        tail(aws, settings, folder, driver, _LOG_CHECKS)
+    raise Stop(f"""the job ended as {status["state"]}{": " + reason if reason else ""}. Its logs are
+        in {logs}steps/{step}/, the driver's in {logs}containers/. The same command resumes from the
+        features already written""")
 
 
-def _await_logs(aws: Aws, settings: Settings, folder: str, pattern: str) -> list[str]:
-    """Poll a folder for objects that match a pattern; return none if they do not appear."""
-    for check in range(_LOG_CHECKS):
-        if check:
-            time.sleep(float(settings.EVERY))
-        logs = [uri for uri in listing(aws, folder) if re.search(pattern, uri)]
-        if logs:
-            return logs
-    return []
+def follow(
+    aws: Aws, settings: Settings, *words: str, query: str, until: Sequence[str] = ENDED
+) -> dict[str, Any]:
+    """Poll until `state` is one of `until`, print changes, and return the last answer."""
+    state = ""
+    while True:
+        # Errors that pass: the next answer tells.
+        passing = "Throttl|TooManyRequests|Internal|(Service)?Unavailable"
+        said = aws(*words, query=query, absent=passing, quiet=bool(state)) or {"state": state}
+        if said["state"] != state:
+            state = said["state"]
+            say(f"  {time.strftime('%H:%M:%S')} {state}")
+        if state in until:
+            return dict(said)
+        time.sleep(float(settings.EVERY))
 
 
-def listing(aws: Aws, folder: str, *options: str) -> list[str]:
-    """Return the URIs of the objects in a folder; none if it does not exist."""
-    bucket, _, prefix = folder[len("s3://") :].partition("/")
-    words = ("s3api", "list-objects-v2", "--bucket", bucket, "--prefix", prefix, *options)
-    return [f"s3://{bucket}/{key}" for key in aws(*words, query="Contents[].Key") or []]
-
-
-def show(aws: Aws, uri: str) -> str:
-    """Print the last lines of a compressed log, and return all of it."""
-    packed = aws.raw("s3", "cp", uri, "-", "--only-show-errors")
-    text = gzip.decompress(packed).decode(errors="replace")
-    lines = text.splitlines()[-_SHOWN_LINES:]
-    print("".join(f"  | {line}\n" for line in lines), end="", flush=True)
-    return text
+def tail(aws: Aws, settings: Settings, folder: str, pattern: str, checks: int) -> str:
+    """Wait for logs in a folder, print the end of the last two, and return their text."""
+    try:
+        for check in range(checks):
+            time.sleep(float(settings.EVERY) if check else 0)
+            uris = [uri for uri in listing(aws, folder) if re.search(pattern, uri)][-2:]
+            packed = [aws.raw("s3", "cp", uri, "-", "--only-show-errors") for uri in uris]
+            texts = [gzip.decompress(each).decode(errors="replace") for each in packed]
+            for text in texts:
+                print("\n".join(f"  | {line}" for line in text.splitlines()[-_SHOWN_LINES:]))
+            if texts:
+                return "".join(texts)
+        say(f"  No logs yet; try later: aws s3 ls {folder} --region {aws.region}")
+    except Stop as error:
+        say(f"  The logs cannot be read: {error}")
+    return ""

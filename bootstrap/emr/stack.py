@@ -1,88 +1,73 @@
-"""The CloudFormation stack of bootstrap/cluster.yaml: create, update, follow, delete."""
+"""A CloudFormation stack of one of bootstrap's templates: create, update, follow, delete."""
 
 from __future__ import annotations
 
 import json
 import re
 import time
-from pathlib import Path
-from typing import Any, Mapping
+from typing import Any, Mapping, Sequence
 
-from emr.aws import Aws, AwsError, Stop
+from emr.aws import Aws, AwsError, Stop, say
 from emr.settings import ROOT, Settings
 
-TEMPLATE = ROOT / "bootstrap" / "cluster.yaml"
-
-#: States that an update can start from; all others need a new stack.
 _SOUND = ("CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_ROLLBACK_COMPLETE")
 #: What EMR answers until IAM has made a new role or profile known everywhere.
 _NOT_KNOWN_YET = re.compile(
-    r"authorize instance profile|insufficient EC2 permissions|invalid instance ?profile"
-    r"|service ?role.*(invalid|insufficient|assume)",
-    re.I | re.S,
+    r"(?is)authorize instance profile|insufficient EC2 permissions|invalid instance ?profile"
+    r"|service ?role.*(invalid|insufficient|assume)"
 )
 #: Attempts to start the cluster, and pauses between them: ten minutes with EVERY=30.
 _ATTEMPTS, _PAUSES = 5, 5
 
 
 class Failed(Stop):
-    """A stack operation that failed, and the resource that it failed for."""
+    """A stack operation that failed, and the first event that did: the others follow from it."""
 
     def __init__(self, name: str, status: str, event: Mapping[str, Any]) -> None:
-        #: The first failure is the reason; CloudFormation then cancels the rest.
         self.reason = str(event.get("ResourceStatusReason") or "CloudFormation gave no reason")
         self.resource = str(event.get("LogicalResourceId") or name)
-        cluster = re.search(
-            r"\bj-[0-9A-Z]+", f"{event.get('PhysicalResourceId') or ''} {self.reason}"
-        )
+        cluster = re.search(r"\bj-[0-9A-Z]+", f"{event.get('PhysicalResourceId')} {self.reason}")
         #: The id of the cluster that failed to start, if that is the reason.
         self.cluster = cluster.group() if cluster else ""
-        super().__init__(
-            f"the stack {name} ended as {status}, because of {self.resource}: {self.reason}"
-        )
+        cause = f"because of {self.resource}: {self.reason}"
+        super().__init__(f"the stack {name} ended as {status}, {cause}")
 
 
 class Stack:
-    """A stack by its name, which need not exist."""
+    """A template's stack for a bucket, which need not exist."""
 
-    def __init__(
-        self, aws: Aws, settings: Settings, name: str = "", template: Path = TEMPLATE
-    ) -> None:
+    def __init__(self, aws: Aws, settings: Settings, template: str = "cluster") -> None:
         self._aws, self._every = aws, float(settings.EVERY)
-        self._template = template
-        self.name = name or f"pomona-{settings.BUCKET}"
+        self.template = ROOT / "bootstrap" / f"{template}.yaml"
+        kind = "" if template == "cluster" else f"{template}-"
+        self.name = f"pomona-{kind}{settings.BUCKET}"
         #: The state, its parameters and outputs, as last read; empty without a stack.
-        self.status = ""
+        self.status, self._id = "", ""
+        #: Whether an update can start from the state; from all others it needs a new stack.
+        self.sound = False
         self.parameters: dict[str, str] = {}
         self.outputs: dict[str, str] = {}
         #: What costs money if the command ends now, as a sentence.
         self.costs = "Nothing that costs money was created or started"
-        self._id = ""
-        self._seen: set[str] = set()
+        self._seen = 0
+
+    def call(self, verb: str, *words: str, **options: Any) -> Any:
+        """Make a call of CloudFormation about the stack."""
+        name = self._id or self.name
+        return self._aws("cloudformation", verb, "--stack-name", name, *words, **options)
 
     def read(self, *, quiet: bool = False) -> str:
         """Read the stack's state, and return it."""
-        words = ("describe-stacks", "--stack-name", self._id or self.name)
-        try:
-            found = self._aws("cloudformation", *words, query="Stacks[0]", quiet=quiet)
-        except AwsError as error:
-            if "does not exist" not in error.message:
-                raise
-            found = {"StackStatus": ""}
-        self.status = found["StackStatus"].replace("DELETE_COMPLETE", "")
+        absent = ".*does not exist"
+        found = self.call("describe-stacks", query="Stacks[0]", absent=absent, quiet=quiet) or {}
+        self.status = found.get("StackStatus", "").replace("DELETE_COMPLETE", "")
+        self.sound = self.status in _SOUND
         self._id = found.get("StackId", "")
-        self.parameters = {
-            each["ParameterKey"]: each["ParameterValue"] for each in found.get("Parameters") or []
-        }
-        self.outputs = {
-            each["OutputKey"]: each["OutputValue"] for each in found.get("Outputs") or []
-        }
+        self.parameters, self.outputs = (
+            {each[f"{kind}Key"]: each[f"{kind}Value"] for each in found.get(f"{kind}s") or []}
+            for kind in ("Parameter", "Output")
+        )
         return self.status
-
-    @property
-    def sound(self) -> bool:
-        """Whether the stack can be updated."""
-        return self.status in _SOUND
 
     def settle(self) -> None:
         """Read the stack, and wait for an operation of someone else that is in progress."""
@@ -90,23 +75,25 @@ class Stack:
         if self.read().endswith("_IN_PROGRESS") and self.status != "REVIEW_IN_PROGRESS":
             print(f"  The stack {self.name} is {self.status}: waiting until that ends.")
             self.costs = f"The stack {self.name} may have a cluster, which costs money"
-            self._seen = set(self._events())
-            self._follow()
+            self._seen = len(self._failures())
+            self._follow(good=())
 
-    def deploy(self, parameters: Mapping[str, str], *, keep: bool = False) -> None:
-        """Create or update the stack, and wait; Failed if it fails.
-
-        Parameters
-        ----------
-        parameters
-            Values of the template's parameters.
-        keep
-            Leave a stack that fails as it is, instead of rolling it back.
-        """
-        words = ["update-stack"] if self.status else ["create-stack", "--tags"]
-        words += [] if self.status else ["Key=project,Value=pomona"]
-        words += ["--template-body", f"file://{self._template}"]
-        self._start([*words, *(["--disable-rollback"] if keep else [])], parameters)
+    def deploy(self, values: Mapping[str, str], *, keep: bool = False, same: bool = False) -> None:
+        """Create or update the stack, by the `same` template or a new one, and wait."""
+        pairs = [{"ParameterKey": name, "ParameterValue": values[name]} for name in values]
+        words = ["--capabilities", "CAPABILITY_IAM", "--parameters", json.dumps(pairs)]
+        words += [] if self.status else ["--tags", "Key=project,Value=pomona"]
+        template = ["--template-body", f"file://{self.template}"]
+        words += ["--use-previous-template"] if same else template
+        words += ["--disable-rollback"] if keep else []
+        self._seen = len(self._failures()) if self.status else 0
+        verb = "update-stack" if self.status else "create-stack"
+        made = self.call(verb, *words, query="StackId", absent=".*No updates are to be performed")
+        if made is None:
+            say("  It is up to date.")
+            return
+        self._id = made
+        self._follow()
 
     def deploy_patiently(self, parameters: Mapping[str, str], *, keep: bool) -> None:
         """Deploy, and try again as long as IAM has not made the roles known everywhere."""
@@ -114,89 +101,48 @@ class Stack:
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 self.deploy(parameters, keep=keep)
-                break
+                return
             except (AwsError, Failed) as error:
-                starts = parameters["Cluster"] == "yes"
-                if not starts or not _NOT_KNOWN_YET.search(str(error)):
+                if parameters["Cluster"] != "yes" or not _NOT_KNOWN_YET.search(str(error)):
                     raise
-                if attempt == _ATTEMPTS:
-                    raise Stop(
-                        f"{error}. IAM makes new roles known everywhere within minutes, and "
-                        f"{attempt} attempts were not enough: repeat the command later. If it "
-                        "still fails, a rule of your organization (SCP) forbids EMR to start nodes"
-                    ) from error
-            print(
-                "  EMR does not know the new roles yet, because IAM takes minutes to make them "
-                f"known everywhere. Attempt {attempt + 1} of {_ATTEMPTS} in {pause:g} s",
-                flush=True,
-            )
-            time.sleep(pause)
-
-    def change(self, parameters: Mapping[str, str]) -> None:
-        """Change only these parameters of the stack as it is, and wait."""
-        self._start(["update-stack", "--use-previous-template"], {**self.parameters, **parameters})
+                refusal = error
+            if attempt < _ATTEMPTS:
+                say(f"""  EMR does not know the new roles yet, because IAM takes minutes to make
+                    them known everywhere. Attempt {attempt + 1} of {_ATTEMPTS} in {pause:g} s""")
+                time.sleep(pause)
+        raise Stop(f"""{refusal}. IAM makes new roles known everywhere within minutes, and
+            {_ATTEMPTS} attempts were not enough: repeat the command later. If it still fails, a
+            rule of your organization (SCP) forbids EMR to start nodes""") from refusal
 
     def delete(self) -> None:
         """Delete the stack and wait; Failed if a resource cannot be deleted."""
         if self.status == "UPDATE_IN_PROGRESS":
-            self._aws.raw("cloudformation", "cancel-update-stack", "--stack-name", self.name)
+            self.call("cancel-update-stack")
         if self.status.startswith("UPDATE"):
             self.settle()
-        self._seen = set(self._events())
-        self._aws.raw("cloudformation", "delete-stack", "--stack-name", self._id)
-        self._wait()
+        self._seen = len(self._failures())
+        self.call("delete-stack")
+        self._follow()
+        self._id = ""
 
-    def resources(self, kind: str) -> list[str]:
-        """Return the physical ids of the stack's resources of a type."""
-        words = ("describe-stack-resources", "--stack-name", self._id)
-        query = f"StackResources[?ResourceType=='{kind}'].PhysicalResourceId"
-        return list(self._aws("cloudformation", *words, query=query))
-
-    def _start(self, words: list[str], parameters: Mapping[str, str]) -> None:
-        values = [
-            {"ParameterKey": name, "ParameterValue": value} for name, value in parameters.items()
-        ]
-        words += ["--stack-name", self.name, "--capabilities", "CAPABILITY_IAM"]
-        self._seen = set(self._events()) if self.status else set()
-        try:
-            full = ("cloudformation", *words, "--parameters", json.dumps(values))
-            self._id = self._aws(*full, query="StackId")
-        except AwsError as error:
-            if "No updates are to be performed" not in error.message:
-                raise
-            print("  It is up to date.")
-            return
-        self._wait()
-
-    def _wait(self) -> None:
-        failures = self._follow()
-        if self.status not in ("", "CREATE_COMPLETE", "UPDATE_COMPLETE"):
-            raise Failed(self.name, self.status, failures[0] if failures else {})
-
-    def _follow(self) -> list[dict[str, Any]]:
-        """Poll until the operation ends; print each state and each event that fails."""
+    def _follow(self, good: Sequence[str] = ("", "CREATE_COMPLETE", "UPDATE_COMPLETE")) -> None:
+        """Poll until the operation ends; print each state, and each event that fails."""
         failures: list[dict[str, Any]] = []
-        last = "?"
-        while last == "?" or last.endswith("_IN_PROGRESS"):
-            if last != "?":
-                time.sleep(self._every)
-            status = self.read(quiet=True)
-            for key, event in self._events().items():
-                if key not in self._seen and event["ResourceStatus"].endswith("_FAILED"):
-                    failures.append(event)
-                    print(
-                        f"  {event['ResourceStatus']}: {event['LogicalResourceId']}: "
-                        f"{event.get('ResourceStatusReason') or 'no reason given'}",
-                        flush=True,
-                    )
-                self._seen.add(key)
+        last = ""
+        while not last or last.endswith("_IN_PROGRESS"):
+            time.sleep(self._every if last else 0)
+            status = self.read(quiet=True) or "DELETE_COMPLETE"
+            for event in self._failures()[self._seen + len(failures) :]:
+                failures.append(event)
+                reason = event.get("ResourceStatusReason") or "no reason given"
+                say(f"  {event['ResourceStatus']}: {event['LogicalResourceId']}: {reason}")
             if status != last:
-                print(f"  {time.strftime('%H:%M:%S')} {status or 'DELETE_COMPLETE'}", flush=True)
+                say(f"  {time.strftime('%H:%M:%S')} {status}")
             last = status
-        return failures
+        if good and self.status not in good:
+            raise Failed(self.name, last, failures[0] if failures else {})
 
-    def _events(self) -> dict[str, dict[str, Any]]:
-        """Return the stack's events by their ids, the oldest first."""
-        words = ("cloudformation", "describe-stack-events", "--stack-name", self._id)
-        events = self._aws(*words, query="StackEvents", quiet=True) or []
-        return {event["EventId"]: event for event in reversed(events)}
+    def _failures(self) -> list[dict[str, Any]]:
+        """Return all events of the stack that failed, the oldest first."""
+        query = "reverse(StackEvents[?ends_with(ResourceStatus, '_FAILED')])"
+        return list(self.call("describe-stack-events", query=query, quiet=True) or [])
