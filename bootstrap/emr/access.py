@@ -57,12 +57,15 @@ def close_groups(aws: Aws, stack: Stack) -> None:
     groups = stack.call("describe-stack-resources", query=query)
     mine = stack.parameters.get("MyAddress", "")
     public = stack.parameters.get("PrivateSubnet") == "no"
-    emr = 0
+    emr, is_open = 0, not mine
     filters = ("--filters", f"Name=group-id,Values={','.join(groups)}")
     query = f"SecurityGroupRules[?!IsEgress].{_RULE}"
     for rule in aws("ec2", "describe-security-group-rules", *filters, query=query):
         ports, source = (rule["protocol"], rule["first"], rule["last"]), rule["source"]
-        if source in groups or (ports == ("tcp", 22, 22) and source == f"{mine}/32"):
+        if source in groups:
+            continue
+        if ports == ("tcp", 22, 22) and source == f"{mine}/32":
+            is_open = True
             continue
         prefix = ipaddress.IPv4Network(rule["block"] or "0.0.0.0/0").prefixlen
         if public and ports == ("tcp", _EMR_PORT, _EMR_PORT) and prefix >= _EMR_PREFIX:
@@ -78,6 +81,11 @@ def close_groups(aws: Aws, stack: Stack) -> None:
                 ({error}): aws ec2 revoke-security-group-ingress {" ".join(words)} --region
                 {aws.region}""") from error
         say(f"  Closed: {opening}. The template has no such rule.")
+    if not is_open:
+        # CloudFormation does not notice that someone has removed a rule of the stack.
+        ssh = ("--protocol", "tcp", "--port", "22", "--cidr", f"{mine}/32")
+        group = ("--group-id", stack.outputs["PrimaryGroup"])
+        aws("ec2", "authorize-security-group-ingress", *group, *ssh)
     say(f"  Open from outside: {f'port 22 to {mine} only' if mine else 'no port to you'}.")
     if public:
         say(f"""  And port {_EMR_PORT} to EMR's own service, which manages the cluster through it:
