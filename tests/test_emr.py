@@ -21,7 +21,7 @@ import pytest
 
 from cloud import ACCOUNT, REGION, ROOT, TOOL_PATH, Answer, Call, Cloud, Said, emr, printed, refusal
 from emr import __main__ as tool
-from emr import checks, files
+from emr import access, checks, files
 from emr.aws import Aws, AwsError
 from emr.settings import Settings
 from emr.stack import Failed, Stack
@@ -267,6 +267,20 @@ def test_it_says_how_to_connect_and_what_is_where(started: Done):
     assert "make emr-run BUCKET=fruits-paris MODEL=tests/data/tiny.onnx\n" in started.output
     assert "make emr-down BUCKET=fruits-paris\n" in started.output
     assert re.search(r"About \$\d\.\d\d per hour \(EC2's prices of 20", started.output)
+
+
+def test_an_address_that_emr_does_not_tell_is_said_to_be_unknown(
+    started: Done, cloud: Cloud, aws: Aws, capsys: pytest.CaptureFixture[str]
+):
+    settings = Settings.of([*FULL, "EVERY=0"], NEEDED)
+    stack = Stack(aws, settings)
+    stack.read()
+    busy = refusal("InternalServerException", "busy")
+    cloud.rules.append(refusing("DescribeCluster", busy))
+    access.connect(aws, settings, stack)
+    said = capsys.readouterr().out
+    assert "The cluster's address is unknown: EMR's console has it" in said
+    assert "hadoop@PRIMARY-NODE" in said
 
 
 def test_emr_7_is_recommended_in_place_of_6(started: Done):

@@ -98,6 +98,8 @@ def connect(aws: Aws, settings: Settings, stack: Stack) -> None:
     cluster, has = stack.outputs["ClusterId"], stack.parameters
     words = ("emr", "describe-cluster", "--cluster-id", cluster)
     host = aws(*words, query="Cluster.MasterPublicDnsName", absent=".") or "PRIMARY-NODE"
+    if host == "PRIMARY-NODE":
+        say("  The cluster's address is unknown: EMR's console has it, for PRIMARY-NODE below.")
     print(f"\nCluster {cluster} ({stack.name}), {has['Release']} in {aws.region}.")
     text = (_BY_SSM if has["SessionManager"] == "yes" else _BY_SSH) + _WHAT
     print(text.format(settings=settings, stack=stack, host=host), flush=True)
