@@ -9,14 +9,14 @@ from typing import Callable, Mapping, Sequence
 
 from emr import access, checks, costs, files, job, serverless
 from emr.aws import Aws, Stop, one_line, say
-from emr.settings import Settings
+from emr.settings import NEWEST_RELEASE, Settings
 from emr.stack import Failed, Stack
 
 _ALIVE = ("STARTING", "BOOTSTRAPPING", "RUNNING", "WAITING")
 #: Parameters of a running cluster that need another cluster to change.
 _FIXED = ("Release", "Instance", "Workers", "Tasks", "SessionManager", "Subnet")
 _OLD_RELEASE = """
-Recommended: RELEASE=emr-7.14.0. AWS no longer supports {release}: no fixes, security fixes
+Recommended: RELEASE={newest}. AWS no longer supports {release}: no fixes, security fixes
 included, no help, and it may be withdrawn. Amazon Linux 2, its system, has had no updates since
 30 June 2026. Pomona is tested on both."""
 
@@ -56,7 +56,7 @@ def up(aws: Aws, settings: Settings, stack: Stack) -> None:
         access.connect(aws, settings, stack)
         return
     if settings.RELEASE.startswith("emr-6."):
-        print(_OLD_RELEASE.format(release=settings.RELEASE))
+        print(_OLD_RELEASE.format(newest=NEWEST_RELEASE, release=settings.RELEASE))
     say("\nThe release, the key pair, the subnet and the bucket.")
     parameters.update(checks.account(aws, settings))
     if stack.status and not stack.sound:
@@ -198,7 +198,7 @@ def main(arguments: Sequence[str]) -> int:
     name, template = f"emr-{verb}", "cluster"
     if verb.startswith("serverless-"):
         name, template = verb, "serverless"
-        words = [f"RELEASE={serverless.DEFAULT_RELEASE}", *words]
+        words = [f"RELEASE={NEWEST_RELEASE}", *words]
     try:
         settings = Settings.of(words, needed)
     except Stop as stop:

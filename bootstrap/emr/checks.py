@@ -5,7 +5,7 @@ from __future__ import annotations
 from ipaddress import IPv4Address, IPv4Network
 
 from emr.aws import Aws, AwsError, Stop, say
-from emr.settings import Settings
+from emr.settings import NEWEST_RELEASE, Settings
 
 #: Private networks, whose addresses AWS does not see.
 _INSIDE = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10")
@@ -17,8 +17,8 @@ def account(aws: Aws, settings: Settings) -> dict[str, str]:
     words = ("emr", "list-release-labels", "--filters", f"Prefix={release}")
     if release not in (aws(*words, query="ReleaseLabels") or []):
         raise Stop(f"""AWS does not offer {release} in {aws.region}: it does not exist or was
-            withdrawn. Use another, such as RELEASE=emr-7.14.0 or RELEASE=emr-6.15.0 (the last with
-            Python 3.7); to list them: aws emr list-release-labels {region}""")
+            withdrawn. Use another, such as RELEASE={NEWEST_RELEASE} or RELEASE=emr-6.15.0 (the last
+            with Python 3.7); to list them: aws emr list-release-labels {region}""")
     words = ("ec2", "describe-key-pairs", "--key-names", key)
     if key and aws(*words, query="KeyPairs", absent="InvalidKeyPair.NotFound") is None:
         raise Stop(f"""{aws.region} has no key pair {key} (give its name, not its file; every region

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import BinaryIO, Iterator, NamedTuple
 
 from emr.aws import Stop
-from emr.wheelhouse import CHECKSUMS, REQUIREMENTS, Node, sha256
+from emr.wheelhouse import CHECKSUMS, REQUIREMENTS, Node, release_of, sha256
 
 #: Starts the release's Python with the packages. No Python may be assumed to run this.
 LAUNCHER = """\
@@ -80,8 +80,7 @@ def build(wheelhouse: Path, target: Path) -> None:
     _verify(wheelhouse)
     python = Node.of(wheelhouse / REQUIREMENTS).python
     members = dict(_members(wheelhouse, f"lib/python{python}/site-packages"))
-    release = (wheelhouse / REQUIREMENTS).read_text().split("# release: ", 1)[-1].split("\n")[0]
-    launcher = LAUNCHER.format(python=python, release=release).encode()
+    launcher = LAUNCHER.format(python=python, release=release_of(wheelhouse)).encode()
     unfinished = target.with_name(f".{target.name}.{os.getpid()}")
     target.parent.mkdir(parents=True, exist_ok=True)
     try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 import zipfile
 import zlib
@@ -12,11 +11,19 @@ from typing import Any
 
 from emr.aws import Aws, Stop, say
 from emr.settings import ROOT, Settings
+from emr.wheelhouse import CHECKSUMS, release_of
 from pomona import plan
 
 JOB = "pomona_job.py"
 #: In English and in French.
 NOTEBOOKS = ("fruits_on_emr.ipynb", "fruits_on_emr.fr.ipynb")
+_JOBS = {JOB: ROOT / "bootstrap" / JOB}
+#: What a cluster reads of the repository: its path in the bucket, and the file.
+IN_BUCKET = {
+    **_JOBS,
+    "bootstrap-emr.sh": ROOT / "bootstrap" / "bootstrap-emr.sh",
+    **{f"jupyter/jovyan/{name}": ROOT / "notebooks" / name for name in NOTEBOOKS},
+}
 #: The Python of the nodes, which bootstrap-emr.sh installs.
 _PYTHON = "/opt/pomona/venv/bin/python"
 _FILLED = ROOT / "target" / "emr"
@@ -45,36 +52,29 @@ def wheelhouse(settings: Settings) -> Path:
         except (zipfile.BadZipFile, zlib.error) as error:
             raise Stop(f"""WHEELHOUSE={folder} is damaged ({error}): download it again, and compare
                 it with the release's SHA256SUMS""") from error
-        folder = next((path.parent for path in unpacked.rglob("SHA256SUMS")), unpacked)
-    if not (folder / "SHA256SUMS").is_file():
+        folder = next((path.parent for path in unpacked.rglob(CHECKSUMS)), unpacked)
+    if not (folder / CHECKSUMS).is_file():
         raise Stop(f"""{folder} has no wheelhouse: make wheelhouse
             EMR={settings.RELEASE[len("emr-") :]}, or give a release's:
             WHEELHOUSE=pomona-wheelhouse-….zip""")
-    requirements = folder / "requirements.txt"
-    heading = requirements.read_text(encoding="utf-8") if requirements.is_file() else ""
-    made_for = re.search(r"^# release: ((emr-\d+)\.\S+)$", heading, re.M)
+    made_for = release_of(folder)
     # All releases of EMR 6 have one Python, and all of EMR 7 another.
-    if made_for and not settings.RELEASE.startswith(f"{made_for.group(2)}."):
-        raise Stop(f"""the wheelhouse {folder} is for {made_for.group(1)}, and RELEASE is
+    if made_for and made_for.split(".")[0] != settings.RELEASE.split(".")[0]:
+        raise Stop(f"""the wheelhouse {folder} is for {made_for}, and RELEASE is
             {settings.RELEASE}, which has another Python: give the wheelhouse of that release, or
-            RELEASE={made_for.group(1)}""")
+            RELEASE={made_for}""")
     return folder
 
 
 def uploads(settings: Settings, wheels: Path | None = None) -> list[tuple[Path, str]]:
     """Return what to upload, and where to; for a cluster, also its wheelhouse and notebooks."""
-    found = [
-        (settings.model_file, settings.model_uri),
-        (ROOT / "bootstrap" / JOB, f"{settings.uri}/{JOB}"),
-    ]
+    found = [(settings.model_file, settings.model_uri)]
     if settings.photos:
         found.append((settings.photos, settings.images_uri))
     if wheels:
-        script, home = "bootstrap-emr.sh", f"{settings.uri}/jupyter/jovyan"
         found.append((wheels, f"{settings.uri}/wheelhouse/{settings.RELEASE}"))
-        found.append((ROOT / "bootstrap" / script, f"{settings.uri}/{script}"))
-        found += [(ROOT / "notebooks" / name, f"{home}/{name}") for name in NOTEBOOKS]
-    return found
+    files = IN_BUCKET if wheels else _JOBS
+    return [*found, *((file, f"{settings.uri}/{name}") for name, file in files.items())]
 
 
 def upload(aws: Aws, settings: Settings, wheels: Path) -> None:

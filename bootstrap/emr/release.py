@@ -18,6 +18,7 @@ import zipfile
 from pathlib import Path
 
 from emr import environment
+from emr.files import IN_BUCKET
 from emr.wheelhouse import CHECKSUMS, ROOT, checksums
 
 BOOTSTRAP = ROOT / "bootstrap"
@@ -32,13 +33,6 @@ PAGES = {
 #: Files of the console's user, as they are.
 FORMS = ("cluster.yaml", "serverless.yaml", "policies/user.json")
 NOTEBOOKS = ROOT / "notebooks"
-#: Path in the bucket -> file in the repository.
-IN_BUCKET = {
-    "bootstrap-emr.sh": BOOTSTRAP / "bootstrap-emr.sh",
-    "pomona_job.py": BOOTSTRAP / "pomona_job.py",
-    "jupyter/jovyan/fruits_on_emr.ipynb": NOTEBOOKS / "fruits_on_emr.ipynb",
-    "jupyter/jovyan/fruits_on_emr.fr.ipynb": NOTEBOOKS / "fruits_on_emr.fr.ipynb",
-}
 _PAGE = """<!doctype html>
 <html lang="{language}">
 <meta charset="utf-8">

@@ -12,13 +12,10 @@ from typing import Any
 
 from emr import checks, environment, files, job
 from emr.aws import Aws, AwsError, Stop, say
-from emr.settings import Settings
+from emr.settings import NEWEST_RELEASE, Settings
 from emr.stack import Failed, Stack
 from emr.wheelhouse import sha256
 from pomona import plan
-
-#: The newest release of the line that is locked and tested.
-DEFAULT_RELEASE = "emr-7.14.0"
 
 _PYTHON = "./environment/bin/python"
 _EXISTING = ("CREATING", "CREATED", "STARTING", "STARTED", "STOPPING", "STOPPED")
@@ -74,7 +71,7 @@ def _check_release(settings: Settings) -> None:
     )
     if wanted < first:
         raise Stop(f"""RELEASE={settings.RELEASE}: EMR Serverless begins with
-            {plan.SERVERLESS_RELEASE}. Use the default, {DEFAULT_RELEASE}, or run the job on a
+            {plan.SERVERLESS_RELEASE}. Use the default, {NEWEST_RELEASE}, or run the job on a
             cluster: make emr-up""")
 
 
@@ -205,7 +202,7 @@ def prepare(aws: Aws, settings: Settings) -> str:
         if "release" not in error.message.lower():
             raise
         raise Stop(f"""EMR Serverless does not offer {settings.RELEASE} in {aws.region}
-            ({error.message}): use another, such as RELEASE={DEFAULT_RELEASE}""") from error
+            ({error.message}): use another, such as RELEASE={NEWEST_RELEASE}""") from error
     return application
 
 

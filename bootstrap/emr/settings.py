@@ -13,6 +13,8 @@ from pomona import plan
 from pomona.models.store import MODEL_SUFFIX, home
 
 ROOT = Path(__file__).resolve().parents[2]
+#: The newest release of the line that is locked and tested.
+NEWEST_RELEASE = "emr-7.14.0"
 #: Folders of the bucket that photos, and results, must not share; the first is the results' own.
 _KEPT = ("results", "jupyter", "logs", "models", "serverless", "wheelhouse")
 _BYTE = r"(25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"

@@ -73,6 +73,13 @@ class Node(NamedTuple):
         return [*version, "--abi", abi, "--abi", "abi3", "--abi", "none"]
 
 
+def release_of(folder: Path) -> str:
+    """Return the release that a wheelhouse was built for; nothing if it does not say."""
+    requirements = folder / REQUIREMENTS
+    heading = requirements.read_text(encoding="utf-8") if requirements.is_file() else ""
+    return "".join(re.findall(r"^# release: (\S+)$", heading, re.MULTILINE)[:1])
+
+
 def lock_of(release: str) -> Path:
     """Return the lock for a release such as `emr-6.4.0`. A major version has one lock."""
     match = re.fullmatch(r"(emr-\d+)\.\d+\.\d+", release)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pomona import plan
 from pomona._errors import ModelError
@@ -34,6 +34,18 @@ class _Throughput:
     measured_with: str | None
     #: The photos of the sample that could not be decoded, and why.
     failed: dict[str, str] = field(default_factory=dict)
+
+
+class _Plan(NamedTuple):
+    """What is printed about a number of photos."""
+
+    throughput: _Throughput
+    chosen: Estimate
+    #: The clusters that meet the deadline.
+    in_time: list[Estimate]
+    alone: ServerlessEstimate
+    #: The number of photos from which the cluster costs less.
+    cheaper_from: int | None
 
 
 def add(verbs: Any, common: argparse.ArgumentParser) -> None:
@@ -130,10 +142,11 @@ def _plan(args: argparse.Namespace) -> int:
         spot=args.spot,
         **_common(args, throughput.images_per_second),
     )
+    found = _Plan(throughput, chosen, in_time, alone, cheaper_from)
     if args.json:
-        show_json(_as_json(args, throughput, chosen, in_time, alone, cheaper_from))
+        show_json(_as_json(args, found))
     else:
-        show("\n".join(_describe(args, throughput, chosen, in_time, alone, cheaper_from)))
+        show("\n".join(_describe(args, found)))
     return 0
 
 
@@ -200,14 +213,8 @@ def _throughput(args: argparse.Namespace) -> _Throughput:
     return _Throughput(result.images_per_second_undisturbed, result.model, measured.failed)
 
 
-def _as_json(
-    args: argparse.Namespace,
-    throughput: _Throughput,
-    chosen: Estimate,
-    in_time: list[Estimate],
-    alone: ServerlessEstimate,
-    cheaper_from: int | None,
-) -> dict[str, Any]:
+def _as_json(args: argparse.Namespace, found: _Plan) -> dict[str, Any]:
+    throughput, chosen, in_time, alone, cheaper_from = found
     settings = plan.spark_settings(chosen.instance)
     return {
         "photos": args.photos,
@@ -246,14 +253,8 @@ def _configurations(settings: dict[str, str]) -> list[dict[str, Any]]:
     return [{"Classification": "spark-defaults", "Properties": settings}]
 
 
-def _describe(
-    args: argparse.Namespace,
-    throughput: _Throughput,
-    chosen: Estimate,
-    in_time: list[Estimate],
-    alone: ServerlessEstimate,
-    cheaper_from: int | None,
-) -> list[str]:
+def _describe(args: argparse.Namespace, found: _Plan) -> list[str]:
+    throughput, chosen, in_time, alone, cheaper_from = found
     spot = f", {chosen.spot_workers} of them spot" if chosen.spot_workers else ""
     settings = plan.spark_settings(chosen.instance)
     options = [f"  --conf {name}={value}" for name, value in settings.items()]
