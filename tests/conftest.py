@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 import photos
+from services import FAST_JAVA
 
 # Every run uses the same examples, so that results are reproducible, however slow the machine.
 # --hypothesis-profile=default uses others.
@@ -22,6 +23,10 @@ settings.load_profile("the same")
 
 # Background jobs inherit an ignored SIGINT, and would pass it on to the processes that tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Spark's scripts start the JVMs of commands, examples and notebooks with these.
+for variable in "SPARK_LAUNCHER_OPTS", "SPARK_SUBMIT_OPTS":
+    os.environ.setdefault(variable, FAST_JAVA)
 
 LOUD = pytest.StashKey[list]()
 

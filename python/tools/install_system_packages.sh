@@ -16,6 +16,9 @@ if [ ${#packages[@]} -gt 0 ]; then
     exit 1
   fi
   echo "Installing ${packages[*]}"
+  # One at a time: apt-get does not wait for another apt-get.
+  exec 9>"${TMPDIR:-/tmp}/install_system_packages.lock"
+  flock 9
   apt-get update -qq
   DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "${packages[@]}" >/dev/null
 fi
