@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from sklearn.ensemble import RandomForestClassifier
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from photos import break_one, render
@@ -357,6 +358,31 @@ def test_each_classifier_tells_classes_apart_and_survives_being_saved(
     (tmp_path / "model/diary.txt").write_text("dear diary")
     with pytest.raises(FileExistsError, match=r"contains diary\.txt, which is not part of"):
         spark_ml.save(tmp_path / "model", stages)
+
+
+def test_a_forest_of_many_classes_is_small_and_votes_as_scikit_learn_predicts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(classifiers, "TREES", 25)
+    random = np.random.RandomState(3)
+    labels = np.repeat(np.arange(141), 8)
+    features = random.normal(size=(141, D))[labels] + random.normal(size=(len(labels), D)) / 3
+    named = [f"class {label:03}" for label in labels]
+    forest, _ = classifiers.fit("forest", features, named, seed=4, column="pca")
+    # Spark's forests have a number for each of 141 classes in every node: 1,128 bytes.
+    assert sum(array.nbytes for array in forest[:8]) <= 50 * len(forest.feature)
+    # More rows than are counted at once.
+    votes = forest.apply(features)
+    np.testing.assert_allclose(votes.sum(axis=1), 25)
+    np.testing.assert_array_equal(votes[5:9], forest.apply(features[5:9]))
+    seeds = np.random.RandomState(4)
+    matrix = features.astype(np.float32)
+    models = [
+        RandomForestClassifier(trees, max_depth=30, random_state=seeds).fit(matrix, labels)
+        for trees in (20, 5)
+    ]
+    expected = sum(model.predict_proba(matrix) * len(model.estimators_) for model in models)
+    np.testing.assert_allclose(forest.apply(matrix), expected, atol=1e-9)
 
 
 def test_fingerprints_know_photos_but_not_their_neighbours() -> None:

@@ -18,13 +18,13 @@ from pyspark.ml.functions import array_to_vector
 from pyspark.sql import DataFrame, SparkSession
 
 from photos import break_one, render
-from pomona import ModelError, pipeline
+from pomona import ModelError, pca, pipeline
 from pomona._errors import ERROR_COLUMNS, NOTE_COLUMNS
 from pomona.classification import classifiers as local
 from pomona.cli import main
 from pomona.models.store import names, sha256_of
 from pomona.results import spark_ml
-from pomona.spark.classification import classifiers, prediction, svm
+from pomona.spark.classification import classifiers, executors, prediction, svm
 from pomona.spark.classification.prediction import label_photos, load, predict, trained_photos
 from pomona.spark.classification.svm import fit_svm
 from pomona.spark.classification.training import train
@@ -107,10 +107,10 @@ def test_each_classifier_is_the_same_with_and_without_spark(
     monkeypatch.setattr(local, "TREES", 10)
     rows = vectors(spark, *clouds).drop("target").cache()
     labels = [f"class {number}" for number in range(5)]
-    pca = takes_vectors(fit_pca(rows.select("features"), components=6).model)
-    table = PipelineModel(pca).transform(rows)
+    before = takes_vectors(fit_pca(rows.select("features"), components=6).model)
+    table = PipelineModel(before).transform(rows)
     fitted = classifiers.fit(name, table.select("label", "pca"), "pca", labels, seed=0)
-    PipelineModel([*pca, *fitted]).save(str(tmp_path / "spark"))
+    PipelineModel([*before, *fitted]).save(str(tmp_path / "spark"))
     # What Spark saved is loaded and saved without it; what scikit-learn fitted is saved for Spark.
     stages = spark_ml.load(tmp_path / "spark")
     spark_ml.save(tmp_path / "again", stages)
@@ -174,15 +174,16 @@ def test_train_writes_metrics_and_a_model_and_predict_labels_new_photos(
 ) -> None:
     fitted = []
 
-    def spy(features: DataFrame, **options: object) -> object:
-        fitted.append(features.count())
-        return fit_pca(features, **options)
+    def spy(blocks: list, **options: object) -> object:
+        fitted.extend(len(block.paths) for block in blocks)
+        return fit(blocks, **options)
 
+    fit = pca.fit
     saved = results / "classifier/logistic/model"
     command = ["train", str(results), "--classifier", "logistic", "--model", str(tiny_model)]
     command += ["--save", str(saved)]
     with monkeypatch.context() as patched:
-        patched.setattr("pomona.spark.classification.training.fit_pca", spy)
+        patched.setattr(pca, "fit", spy)
         assert main(command) == 0
     # The PCA of a hold-out does not see the photos that test, nor those left out.
     assert fitted == [48, 40]
@@ -269,6 +270,68 @@ def test_train_writes_metrics_and_a_model_and_predict_labels_new_photos(
     )
     plain = dict(line.split("\t") for line in done.stdout.decode().splitlines())
     assert plain == {row.path: row.predicted for row in good}
+
+
+@pytest.mark.parametrize("classifier", ["logistic", "forest"])
+def test_without_scikit_learn_spark_fits_on_the_same_photos(
+    spark: SparkSession,
+    results: Path,
+    images: Path,
+    tiny_model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    classifier: str,
+) -> None:
+    monkeypatch.setattr(local, "TREES", 5)
+    driver = train(spark, results, classifier=classifier, model=tiny_model)
+    fitted = []
+
+    def spy(features: DataFrame, **options: object) -> object:
+        fitted.append(features.count())
+        return fit_pca(features, **options)
+
+    with monkeypatch.context() as patched:
+        for module in "linear_model", "ensemble":
+            patched.setitem(sys.modules, f"sklearn.{module}", None)
+        patched.setattr(executors, "fit_pca", spy)
+        done = train(spark, results, classifier=classifier, model=tiny_model)
+    # The PCA of a hold-out does not see the photos that test, nor those left out.
+    assert fitted == [48, 40]
+    assert "scikit-learn" in driver.versions
+    assert "scikit-learn" not in done.versions
+    assert (done.photos, done.left_out) == (driver.photos, driver.left_out)
+    for name, metrics in driver.holdouts.items():
+        other = done.holdouts[name]
+        assert (other.train, other.test, other.left_out) == (
+            metrics.train,
+            metrics.test,
+            metrics.left_out,
+        )
+        assert abs(other.accuracy - metrics.accuracy) <= 2 / 16
+    assert trained_photos(spark, done.model) == trained_photos(spark, driver.model)
+    found = predict(spark, done.model, images, tmp_path / "labels")
+    assert (found.photos, found.errors) == (65, 1)
+
+
+def test_a_forest_is_saved_again_and_changed_like_stages_of_spark(
+    spark: SparkSession, clouds: tuple[np.ndarray, np.ndarray], tmp_path: Path
+) -> None:
+    named = [f"class {number}" for number in clouds[1]]
+    own = local.fit("forest", clouds[0], named, seed=0, column="features")
+    spark_ml.save(tmp_path / "first", own)
+    PipelineModel.load(str(tmp_path / "first")).save(str(tmp_path / "second"))
+    pipeline = PipelineModel.load(str(tmp_path / "second"))
+    forest = pipeline.stages[0]
+    assert (forest.numFeatures, forest.numClasses) == (D, 5)
+    # Spark passes rows to Python in batches, of which some are larger than others.
+    rows = vectors(spark, *clouds).drop("target").union(vectors(spark, *clouds).drop("target"))
+    table = forest.copy({forest.rawPredictionCol: "votes", forest.predictionCol: "number"})
+    found = table.transform(rows).select("features", "votes", "probability", "number").collect()
+    votes = own[0].apply(np.array([row.features.toArray() for row in found]))
+    np.testing.assert_array_equal([row.votes.toArray() for row in found], votes)
+    np.testing.assert_allclose([row.probability.toArray() for row in found], votes / local.TREES)
+    assert [row.number for row in found] == votes.argmax(axis=1).tolist()
+    assert spark_ml.load(tmp_path / "second")[0].apply(clouds[0]).shape == (200, 5)
 
 
 def test_an_svm_on_raw_features_gives_scores_and_no_probabilities(

@@ -32,7 +32,7 @@ from collections import Counter
 from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable, Mapping, NamedTuple, Sequence
+from typing import TYPE_CHECKING, Any, Callable, Iterable, Mapping, NamedTuple, Sequence
 
 import numpy as np
 
@@ -182,7 +182,7 @@ def train(
     seconds: dict[str, float] = {}
     progress("reading the features")
     with timed(seconds, "read"):
-        photos = _read(results)
+        photos = labelled(results.vectors("features"))
         sizes = dict(sorted(Counter(photos.labels).items()))
         check_classes(results.uri, sizes, summary["photos"])
     components = summary["k"] if features == "pca" else None
@@ -198,6 +198,7 @@ def train(
         model=str(target),
         image_model=summary["model"],
         engine="local",
+        seconds=seconds,
     )
     groups = Groups(
         columns=[name for name in results.columns() if name not in TAKEN_COLUMNS],
@@ -206,31 +207,14 @@ def train(
         features=lambda _: photos.matrix if photos.matrix.size <= COMPARED_NUMBERS else None,
     )
 
-    def fit(rows: NDArray[np.int64] | None) -> list[Any]:
-        part = photos if rows is None else photos.take(rows)
-        stages: list[Stage] = []
-        if components is not None and rows is None:
-            stages += spark_ml.takes_vectors(spark_ml.load(results.home / "pca_model"))
-        elif components is not None:
-            stages += _fit_pca(part, components, summary["standardize"])
-        return _fit(stages, part, classifier, seed)
-
-    progress("choosing the hold-outs")
-    with timed(seconds, "split"):
-        splits, training.notes = hold_out(
-            photos.paths, photos.labels, holdout_share, seed, group, groups
-        )
-    steps = [*(name for name, split in splits.items() if split), "all photos"]
-    for name, split in splits.items():
-        training.holdouts[name] = None
-        if split is None:
-            continue
-        progress(step_of(steps, name, classifier))
-        with timed(seconds, name):
-            training.holdouts[name] = _test(photos, split, fit)
-    progress(step_of(steps, "all photos", classifier))
-    with timed(seconds, "train"):
-        stages = fit(None)
+    stages = fit_and_test(
+        training,
+        photos,
+        groups,
+        lambda: spark_ml.takes_vectors(spark_ml.load(results.home / "pca_model")),
+        summary["standardize"],
+        progress,
+    )
     progress("saving the classifier")
     metrics = f"{own_folder}/metrics.json"
     results.delete(metrics)
@@ -239,8 +223,7 @@ def train(
         first = spark_ml.Photos(network, summary["model"]["sha256"], results.decode)
         spark_ml.save(target, [first, *stages])
         np.save(str(target / FILE), fingerprints(photos.matrix), allow_pickle=False)
-    training.seconds = seconds
-    training.versions = _versions()
+    training.versions = versions()
     training.finished = datetime.now(timezone.utc).isoformat(timespec="seconds")
     results.write(metrics, json.dumps(asdict(training), indent=2).encode())
     return training
@@ -409,38 +392,81 @@ def _list(names: Sequence[str]) -> str:
     return ", ".join(names[:_LISTED]) + (f" and {more} more" if more > 0 else "")
 
 
-# On this machine.
+# The training itself, on this machine or on the driver of a Spark application.
 
 
-def _network(summary: dict[str, Any], given: PathLike | None) -> str:
-    """Return the path of the image model that computed the features."""
-    name = summary["model"]["name"]
-    try:
-        path = resolve(name if given is None else given)
-    except ModelError as error:
-        raise no_model(name, given, error) from error
-    check_model(name, summary["model"]["sha256"], given, sha256_of(path))
-    return path
-
-
-def _read(results: LocalResults) -> Vectors:
-    """Read the labelled photos that have features."""
+def labelled(blocks: Iterable[Vectors]) -> Vectors:
+    """Gather the labelled photos that have features, in the order of their paths."""
     paths: list[str] = []
     labels: list[str] = []
     matrices = []
-    for block in results.vectors("features"):
-        labelled = [row for row, label in enumerate(block.labels) if label]
-        kept = block if len(labelled) == len(block.labels) else block.take(labelled)
+    for block in blocks:
+        rows = [row for row, label in enumerate(block.labels) if label]
+        kept = block if len(rows) == len(block.labels) else block.take(rows)
         paths += kept.paths
         labels += kept.labels
         matrices.append(kept.matrix)
-    matrix = np.concatenate(matrices) if matrices else np.empty((0, 0), np.float32)
-    return Vectors(paths, labels, matrix)
+    photos = Vectors(
+        paths, labels, np.concatenate(matrices) if matrices else np.empty((0, 0), np.float32)
+    )
+    order = sorted(range(len(paths)), key=paths.__getitem__)
+    return photos if order == list(range(len(paths))) else photos.take(order)
 
 
-def _read_text(name: str) -> str | None:
-    path = local_path(name)
-    return path.read_text(encoding="utf-8-sig") if path is not None and path.is_file() else None
+def fit_and_test(
+    training: Training,
+    photos: Vectors,
+    groups: Groups,
+    saved_pca: Callable[[], Sequence[Stage]],
+    standardize: bool,
+    progress: Callable[[str], None],
+) -> list[Stage]:
+    """Fit and test on each hold-out, then fit to all photos.
+
+    Parameters
+    ----------
+    training
+        What to train; gets the metrics, the notes and the seconds.
+    photos
+        As `labelled` returns them.
+    saved_pca
+        Returns the two stages of the results' PCA, which the classifier of all photos follows.
+    standardize
+        Whether that PCA divides features by their standard deviation.
+
+    Returns
+    -------
+    list of Stage
+        The stages from features to class names.
+    """
+    classifier, seed, seconds = training.classifier, training.seed, training.seconds
+
+    def fit(rows: NDArray[np.int64] | None) -> list[Any]:
+        part = photos if rows is None else photos.take(rows)
+        stages: list[Stage] = []
+        if training.features == "pca":
+            if rows is None:
+                stages += saved_pca()
+            else:
+                stages += _fit_pca(part, training.dimensions, standardize)
+        return _fit(stages, part, classifier, seed)
+
+    progress("choosing the hold-outs")
+    with timed(seconds, "split"):
+        splits, training.notes = hold_out(
+            photos.paths, photos.labels, training.holdout, seed, training.group, groups
+        )
+    steps = [*(name for name, split in splits.items() if split), "all photos"]
+    for name, split in splits.items():
+        training.holdouts[name] = None
+        if split is None:
+            continue
+        progress(step_of(steps, name, classifier))
+        with timed(seconds, name):
+            training.holdouts[name] = _test(photos, split, fit)
+    progress(step_of(steps, "all photos", classifier))
+    with timed(seconds, "train"):
+        return fit(None)
 
 
 def _fit_pca(photos: Vectors, components: int, standardize: bool) -> Sequence[Stage]:
@@ -498,7 +524,27 @@ def _test(
     )
 
 
-def _versions() -> dict[str, str]:
+# On this machine.
+
+
+def _network(summary: dict[str, Any], given: PathLike | None) -> str:
+    """Return the path of the image model that computed the features."""
+    name = summary["model"]["name"]
+    try:
+        path = resolve(name if given is None else given)
+    except ModelError as error:
+        raise no_model(name, given, error) from error
+    check_model(name, summary["model"]["sha256"], given, sha256_of(path))
+    return path
+
+
+def _read_text(name: str) -> str | None:
+    path = local_path(name)
+    return path.read_text(encoding="utf-8-sig") if path is not None and path.is_file() else None
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what fits a classifier on this machine."""
     import sklearn
 
     import pomona

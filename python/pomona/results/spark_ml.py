@@ -8,8 +8,8 @@ of Pomona and plain PySpark (3.1 and later) can load it::
         metadata/part-00000             JSON: the class and its parameters
         data/part-00000.parquet         the fitted numbers
 
-Each stage that Pomona saves is a named tuple here. The stages of numbers have a method `apply`,
-which computes what Spark's `transform` does, in float64.
+Each stage that Pomona saves is a named tuple, here or in `pomona.results.forest`. The stages of
+numbers have a method `apply`, which computes what Spark's `transform` does, in float64.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ import pyarrow.parquet as pq
 
 from pomona._decode import DecodeOptions
 from pomona.results import array_stages
+from pomona.results.forest import FILE as FOREST_FILE
+from pomona.results.forest import Forest, Tree, forest_of, of_parquet, tree_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -45,7 +47,7 @@ CONTENT = ("metadata", "stages", "trained-photos.npy")
 
 _ML = "org.apache.spark.ml."
 _FEATURIZER = "pomona.spark.transformer.ImageFeaturizer"
-_TREE = f"{_ML}classification.DecisionTreeClassificationModel"
+_FOREST = "pomona.spark.classification.forest.ForestModel"
 # A saved pipeline with stages that are written in Python, and one without.
 _PYTHON_PIPELINE, _JAVA_PIPELINE = "pyspark.ml.pipeline.PipelineModel", f"{_ML}PipelineModel"
 
@@ -126,46 +128,6 @@ class LinearSVMs(NamedTuple):
         return np.asarray(matrix @ self.coefficients.T + self.intercepts, dtype=np.float64)
 
 
-class Tree(NamedTuple):
-    """A decision tree: its nodes, each before its children."""
-
-    #: int32 [nodes]: the feature that a node splits by, and its children; -1 for a leaf. Rows whose
-    #: feature is at most `threshold` go left.
-    feature: NDArray[np.int32]
-    left: NDArray[np.int32]
-    right: NDArray[np.int32]
-    #: float64 [nodes]
-    threshold: NDArray[np.float64]
-    #: float64 [nodes, n]: training rows of each class.
-    counts: NDArray[np.float64]
-
-
-class Forest(NamedTuple):
-    """A random forest of n classes."""
-
-    trees: Sequence[Tree]
-    #: Length of the vectors that it takes.
-    features: int
-    input: str = "pca"
-
-    def apply(self, matrix: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
-        """Return the votes for each class, [m, n]; those of a tree add up to 1."""
-        votes = np.zeros((len(matrix), self.trees[0].counts.shape[1]))
-        rows = np.arange(len(matrix))
-        for tree in self.trees:
-            node = np.zeros(len(matrix), dtype=np.int32)
-            while True:
-                inner = tree.left[node] >= 0
-                if not inner.any():
-                    break
-                values = matrix[rows, np.where(inner, tree.feature[node], 0)]
-                child = np.where(values <= tree.threshold[node], tree.left[node], tree.right[node])
-                node = np.where(inner, child, node)
-            counts = tree.counts[node]
-            votes += counts / counts.sum(axis=1, keepdims=True)
-        return votes
-
-
 class ClassNames(NamedTuple):
     """The lookup of class names."""
 
@@ -208,18 +170,18 @@ def takes_vectors(stages: Sequence[Stage]) -> tuple[Scaler, Projection]:
     return scaler._replace(input=array_stages.FEATURES), projection
 
 
-def save(folder: PathLike, stages: Sequence[Stage]) -> None:
+def save(folder: PathLike, stages: Sequence[Stage], engine: str = "local") -> None:
     """Save a pipeline that Spark ML loads as a ``PipelineModel``.
 
-    A saved pipeline in `folder` is replaced once the new one is complete. Raises FileExistsError if
-    the folder contains something else.
+    `engine` is what `engine_of` returns for it. A saved pipeline in `folder` is replaced once the
+    new one is complete. Raises FileExistsError if the folder contains something else.
     """
     target = Path(os.path.realpath(folder))
     check_replaceable(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".pomona-{uuid.uuid4().hex}.partial")
     try:
-        _write_pipeline(partial, stages)
+        _write_pipeline(partial, stages, engine)
         if target.exists():
             old = target.with_name(f".pomona-{uuid.uuid4().hex}.old")
             target.rename(old)
@@ -268,7 +230,7 @@ def load(folder: PathLike) -> list[Stage]:
 
 
 def engine_of(folder: PathLike) -> str:
-    """Return whether a pipeline was saved by this module, ``local``, or by Spark, ``spark``.
+    """Return whether a pipeline was trained on this machine, ``local``, or on Spark, ``spark``.
 
     Any other folder counts as Spark's.
     """
@@ -276,13 +238,13 @@ def engine_of(folder: PathLike) -> str:
     return str(_metadata(home).get("engine", "spark")) if (home / "metadata").is_dir() else "spark"
 
 
-def _write_pipeline(folder: Path, stages: Sequence[Stage]) -> None:
+def _write_pipeline(folder: Path, stages: Sequence[Stage], engine: str) -> None:
     uids = [f"{_NAMES[type(stage)]}_{_hex()}" for stage in stages]
     params: dict[str, Any] = {"stageUids": uids}
     kind = _JAVA_PIPELINE
-    if any(isinstance(stage, Photos) for stage in stages):
+    if any(isinstance(stage, (Photos, Forest)) for stage in stages):
         kind, params["language"] = _PYTHON_PIPELINE, "Python"
-    _write_metadata(folder, kind, f"PipelineModel_{_hex()}", params, engine="local")
+    _write_metadata(folder, kind, f"PipelineModel_{_hex()}", params, engine=engine)
     (folder / "stages").mkdir()
     digits = len(str(len(stages)))
     for number, (uid, stage) in enumerate(zip(uids, stages)):
@@ -298,14 +260,15 @@ _NAMES = {
     Projection: "PCA",
     Logistic: "LogisticRegression",
     LinearSVMs: "LinearSVM",
-    Forest: "RandomForestClassifier",
+    Forest: "ForestModel",
     ClassNames: "IndexToString",
 }
 
 
 def _write_stage(folder: Path, uid: str, stage: Stage) -> None:
     if isinstance(stage, Photos):
-        file = f"{Path(stage.model).stem}-{stage.sha256[:16]}.onnx"
+        name, mark = Path(stage.model).stem, f"-{stage.sha256[:16]}"
+        file = f"{name}.onnx" if name.endswith(mark) else f"{name}{mark}.onnx"
         params: dict[str, Any] = {
             "inputCol": stage.input,
             "outputCol": stage.output,
@@ -408,7 +371,12 @@ def _read_stage(folder: Path) -> Stage:
         return stage(coefficients, _from_vector(row["interceptVector"]), params["featuresCol"])
     if kind == f"{_ML}classification.RandomForestClassificationModel":
         trees = list(_read_trees(folder / "data"))
-        return Forest(trees, metadata["numFeatures"], params["featuresCol"])
+        numbers = metadata["numFeatures"], metadata["numClasses"]
+        return forest_of(trees, *numbers, params["featuresCol"])
+    if kind == _FOREST:
+        content = (folder / "data" / FOREST_FILE).read_bytes()
+        numbers = metadata["numFeatures"], metadata["numClasses"]
+        return of_parquet(content, *numbers, params["featuresCol"])
     if kind == f"{_ML}feature.IndexToString":
         return ClassNames(params["labels"])
     raise ValueError(f"{folder.name} is a stage that Pomona does not save: {kind}")
@@ -432,66 +400,11 @@ def _classifier_params(features: str) -> dict[str, Any]:
     }
 
 
-#: Spark refuses trees that do not name their measure of impurity.
-_GINI = {"impurity": "gini"}
-
-
 def _write_forest(folder: Path, uid: str, forest: Forest) -> None:
-    params = {"numTrees": len(forest.trees), **_classifier_params(forest.input), **_GINI}
-    numbers = {
-        "numFeatures": forest.features,
-        "numClasses": forest.trees[0].counts.shape[1],
-        "numTrees": len(forest.trees),
-    }
-    kind = f"{_ML}classification.RandomForestClassificationModel"
-    _write_metadata(folder, kind, uid, params, **numbers)
-    tree_params = {**_classifier_params(forest.input), **_GINI}
-    descriptions = [
-        json.dumps(_description(_TREE, f"dtc_{_hex()}", tree_params)) for _ in forest.trees
-    ]
-    rows = range(len(forest.trees))
-    _write_table(
-        folder / "treesMetadata",
-        [
-            ("treeID", pa.array(rows, pa.int32())),
-            ("metadata", pa.array(descriptions, pa.string())),
-            ("weights", pa.array([1.0] * len(rows), pa.float64())),
-        ],
-    )
-    ids = np.concatenate([np.arange(len(tree.feature)) for tree in forest.trees])
-    trees = np.repeat(rows, [len(tree.feature) for tree in forest.trees])
-    feature, left, right, threshold, counts = (
-        np.concatenate([tree[field] for tree in forest.trees]) for field in range(len(Tree._fields))
-    )
-    inner = left >= 0
-    total = counts.sum(axis=1)
-    # Spark's measure of a node is its Gini impurity; the gain of a split is only for display.
-    impurity = 1.0 - np.square(counts / total[:, np.newaxis]).sum(axis=1)
-    offsets = np.concatenate([[0], np.cumsum(inner)]).astype(np.int32)
-    split = pa.StructArray.from_arrays(
-        [
-            pa.array(np.where(inner, feature, -1), pa.int32()),
-            pa.ListArray.from_arrays(offsets, pa.array(threshold[inner])).cast(_DOUBLES),
-            pa.array(np.full(len(ids), -1), pa.int32()),
-        ],
-        fields=list(_SPLIT),
-    )
-    starts = np.arange(len(ids) + 1, dtype=np.int32) * counts.shape[1]
-    nodes = pa.StructArray.from_arrays(
-        [
-            pa.array(ids, pa.int32()),
-            pa.array(counts.argmax(axis=1), pa.float64()),
-            pa.array(impurity),
-            pa.ListArray.from_arrays(starts, pa.array(counts.ravel())).cast(_DOUBLES),
-            pa.array(total.round(), pa.int64()),
-            pa.array(np.where(inner, impurity, -1.0)),
-            pa.array(np.where(inner, left, -1), pa.int32()),
-            pa.array(np.where(inner, right, -1), pa.int32()),
-            split,
-        ],
-        fields=list(_NODE),
-    )
-    _write_table(folder / "data", [("treeID", pa.array(trees, pa.int32())), ("nodeData", nodes)])
+    numbers = {"numFeatures": forest.features, "numClasses": forest.kinds}
+    _write_metadata(folder, _FOREST, uid, _classifier_params(forest.input), **numbers)
+    (folder / "data").mkdir()
+    (folder / "data" / FOREST_FILE).write_bytes(forest.parquet())
 
 
 def _read_trees(folder: Path) -> Iterator[Tree]:
@@ -510,7 +423,7 @@ def _read_trees(folder: Path) -> Iterator[Tree]:
     left, right = _numbers(nodes, "leftChild"), _numbers(nodes, "rightChild")
     ends = np.flatnonzero(np.diff(tree[order])) + 1
     for rows in np.split(order, ends):
-        yield Tree(features[rows], left[rows], right[rows], threshold[rows], counts[rows])
+        yield tree_of(features[rows], left[rows], right[rows], threshold[rows], counts[rows])
 
 
 def _numbers(struct: pa.StructArray, field: str) -> NDArray[Any]:
@@ -579,27 +492,6 @@ _MATRIX = pa.struct(
         _required("isTransposed", pa.bool_()),
     ]
 )
-_SPLIT = pa.struct(
-    [
-        _required("featureIndex", pa.int32()),
-        ("leftCategoriesOrThreshold", _DOUBLES),
-        _required("numCategories", pa.int32()),
-    ]
-)
-_NODE = pa.struct(
-    [
-        _required("id", pa.int32()),
-        _required("prediction", pa.float64()),
-        _required("impurity", pa.float64()),
-        ("impurityStats", _DOUBLES),
-        _required("rawCount", pa.int64()),
-        _required("gain", pa.float64()),
-        _required("leftChild", pa.int32()),
-        _required("rightChild", pa.int32()),
-        ("split", _SPLIT),
-    ]
-)
-
 #: Spark's names of types, and the classes of its user-defined ones.
 _PRIMITIVES = {
     pa.int8(): "byte",

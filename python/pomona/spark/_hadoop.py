@@ -14,6 +14,8 @@ from pyspark.sql.utils import IllegalArgumentException
 from pomona._images import utf8_text
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from py4j.java_gateway import JavaObject
     from pyspark.sql import SparkSession
 
@@ -127,6 +129,17 @@ class Folder:
                 stream.write(bytearray(content))
             finally:
                 stream.close()
+
+    def replace_by(self, folder: Path) -> None:
+        """Copy a folder of this machine here, in place of whatever is here."""
+        self.delete()
+        local = self._spark._jvm.org.apache.hadoop.fs.Path
+        for file in sorted(folder.rglob("*")):
+            if file.is_file():
+                # Hadoop's client of S3 copies single files only.
+                target = self / file.relative_to(folder).as_posix()
+                with _os_errors(f"cannot write {target.uri}"):
+                    self._files.copyFromLocalFile(False, True, local(file.as_uri()), target._path)
 
     def write_text(self, text: str) -> None:
         """Write this file, as `write_bytes` does."""
