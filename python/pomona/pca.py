@@ -116,6 +116,15 @@ class Fit:
         check_variance(variance)
         return int(np.argmax(self.curve >= variance - _ROUNDING)) + 1
 
+    def stages(self) -> tuple[Scaler, Projection]:
+        """Return the two stages as Spark ML saves them; see `pomona.results.spark_ml`."""
+        from pomona.results.spark_ml import Projection, Scaler
+
+        return (
+            Scaler(self.mean, self.deviation, self.standardize),
+            Projection(self.components, self.explained_variance_ratio[: self.k]),
+        )
+
 
 @dataclass(frozen=True)
 class Components(Fit):
@@ -147,15 +156,6 @@ class Components(Fit):
         for stage in self.stages():
             numbers = stage.apply(numbers)
         return numbers.astype(np.float32)
-
-    def stages(self) -> tuple[Scaler, Projection]:
-        """Return the two stages as Spark ML saves them; see `pomona.results.spark_ml`."""
-        from pomona.results.spark_ml import Projection, Scaler
-
-        return (
-            Scaler(self.mean, self.deviation, self.standardize),
-            Projection(self.components, self.explained_variance_ratio[: self.k]),
-        )
 
 
 def fit(

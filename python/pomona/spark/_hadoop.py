@@ -133,13 +133,13 @@ class Folder:
     def replace_by(self, folder: Path) -> None:
         """Copy a folder of this machine here, in place of whatever is here."""
         self.delete()
-        local = self._spark._jvm.org.apache.hadoop.fs.Path
-        for file in sorted(folder.rglob("*")):
-            if file.is_file():
-                # Hadoop's client of S3 copies single files only.
-                target = self / file.relative_to(folder).as_posix()
-                with _os_errors(f"cannot write {target.uri}"):
-                    self._files.copyFromLocalFile(False, True, local(file.as_uri()), target._path)
+        path = self._spark._jvm.org.apache.hadoop.fs.Path
+        with _os_errors(f"cannot write {self.uri}"):
+            for file in sorted(folder.rglob("*")):
+                if file.is_file():
+                    # Hadoop's client of S3 copies single files only.
+                    target = path(self._path, file.relative_to(folder).as_posix())
+                    self._files.copyFromLocalFile(False, True, path(file.as_uri()), target)
 
     def write_text(self, text: str) -> None:
         """Write this file, as `write_bytes` does."""

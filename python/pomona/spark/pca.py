@@ -38,9 +38,10 @@ from pomona.pca import (
     moments_of,
     pca_summary,
 )
-from pomona.results import array_stages
+from pomona.results import array_stages, spark_ml
 from pomona.spark._session import described, session_of
 from pomona.spark._shipping import active_context
+from pomona.spark._stages import save_stages
 from pomona.spark.features import read_features
 
 if TYPE_CHECKING:
@@ -170,7 +171,7 @@ def save_pca(pca: PCA, features: DataFrame, home: Folder, seconds: dict[str, flo
         projected = pca.project(features.select("path", "label", "features"))
         projected.write.mode("overwrite").parquet((home / "pca").uri)
     with timed(seconds, "model"), described(context, "save the PCA model"):
-        pca.model.write().overwrite().save((home / "pca_model").uri)
+        save_stages(home / "pca_model", spark_ml.takes_arrays(*pca.stages()))
 
 
 def _moments(features: DataFrame) -> Moments:

@@ -14,8 +14,6 @@ import platform
 from collections import Counter
 from dataclasses import asdict
 from datetime import datetime, timezone
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Callable, Sequence
 
 import numpy as np
@@ -45,6 +43,7 @@ from pomona.results.metrics import DEFAULT_HOLDOUT, Training
 from pomona.spark._hadoop import Folder
 from pomona.spark._session import described
 from pomona.spark._shipping import ship, shipped_path
+from pomona.spark._stages import save_stages
 from pomona.spark.classification import executors
 from pomona.spark.classification.prediction import check_loadable
 from pomona.spark.classification.svm import DRIVER_NUMBERS
@@ -177,9 +176,7 @@ def train(
         # New photos are decoded as those that the classifier was trained on.
         if on_driver:
             first = spark_ml.Photos(network, summary["model"]["sha256"], ran.decode)
-            with TemporaryDirectory() as here:
-                spark_ml.save(Path(here, "model"), [first, *stages], engine="spark")
-                target.replace_by(Path(here, "model"))
+            save_stages(target, [first, *stages])
         else:
             featurizer = ImageFeaturizer(
                 model=network, handleInvalid="skip", **decode_params(ran.decode)
