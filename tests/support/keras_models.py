@@ -59,7 +59,8 @@ class Workshop:
     def features(self, model, prepared: np.ndarray, pooling: str = "mean") -> np.ndarray:
         """Return the average, or ``max``, of the backbone's last map."""
         last = model.get_layer("out_relu").output
-        maps = self.keras.Model(model.inputs, last).predict(prepared, verbose=0)
+        # Not with predict, which compiles each model first.
+        maps = self.keras.Model(model.inputs, last)(prepared, training=False).numpy()
         return getattr(maps, pooling)(axis=(1, 2))
 
     def save(

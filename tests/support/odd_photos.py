@@ -22,6 +22,7 @@ START_OF_SCAN = 0xDA
 ALONE = """
 import json, os, sys
 from pathlib import Path
+import numpy  # before the forks, because this takes longer than everything else together
 import pomona
 
 model, folder = sys.argv[1:]
