@@ -376,8 +376,11 @@ def test_without_rotations_there_is_no_blocked_holdout_and_a_note_says_so(
     images, output = tmp_path / "images", tmp_path / "results"
     for number, photo in enumerate(render(images, classes=2, per_class=4, size=32)):
         photo.rename(photo.with_name(f"{'abcdefgh'[number]}.jpg"))
-    pipeline.run(spark, images, output, model=tiny_model, components=3, progress=False)
-    done = train(spark, output, classifier="forest", model=tiny_model, seed=3)
+    model = tmp_path / "un modèle.onnx"
+    shutil.copyfile(str(tiny_model), str(model))
+    pipeline.run(spark, images, output, model=model, components=3, progress=False)
+    done = train(spark, output, classifier="forest", model=model, seed=3)
+    assert len(load(spark, done.model).stages) == 5
     assert done.holdouts["blocked"] is None
     assert "group them with --group" in done.notes[0]
     assert done.holdouts["random"].test == 2

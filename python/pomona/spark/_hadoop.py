@@ -139,7 +139,8 @@ class Folder:
                 if file.is_file():
                     # Hadoop's client of S3 copies single files only.
                     target = path(self._path, file.relative_to(folder).as_posix())
-                    self._files.copyFromLocalFile(False, True, path(file.as_uri()), target)
+                    # Not file.as_uri(): Hadoop takes an escaped character for the name itself.
+                    self._files.copyFromLocalFile(False, True, path(f"file://{file}"), target)
 
     def write_text(self, text: str) -> None:
         """Write this file, as `write_bytes` does."""

@@ -100,8 +100,9 @@ class ForestModel(
         vote.__annotations__ = {"features": pd.Series, "return": pd.DataFrame}
         schema = "votes array<double>, shares array<double>, most double"
         result = f"{self.uid}__result"
-        voted = pandas_udf(vote, schema)(vector_to_array(self.getFeaturesCol()))
-        table = dataset.withColumn(result, voted)
+        # Spark would compute what is deterministic again for each of the three columns.
+        voted = pandas_udf(vote, schema).asNondeterministic()
+        table = dataset.withColumn(result, voted(vector_to_array(self.getFeaturesCol())))
         for name, column in (
             (self.getRawPredictionCol(), array_to_vector(col(f"{result}.votes"))),
             (self.getProbabilityCol(), array_to_vector(col(f"{result}.shares"))),
