@@ -14,6 +14,7 @@ import pyspark
 import pytest
 from pyspark.sql import SparkSession
 
+from lines import only_on
 from pomona.cli import main
 from specimens import damaged, turned
 
@@ -21,6 +22,7 @@ from specimens import damaged, turned
 pytestmark = pytest.mark.filterwarnings("ignore:tostring:DeprecationWarning")
 
 
+@only_on("4.0")
 def test_run_writes_the_results_and_ends_with_a_summary(
     spark: SparkSession,
     photos_folder: Path,

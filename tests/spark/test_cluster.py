@@ -19,6 +19,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 import photos
+from lines import only_on
 from pomona import Featurizer
 from services import JAVA_OPTIONS, Service, children
 from spark_cluster import SPARK_HOME, Cluster
@@ -48,6 +49,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@only_on("3.5")
 def test_a_run_outlives_an_executor_and_a_worker(
     cluster: Cluster, images: Path, tiny_model: Path, tmp_path: Path
 ) -> None:

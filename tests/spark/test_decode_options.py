@@ -14,6 +14,7 @@ from pyspark.sql import Row, SparkSession
 from pyspark.sql.functions import col, lit, when
 
 import pomona
+from lines import only_on
 from photos import render
 from pomona import DecodeOptions, Featurizer, LocalResults, pipeline
 from pomona.results.thumbnails import THUMBNAIL_SIDE
@@ -370,6 +371,7 @@ def test_thumbnails_show_photos_as_they_were_decoded(
     assert damaged is None
 
 
+@only_on("3.1")
 def test_labels_are_predicted_as_the_classifier_was_trained_unless_told_otherwise(
     spark: SparkSession, images: Path, runs: dict[bool, Path], tiny_model: Path, tmp_path: Path
 ) -> None:

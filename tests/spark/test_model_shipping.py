@@ -13,6 +13,7 @@ import pytest
 from pyspark import SparkFiles, cloudpickle
 from pyspark.sql import DataFrame, SparkSession
 
+from lines import only_on
 from pomona import DecodeOptions, Featurizer, ModelError
 from pomona.spark import featurize_udf
 from pomona.spark._shipping import load, ship, shipped_path, threads_per_task
@@ -206,6 +207,7 @@ spark.stop()
 """
 
 
+@only_on("3.1")
 def test_executors_in_processes_of_their_own_get_the_model(
     spark_environment: None,
     java_options: str,

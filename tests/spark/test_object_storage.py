@@ -18,6 +18,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.utils import AnalysisException
 
 import photos
+from lines import only_on
 from pomona import Featurizer
 from pomona.cli import main
 from pomona.spark import _writer, read_features
@@ -198,6 +199,7 @@ def test_a_prefix_that_is_not_there_is_named_and_the_output_left_alone(
     assert s3.server.keys("fruits", "earlier/") == ["earlier/summary.json"]
 
 
+@only_on("3.5")
 def test_a_server_that_dies_ends_the_run_and_the_next_run_goes_on(
     s3: S3, spark: SparkSession, tiny_model: Path, chunks: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -236,6 +238,7 @@ def test_a_server_that_is_away_for_a_moment_is_waited_for(
     check_features(s3, spark.read.parquet(f"{output}/features"), tiny_model, SOME)
 
 
+@only_on("4.0")
 def test_a_driver_killed_on_s3_leaves_the_set_before_or_none(
     s3: S3, spark: SparkSession, tiny_model: Path, tmp_path: Path, chunks: int
 ) -> None:

@@ -16,6 +16,7 @@ from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql.functions import col, expr, spark_partition_id
 
 import photos as rendered
+from lines import only_on
 from pomona import Featurizer, pipeline, plan
 from pomona._images import Tally
 from pomona._native import PathFeaturizer
@@ -345,6 +346,7 @@ def test_no_more_photos_are_read_at_once_than_may_be(
     assert 1 < orchard.door.counts()["at_once"] <= 7
 
 
+@only_on("3.1")
 def test_a_photo_that_gets_no_answer_is_named_and_the_others_have_features(
     spark: SparkSession, orchard: Orchard, tiny_model: Path
 ) -> None:
@@ -444,6 +446,7 @@ def test_a_photo_that_is_gone_is_an_error_and_counted(
     assert (written.photos, written.featurized, written.vanished) == (3, 0, 0)
 
 
+@only_on("3.5")
 def test_what_the_storage_did_not_give_is_tried_again_and_all_else_is_not(
     spark: SparkSession, orchard: Orchard, images: list[bytes], tiny_model: Path, tmp_path: Path
 ) -> None:

@@ -14,6 +14,7 @@ from pyspark.ml.functions import vector_to_array
 from pyspark.sql import SparkSession
 
 import pomona
+from lines import only_on
 from pomona import pipeline
 from services import PATIENCE, Service
 
@@ -103,6 +104,7 @@ def test_a_run_leaves_features_projections_a_model_and_a_summary(
     assert spark.conf.get("spark.sql.files.ignoreMissingFiles", None) in (None, "false")
 
 
+@only_on("3.1")
 def test_a_driver_killed_in_the_middle_repeats_at_most_its_last_chunk(
     spark: SparkSession, photos_folder: Path, tiny_model: Path, tmp_path: Path
 ) -> None:

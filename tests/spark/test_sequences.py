@@ -11,6 +11,7 @@ from pyspark.sql import Row, SparkSession
 
 import photos as rendered
 import pomona
+from lines import only_on
 from odd_photos import POOL, alone
 from outcomes import Outcome
 from pomona import pipeline
@@ -94,6 +95,7 @@ def test_a_job_that_failed_changes_no_later_one(
             assert row.features == orchard.expected_of(row.path).features, row.path
 
 
+@only_on("3.1")
 def test_predicted_labels_are_those_without_the_odd_photos(
     spark: SparkSession, orchard: Orchard, tiny_model: Path, tmp_path: Path
 ) -> None:
