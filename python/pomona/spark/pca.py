@@ -170,7 +170,7 @@ def save_pca(pca: PCA, features: DataFrame, home: Folder, seconds: dict[str, flo
     ):
         projected = pca.project(features.select("path", "label", "features"))
         projected.write.mode("overwrite").parquet((home / "pca").uri)
-    with timed(seconds, "model"), described(context, "save the PCA model"):
+    with timed(seconds, "model"):
         save_stages(home / "pca_model", spark_ml.takes_arrays(*pca.stages()))
 
 
