@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from py4j.java_gateway import JavaObject
     from pyspark.sql import SparkSession
 
+#: Bytes that are copied at a time.
+_BUFFER = 1 << 20
 _GLOB_CHARACTERS = re.compile(r"([{}\[\]*?\\])")
 #: The schemes of S3: one storage, accessed by three of Hadoop's clients.
 S3_SCHEMES = ("s3", "s3a", "s3n")
@@ -133,14 +135,16 @@ class Folder:
     def replace_by(self, folder: Path) -> None:
         """Copy a folder of this machine here, in place of whatever is here."""
         self.delete()
-        path = self._spark._jvm.org.apache.hadoop.fs.Path
+        jvm = self._spark._jvm
         with _os_errors(f"cannot write {self.uri}"):
             for file in sorted(folder.rglob("*")):
                 if file.is_file():
-                    # Hadoop's client of S3 copies single files only.
-                    target = path(self._path, file.relative_to(folder).as_posix())
-                    # Not file.as_uri(): Hadoop takes an escaped character for the name itself.
-                    self._files.copyFromLocalFile(False, True, path(f"file://{file}"), target)
+                    name = file.relative_to(folder).as_posix()
+                    target = self._files.create(jvm.org.apache.hadoop.fs.Path(self._path, name))
+                    # Not copyFromLocalFile: for S3, it takes no folders before Hadoop 3.4, and
+                    # then uploads in a way that not every server of S3 knows.
+                    source = jvm.java.io.FileInputStream(str(file))
+                    jvm.org.apache.hadoop.io.IOUtils.copyBytes(source, target, _BUFFER, True)
 
     def write_text(self, text: str) -> None:
         """Write this file, as `write_bytes` does."""
