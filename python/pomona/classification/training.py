@@ -32,7 +32,7 @@ from collections import Counter
 from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable, Iterable, Mapping, NamedTuple, Sequence
+from typing import TYPE_CHECKING, Any, Callable, Iterable, Mapping, NamedTuple, Sequence, TypeVar
 
 import numpy as np
 
@@ -62,6 +62,8 @@ if TYPE_CHECKING:
     from pomona.results import Results
     from pomona.results.metrics import Metrics
     from pomona.results.spark_ml import Stage
+
+T = TypeVar("T")
 
 #: Numbers in the features of photos that are compared for `holdouts.by_likeness`: 100,000 photos of
 #: 1,280 features, which take 512 MiB.
@@ -373,6 +375,40 @@ def step_of(steps: Sequence[str], name: str, classifier: str) -> str:
     return f"{what}: fitting {classifier}, {steps.index(name) + 1} of {len(steps)}"
 
 
+def in_steps(
+    training: Training,
+    paths: Sequence[str],
+    labels: Sequence[str],
+    groups: Groups,
+    test: Callable[[holdouts.Holdout], Metrics],
+    fit: Callable[[], T],
+    progress: Callable[[str], None],
+) -> T:
+    """Choose the hold-outs, test on each, and fit to all photos.
+
+    `training` gets the metrics, the notes and the seconds of each step. `test` fits to the training
+    part of a hold-out and predicts its test part; `fit` fits to all photos, and its result is
+    returned.
+    """
+    classifier, seconds = training.classifier, training.seconds
+    progress("choosing the hold-outs")
+    with timed(seconds, "split"):
+        splits, training.notes = hold_out(
+            paths, labels, training.holdout, training.seed, training.group, groups
+        )
+    steps = [*(name for name, split in splits.items() if split), "all photos"]
+    for name, split in splits.items():
+        training.holdouts[name] = None
+        if split is None:
+            continue
+        progress(step_of(steps, name, classifier))
+        with timed(seconds, name):
+            training.holdouts[name] = test(split)
+    progress(step_of(steps, "all photos", classifier))
+    with timed(seconds, "train"):
+        return fit()
+
+
 def check_trained_on(split: holdouts.Holdout, trained: Mapping[str, int], tested: int) -> None:
     """Raise ValueError if a hold-out leaves too little to train or test on."""
     if len(trained) < 2:
@@ -439,7 +475,6 @@ def fit_and_test(
     list of Stage
         The stages from features to class names.
     """
-    classifier, seed, seconds = training.classifier, training.seed, training.seconds
 
     def fit(rows: NDArray[np.int64] | None) -> list[Any]:
         part = photos if rows is None else photos.take(rows)
@@ -449,24 +484,17 @@ def fit_and_test(
                 stages += saved_pca()
             else:
                 stages += _fit_pca(part, training.dimensions, standardize)
-        return _fit(stages, part, classifier, seed)
+        return _fit(stages, part, training.classifier, training.seed)
 
-    progress("choosing the hold-outs")
-    with timed(seconds, "split"):
-        splits, training.notes = hold_out(
-            photos.paths, photos.labels, training.holdout, seed, training.group, groups
-        )
-    steps = [*(name for name, split in splits.items() if split), "all photos"]
-    for name, split in splits.items():
-        training.holdouts[name] = None
-        if split is None:
-            continue
-        progress(step_of(steps, name, classifier))
-        with timed(seconds, name):
-            training.holdouts[name] = _test(photos, split, fit)
-    progress(step_of(steps, "all photos", classifier))
-    with timed(seconds, "train"):
-        return fit(None)
+    return in_steps(
+        training,
+        photos.paths,
+        photos.labels,
+        groups,
+        lambda split: _test(photos, split, fit),
+        lambda: fit(None),
+        progress,
+    )
 
 
 def _fit_pca(photos: Vectors, components: int, standardize: bool) -> Sequence[Stage]:

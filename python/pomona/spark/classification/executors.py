@@ -19,8 +19,7 @@ from pomona.classification.training import (
     Groups,
     check_classes,
     check_trained_on,
-    hold_out,
-    step_of,
+    in_steps,
 )
 from pomona.results.metrics import LISTED_MISTAKES, Metrics, Mistake, Training, measure
 from pomona.spark._hadoop import Folder
@@ -76,32 +75,26 @@ def fit_and_test(
     prints
         The fingerprints of all photos, uint8 of shape (n, `WIDTH`).
     """
-    context, seconds = spark.sparkContext, training.seconds
+    context = spark.sparkContext
     classifier, seed = training.classifier, training.seed
     progress("reading the features")
-    with timed(seconds, "read"), described(context, "read the features to train on"):
+    with timed(training.seconds, "read"), described(context, "read the features to train on"):
         data, training.left_out = _read(spark, home, summary, training.features)
     training.photos = len(data.paths)
-    try:
-        progress("choosing the hold-outs")
-        with timed(seconds, "split"), described(context, "hold out photos"):
-            splits, training.notes = hold_out(
-                data.paths, data.labels, training.holdout, seed, training.group, groups
-            )
-        steps = [*(name for name, split in splits.items() if split), "all photos"]
-        for name, split in splits.items():
-            training.holdouts[name] = None
-            if split is None:
-                continue
-            progress(step_of(steps, name, classifier))
-            with timed(seconds, name), described(context, f"{name} hold-out of {classifier}"):
-                training.holdouts[name] = _test(spark, data, split, classifier, seed)
-        progress(step_of(steps, "all photos", classifier))
-        with timed(seconds, "train"), described(context, f"train {classifier} on all photos"):
+
+    def test(split: holdouts.Holdout) -> Metrics:
+        with described(context, f"{split.name} hold-out of {classifier}"):
+            return _test(spark, data, split, classifier, seed)
+
+    def fit() -> tuple[list[Transformer], NDArray[np.uint8]]:
+        with described(context, f"train {classifier} on all photos"):
             pca = []
             if data.components is not None:
                 pca = takes_vectors(PipelineModel.load((home / "pca_model").uri))
             return _fit(data, data.photos, classifier, seed, pca), _fingerprints(data.photos)
+
+    try:
+        return in_steps(training, data.paths, data.labels, groups, test, fit, progress)
     finally:
         data.photos.unpersist()
 
