@@ -98,7 +98,7 @@ class TestNothingIsStartedEarly:
             featurizer.featurize([None, b""], on_error="nan")
             assert started() == (False, False)
             featurizer.featurize(PHOTOS)
-            assert started() == (False, True)
+            assert settles(lambda: started() == (False, True))
             """
         )
 
