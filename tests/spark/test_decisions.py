@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
+from lines import only_on
 from pomona import pipeline
 from pomona.findings import check
 from pomona.spark import SparkResults, read_images
@@ -16,6 +17,7 @@ from pomona.spark import SparkResults, read_images
 pytestmark = pytest.mark.filterwarnings("ignore:tostring:DeprecationWarning")
 
 
+@only_on("4.0")
 def test_a_later_run_relabels_and_leaves_out_and_featurizes_nothing_again(
     spark: SparkSession, folder: Path, tiny_model: Path, tmp_path: Path
 ) -> None:

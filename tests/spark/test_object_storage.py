@@ -149,6 +149,7 @@ def test_a_run_from_s3_to_s3(
     assert f"{PHOTOS + 1} photos, 0 errors; 1 featurized now" in capsys.readouterr().out
 
 
+@only_on("3.1")
 def test_a_report_of_results_on_s3_is_written_beside_them(
     s3: S3, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -17,6 +17,7 @@ from pyspark.ml.feature import PCA as SparkPCA  # noqa: N811
 from pyspark.ml.functions import array_to_vector
 from pyspark.sql import DataFrame, SparkSession
 
+from lines import only_on
 from photos import break_one, render
 from pomona import ModelError, pca, pipeline
 from pomona._errors import ERROR_COLUMNS, NOTE_COLUMNS
@@ -162,6 +163,7 @@ def results(ran: Path, tmp_path: Path) -> Path:
     return tmp_path / "results"
 
 
+@only_on("3.5")
 @pytest.mark.filterwarnings("default:the classifier was trained with")
 def test_train_writes_metrics_and_a_model_and_predict_labels_new_photos(
     spark: SparkSession,
@@ -272,6 +274,7 @@ def test_train_writes_metrics_and_a_model_and_predict_labels_new_photos(
     assert plain == {row.path: row.predicted for row in good}
 
 
+@only_on("3.1")
 @pytest.mark.parametrize("classifier", ["logistic", "forest"])
 def test_without_scikit_learn_spark_fits_on_the_same_photos(
     spark: SparkSession,
