@@ -11,7 +11,9 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use prost::Message as _;
+use prost::bytes::Bytes;
 
+use crate::onnx;
 use crate::resize::{CHANNELS, Size};
 use crate::{Error, Result};
 
@@ -56,7 +58,7 @@ impl Contract {
             Ok(bytes) => bytes,
             Err(source) => return Err(Error::ReadModel { path, source }),
         };
-        match onnx::Model::decode(bytes.as_slice()) {
+        match onnx::Model::decode(Bytes::from(bytes)) {
             Ok(model) => Self::check(path, model),
             Err(source) => Err(Error::NotOnnx { path, source }),
         }
@@ -65,6 +67,7 @@ impl Contract {
     fn check(path: PathBuf, model: onnx::Model) -> Result<Self> {
         let onnx::Model { graph, metadata } = model;
         let onnx::Graph {
+            nodes: _,
             inputs,
             outputs,
             initializers,
@@ -149,136 +152,4 @@ fn describe(values: &[onnx::ValueInfo]) -> String {
         .map(ToString::to_string)
         .collect::<Vec<_>>()
         .join(", ")
-}
-
-/// The messages of `onnx.proto` that carry the contract; all other fields are skipped.
-mod onnx {
-    use std::fmt;
-
-    use prost::{Message, Oneof};
-
-    /// `TensorProto.DataType.FLOAT`.
-    pub(super) const FLOAT: i32 = 1;
-    /// `TensorProto.DataType.UINT8`.
-    pub(super) const UINT8: i32 = 2;
-
-    #[derive(Clone, PartialEq, Message)]
-    pub(super) struct Model {
-        #[prost(message, tag = "7")]
-        pub(super) graph: Option<Graph>,
-        #[prost(message, repeated, tag = "14")]
-        pub(super) metadata: Vec<Entry>,
-    }
-
-    #[derive(Clone, PartialEq, Message)]
-    pub(super) struct Entry {
-        #[prost(string, tag = "1")]
-        pub(super) key: String,
-        #[prost(string, tag = "2")]
-        pub(super) value: String,
-    }
-
-    #[derive(Clone, PartialEq, Message)]
-    pub(super) struct Graph {
-        #[prost(message, repeated, tag = "5")]
-        pub(super) initializers: Vec<Tensor>,
-        #[prost(message, repeated, tag = "11")]
-        pub(super) inputs: Vec<ValueInfo>,
-        #[prost(message, repeated, tag = "12")]
-        pub(super) outputs: Vec<ValueInfo>,
-    }
-
-    #[derive(Clone, PartialEq, Message)]
-    pub(super) struct Tensor {
-        #[prost(string, tag = "8")]
-        pub(super) name: String,
-    }
-
-    #[derive(Clone, PartialEq, Message)]
-    pub(super) struct ValueInfo {
-        #[prost(string, tag = "1")]
-        pub(super) name: String,
-        #[prost(message, tag = "2")]
-        r#type: Option<Type>,
-    }
-
-    #[derive(Clone, PartialEq, Message)]
-    struct Type {
-        #[prost(message, tag = "1")]
-        tensor: Option<TensorType>,
-    }
-
-    #[derive(Clone, PartialEq, Message)]
-    struct TensorType {
-        #[prost(int32, tag = "1")]
-        element: i32,
-        #[prost(message, tag = "2")]
-        shape: Option<Shape>,
-    }
-
-    #[derive(Clone, PartialEq, Message)]
-    struct Shape {
-        #[prost(message, repeated, tag = "1")]
-        dims: Vec<Dim>,
-    }
-
-    #[derive(Clone, PartialEq, Message)]
-    struct Dim {
-        #[prost(oneof = "Extent", tags = "1, 2")]
-        extent: Option<Extent>,
-    }
-
-    #[derive(Clone, PartialEq, Oneof)]
-    enum Extent {
-        #[prost(int64, tag = "1")]
-        Value(i64),
-        #[prost(string, tag = "2")]
-        Name(String),
-    }
-
-    impl ValueInfo {
-        /// The extents (none where it is open) of a tensor of this element type.
-        pub(super) fn dims(&self, element: i32) -> Option<Vec<Option<usize>>> {
-            let tensor = self.r#type.as_ref()?.tensor.as_ref()?;
-            let dims = &tensor.shape.as_ref()?.dims;
-            (tensor.element == element).then(|| dims.iter().map(Dim::fixed).collect())
-        }
-    }
-
-    impl Dim {
-        fn fixed(&self) -> Option<usize> {
-            match self.extent {
-                Some(Extent::Value(value)) => usize::try_from(value).ok(),
-                Some(Extent::Name(_)) | None => None,
-            }
-        }
-    }
-
-    impl fmt::Display for ValueInfo {
-        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            let Some(tensor) = self.r#type.as_ref().and_then(|of| of.tensor.as_ref()) else {
-                return write!(f, "{} (no tensor)", self.name);
-            };
-            match tensor.element {
-                FLOAT => write!(f, "float32 ")?,
-                UINT8 => write!(f, "uint8 ")?,
-                other => write!(f, "ONNX type {other} ")?,
-            }
-            let Some(shape) = &tensor.shape else {
-                return write!(f, "{} of unknown shape", self.name);
-            };
-            let dims: Vec<_> = shape.dims.iter().map(ToString::to_string).collect();
-            write!(f, "{}[{}]", self.name, dims.join(", "))
-        }
-    }
-
-    impl fmt::Display for Dim {
-        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            match &self.extent {
-                Some(Extent::Value(value)) => write!(f, "{value}"),
-                Some(Extent::Name(name)) => f.write_str(name),
-                None => f.write_str("?"),
-            }
-        }
-    }
 }

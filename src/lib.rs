@@ -23,7 +23,9 @@ mod featurizer;
 mod foreign;
 mod fork;
 mod format;
+mod int8;
 pub mod model;
+mod onnx;
 mod paths;
 pub mod peak;
 #[cfg(feature = "python")]

@@ -1,5 +1,6 @@
-//! One ONNX Runtime session: uint8 images in, float32 features out.
+//! One model in memory: uint8 images in, float32 features out.
 
+use std::fs;
 use std::path::Path;
 use std::sync::MutexGuard;
 
@@ -8,9 +9,11 @@ use ort::logging::LogLevel;
 use ort::session::Session;
 use ort::session::builder::GraphOptimizationLevel;
 use ort::value::TensorRef;
+use prost::bytes::Bytes;
 
 use crate::contract::{Contract, INPUT, OUTPUT};
 use crate::fork::{ForkAwareMutex, HeldByParent};
+use crate::int8::Network;
 use crate::resize::CHANNELS;
 use crate::{Error, Result};
 
@@ -22,28 +25,45 @@ static ENVIRONMENT: ForkAwareMutex<Option<Environment>> = ForkAwareMutex::new(No
 #[derive(Debug)]
 pub struct Model {
     contract: Contract,
-    session: Session,
+    engine: Engine,
+}
+
+#[derive(Debug)]
+enum Engine {
+    OnnxRuntime(Session),
+    /// Where it is faster.
+    Int8(Network),
 }
 
 impl Model {
-    /// Loads the model; the first call in a process starts ONNX Runtime from the library file
-    /// `runtime`.
+    /// Loads the model. The first one in a process that ONNX Runtime runs starts it, from the library
+    /// file `runtime`.
     ///
     /// # Errors
-    /// [`Error::LoadRuntime`], [`Error::StartRuntime`], [`Error::Runtime`] or
+    /// [`Error::ReadModel`], [`Error::LoadRuntime`], [`Error::StartRuntime`], [`Error::Runtime`] or
     /// [`Error::ForkedWhileStarting`].
     pub fn load(contract: &Contract, runtime: &Path) -> Result<Self> {
-        let environment = environment(runtime)?;
-        match open(&environment, &contract.path) {
-            Ok(session) => Ok(Self {
-                contract: contract.clone(),
-                session,
-            }),
-            Err(source) => Err(Error::Runtime {
-                path: contract.path.clone(),
-                source,
-            }),
-        }
+        let path = &contract.path;
+        let file = fs::read(path).map_err(|source| Error::ReadModel {
+            path: path.clone(),
+            source,
+        })?;
+        let engine = match Network::read(contract, Bytes::from(file)) {
+            Some(network) => Engine::Int8(network),
+            None => match open(&environment(runtime)?, path) {
+                Ok(session) => Engine::OnnxRuntime(session),
+                Err(source) => {
+                    return Err(Error::Runtime {
+                        path: path.clone(),
+                        source,
+                    });
+                }
+            },
+        };
+        Ok(Self {
+            contract: contract.clone(),
+            engine,
+        })
     }
 
     /// Computes the features of `n` images: `pixels` is RGB8 `[n, height, width, 3]`, `features`
@@ -55,10 +75,17 @@ impl Model {
     /// # Panics
     /// If a slice has another length.
     pub fn run_into(&mut self, pixels: &[u8], features: &mut [f32]) -> Result<()> {
-        let Self { contract, session } = self;
+        let Self { contract, engine } = self;
         let n = pixels.len() / contract.size.bytes();
         assert_eq!(pixels.len(), n * contract.size.bytes(), "whole images");
         assert_eq!(features.len(), n * contract.dim, "a row for each image");
+        let session = match engine {
+            Engine::Int8(network) => {
+                network.run_into(pixels, features);
+                return Ok(());
+            }
+            Engine::OnnxRuntime(session) => session,
+        };
         let shape = [n, contract.size.height, contract.size.width, CHANNELS];
         let mut run = || -> ort::Result<()> {
             let images = TensorRef::from_array_view((shape, pixels))?;

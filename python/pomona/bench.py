@@ -79,7 +79,7 @@ class Bench:
     processors: int
     #: The instruction set of the peak: AVX-512, AVX2 or SSE2.
     vectors: str
-    #: AVX-512 VNNI or AVX-VNNI; None if the processor has neither, where int8 brings little.
+    #: AVX-512 VNNI or AVX-VNNI; None if the processor has neither.
     int8_instructions: str | None
     #: The folder of the photos, and how many of them were used.
     photos: str

@@ -11,8 +11,8 @@ CPUINFO = Path("/proc/cpuinfo")
 _INT8 = (("avx512_vnni", "AVX-512 VNNI"), ("avx_vnni", "AVX-VNNI"))
 
 INT8_WITHOUT_INSTRUCTIONS = (
-    "this processor has no int8 instructions (VNNI), so int8 may be slower than float32 here; "
-    "measure it with `pomona bench`"
+    "this processor has no int8 instructions (VNNI); whether int8 is faster than float32 here "
+    "depends on the network, and `pomona bench` measures it"
 )
 
 

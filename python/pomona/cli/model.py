@@ -20,7 +20,6 @@ from pomona.cli._arguments import (
 from pomona.cli._errors import USAGE, CommandError
 from pomona.cli._terminal import complain, count, describe_undecodable, show, show_json, size
 from pomona.models.store import BUILT_IN_NAMES, DEFAULT_PHOTOS, NAME_SUFFIX
-from pomona.processor import INT8_WITHOUT_INSTRUCTIONS, int8_instructions
 
 if TYPE_CHECKING:
     import argparse
@@ -102,10 +101,10 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
     quantize = actions.add_parser(
         "quantize",
         parents=[common],
-        help="make a model's int8 version: about twice as fast on a CPU with VNNI",
+        help="make a model's int8 version, which is about twice as fast",
         description="Make the int8 version of a model. Some photos set its ranges; others measure "
-        "how close its features are to those of float32. `pomona info` says whether int8 is faster "
-        "on this machine.",
+        "how close its features are to those of float32. The speed of both on this machine is "
+        "measured as well, with a warning if int8 is slower.",
         epilog=f"example: pomona model quantize {DEFAULT_MODEL} --images fruits",
     )
     quantize.add_argument("model", metavar="MODEL", help="the float32 model's name or file")
@@ -197,8 +196,6 @@ def _model_quantize(args: argparse.Namespace) -> int:
     from pomona import models
     from pomona.models.int8 import quantizer
 
-    if int8_instructions() is None:
-        complain(f"warning: {INT8_WITHOUT_INSTRUCTIONS}")
     try:
         made = models.quantize(
             args.model,
@@ -218,6 +215,12 @@ def _model_quantize(args: argparse.Namespace) -> int:
             f"{quantizer.ENOUGH_PHOTOS} or more are better"
         )
     bench = measure([made.float32, made.path], threads=[1])
+    float32, int8 = bench.results
+    if int8.times_first_model < 1:
+        complain(
+            f"warning: int8 is slower than float32 on this machine, {int8.times_first_model:.2f}x; "
+            f"keep using {float32.model} here"
+        )
     if args.json:
         show_json({**asdict(made), "bench": asdict(bench)})
     else:
