@@ -1,6 +1,5 @@
 //! One model in memory: uint8 images in, float32 features out.
 
-use std::fs;
 use std::path::Path;
 use std::sync::MutexGuard;
 
@@ -9,7 +8,6 @@ use ort::logging::LogLevel;
 use ort::session::Session;
 use ort::session::builder::GraphOptimizationLevel;
 use ort::value::TensorRef;
-use prost::bytes::Bytes;
 
 use crate::contract::{Contract, INPUT, OUTPUT};
 use crate::fork::{ForkAwareMutex, HeldByParent};
@@ -40,21 +38,16 @@ impl Model {
     /// file `runtime`.
     ///
     /// # Errors
-    /// [`Error::ReadModel`], [`Error::LoadRuntime`], [`Error::StartRuntime`], [`Error::Runtime`] or
+    /// [`Error::LoadRuntime`], [`Error::StartRuntime`], [`Error::Runtime`] or
     /// [`Error::ForkedWhileStarting`].
     pub fn load(contract: &Contract, runtime: &Path) -> Result<Self> {
-        let path = &contract.path;
-        let file = fs::read(path).map_err(|source| Error::ReadModel {
-            path: path.clone(),
-            source,
-        })?;
-        let engine = match Network::read(contract, Bytes::from(file)) {
+        let engine = match Network::read(contract) {
             Some(network) => Engine::Int8(network),
-            None => match open(&environment(runtime)?, path) {
+            None => match open(&environment(runtime)?, &contract.path) {
                 Ok(session) => Engine::OnnxRuntime(session),
                 Err(source) => {
                     return Err(Error::Runtime {
-                        path: path.clone(),
+                        path: contract.path.clone(),
                         source,
                     });
                 }

@@ -19,7 +19,7 @@ mod reference;
 mod weights;
 
 use std::arch::is_x86_feature_detected;
-use std::fmt;
+use std::{fmt, fs};
 
 use prost::Message as _;
 use prost::bytes::Bytes;
@@ -34,12 +34,13 @@ pub(crate) struct Network(Program);
 
 impl Network {
     /// Reads the network if this module runs it, and faster than ONNX Runtime does on this CPU.
-    pub(crate) fn read(contract: &Contract, file: Bytes) -> Option<Self> {
+    pub(crate) fn read(contract: &Contract) -> Option<Self> {
         if !is_worthwhile() {
             return None;
         }
-        // A file that is not ONNX is an error of ONNX Runtime, which says why.
-        let model = onnx::Model::decode(file).ok()?;
+        // A file that can't be read or is not ONNX is an error of ONNX Runtime, which says why.
+        let file = fs::read(&contract.path).ok()?;
+        let model = onnx::Model::decode(Bytes::from(file)).ok()?;
         let graph = Graph::read(&model.graph?, contract.size)?;
         let program = Program::new(&graph)?;
         (program.dim() == contract.dim).then_some(Self(program))
