@@ -38,6 +38,25 @@ pub(super) struct Map {
     pub(super) bytes_of: usize,
 }
 
+impl Map {
+    /// Adds a map with bytes of its own to the list, and returns its place there.
+    pub(super) fn add_to(
+        maps: &mut Vec<Self>,
+        height: usize,
+        width: usize,
+        channels: usize,
+    ) -> usize {
+        let bytes_of = maps.len();
+        maps.push(Self {
+            height,
+            width,
+            channels,
+            bytes_of,
+        });
+        bytes_of
+    }
+}
+
 /// How uint8 represents real numbers: `scale * (value - zero)`.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Units {
@@ -111,7 +130,7 @@ impl Graph {
             maps: Vec::new(),
             layers: Vec::new(),
         };
-        let images = reader.add_map(size.height, size.width, CHANNELS);
+        let images = Map::add_to(&mut reader.maps, size.height, size.width, CHANNELS);
         reader.tensors.insert(
             INPUT,
             Tensor::Held {
@@ -180,17 +199,6 @@ impl<'a> Reader<'a> {
             Tensor::Dequantized(operand) => Some(*operand),
             _ => None,
         }
-    }
-
-    fn add_map(&mut self, height: usize, width: usize, channels: usize) -> usize {
-        let bytes_of = self.maps.len();
-        self.maps.push(Map {
-            height,
-            width,
-            channels,
-            bytes_of,
-        });
-        bytes_of
     }
 
     /// Other columns of the same rows.
@@ -276,7 +284,7 @@ impl<'a> Reader<'a> {
                 let [down, across] = convolution.strides;
                 let height = (height + top + bottom).checked_sub(rows)? / down + 1;
                 let width = (width + left + right).checked_sub(columns)? / across + 1;
-                let map = self.add_map(height, width, convolution.filters);
+                let map = Map::add_to(&mut self.maps, height, width, convolution.filters);
                 let layer = Layer::Convolution(convolution, Operand { map, units });
                 self.layers.push(layer);
                 map
@@ -287,7 +295,7 @@ impl<'a> Reader<'a> {
                 if (a.height, a.width, a.channels) != (b.height, b.width, b.channels) {
                     return None;
                 }
-                let map = self.add_map(a.height, a.width, a.channels);
+                let map = Map::add_to(&mut self.maps, a.height, a.width, a.channels);
                 self.layers
                     .push(Layer::Sum(operands, Operand { map, units }));
                 map

@@ -196,9 +196,9 @@ impl Windows {
                             target.fill(self.zero);
                         }
                         if first < last {
-                            let [first, last] = [first, last].map(isize::cast_unsigned);
-                            let target = &mut target[first.wrapping_add_signed(-start)..];
-                            target[..last - first].copy_from_slice(&source[first..last]);
+                            let skipped = (first - start).cast_unsigned();
+                            let source = &source[first.cast_unsigned()..last.cast_unsigned()];
+                            target[skipped..][..source.len()].copy_from_slice(source);
                         }
                     }
                 }
@@ -318,6 +318,7 @@ impl Compiler {
 
     fn convolution(&mut self, convolution: &Convolution, output: Operand) -> Option<()> {
         let mut input = self.place(convolution.input.map);
+        let mut copied = None;
         let [top, left, ..] = convolution.pads;
         let (kernel, strides, pads) = (convolution.kernel, convolution.strides, [top, left]);
         let zero = convolution.input.units.zero;
@@ -333,7 +334,7 @@ impl Compiler {
             let is_pointwise = (kernel, strides, convolution.pads) == ([1, 1], [1, 1], [0; 4]);
             if !is_pointwise {
                 let matrix = self.layouts[output.map].with_pixels(convolution.products());
-                let copied = self.take(matrix);
+                let windows = self.take(matrix);
                 self.instructions.push(Instruction {
                     step: Step::Windows(Windows {
                         kernel,
@@ -342,19 +343,19 @@ impl Compiler {
                         zero,
                     }),
                     inputs: [input; 2],
-                    output: copied,
+                    output: windows,
                     zero,
                 });
-                input = copied;
+                input = windows;
+                copied = Some(windows.buffer);
             }
             let matrix = Matrix::new(convolution, output.units);
             self.scratch = self.scratch.max(avx2::scratch_of(&matrix));
             Step::Matrix(matrix)
         };
         let place = self.write(output);
-        if input.buffer != IMAGES && self.buffer_of.iter().all(|&one| one != Some(input.buffer)) {
-            self.free.push(input.buffer);
-        }
+        // Only now: the output must not have the buffer of its input.
+        self.free.extend(copied);
         self.instructions.push(Instruction {
             step,
             inputs: [input; 2],

@@ -85,7 +85,7 @@ pub(super) fn graphs() -> impl Strategy<Value = Graph> {
         1_usize..4,
         1_usize..3,
         1_usize..3,
-        any::<[bool; 4]>(),
+        any::<[u8; 4]>(),
     );
     let depthwise = (any::<bool>(), 1_usize..3, any::<[u8; 4]>());
     (sizes, window, depthwise, any::<u64>()).prop_map(
@@ -103,7 +103,7 @@ pub(super) fn graphs() -> impl Strategy<Value = Graph> {
             let (rows, columns, down, across, padded) = window;
             let kernel = [rows.min(height), columns.min(width)];
             let pads = (
-                padded.map(usize::from),
+                padded.map(|pad| usize::from(pad % 4)),
                 pads.map(|pad| usize::from(pad % 3)),
             );
             let image = made.operand(0);
@@ -165,14 +165,8 @@ impl Maker {
     }
 
     fn add(&mut self, height: usize, width: usize, channels: usize) -> Operand {
-        let bytes_of = self.maps.len();
-        self.maps.push(Map {
-            height,
-            width,
-            channels,
-            bytes_of,
-        });
-        self.operand(bytes_of)
+        let map = Map::add_to(&mut self.maps, height, width, channels);
+        self.operand(map)
     }
 
     fn convolution(
